@@ -1,0 +1,65 @@
+# Tellwire's commands. `make help` lists them; each works on a machine with Python 3.11+, venv and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# One pip for all: what is locked is what is installed, and every file is checked against its hash.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo serve test check format bench lock clean
+
+help: ## List these targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runtime ## Start everything, send demo messages for two tenants and stay up until Ctrl-C
+	@$(BIN)/tellwire demo --stay
+
+demo: $(VENV)/.runtime ## Send a few hundred messages for two tenants, follow them to read, print a report
+	@$(BIN)/tellwire demo
+
+serve: $(VENV)/.runtime ## Run API, workers and embedded services without demo data
+	@$(BIN)/tellwire serve
+
+check: $(VENV)/.dev ## Format, lint, types, import contracts and the tests that need no server
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+	@$(BIN)/pytest -q -n 2 tests/unit tests/architecture
+
+test: $(VENV)/.dev ## Run all tests: real PostgreSQL, real Redis, real processes
+	@$(BIN)/pytest -n 2 --dist loadgroup $(T)
+
+bench: $(VENV)/.dev ## Measure against named rivals side by side; writes docs/benchmarks.md
+	@$(BIN)/python -m benchmarks
+
+format: $(VENV)/.dev ## Format and mend what the linter can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.dev ## Resolve requirements anew, with hashes and without index addresses
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links pyproject.toml requirements/build.in -o requirements/runtime.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links pyproject.toml requirements/build.in requirements/dev.in \
+		-c requirements/runtime.txt -o requirements/dev.txt
+
+clean: ## Remove the environment and the embedded services' data
+	@rm -rf $(VENV) .tellwire
+
+$(VENV)/bin/python:
+	@echo "Making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(VENV)/bin/python requirements/runtime.txt pyproject.toml
+	@echo "Installing the locked dependencies ..."
+	@test -e $(VENV)/.dev || $(INSTALL) -r requirements/runtime.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python requirements/dev.txt pyproject.toml
+	@echo "Installing the locked dependencies for development ..."
+	@$(INSTALL) -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.runtime $@

@@ -1,0 +1,1 @@
+"""What every module may use: a small kernel and the infrastructure behind it. Knows no business."""

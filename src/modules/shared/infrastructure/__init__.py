@@ -1,0 +1,1 @@
+"""PostgreSQL, Redis, HTTP, encryption and observability, behind narrow interfaces."""

@@ -1,0 +1,1 @@
+"""Errors, identifiers, time and secrets: plain Python without a framework."""

@@ -1,0 +1,1 @@
+"""Use cases of tenancy; other modules use tenancy only through this package."""

@@ -1,0 +1,1 @@
+"""Tenancy's tables and repositories."""

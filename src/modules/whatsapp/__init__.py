@@ -1,0 +1,1 @@
+"""WhatsApp messaging: accept, pace, send, follow, receive."""

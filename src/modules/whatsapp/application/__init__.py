@@ -1,0 +1,1 @@
+"""One module per use case; what they need from outside is in ports.py."""

@@ -1,0 +1,1 @@
+"""HTTP API, workers and command line of the WhatsApp module."""

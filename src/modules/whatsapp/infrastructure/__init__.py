@@ -1,0 +1,1 @@
+"""PostgreSQL, Redis and Meta's Cloud API behind the domain's interfaces."""

@@ -1,0 +1,1 @@
+"""Meta's Cloud API: payloads, client, outcomes and webhooks."""

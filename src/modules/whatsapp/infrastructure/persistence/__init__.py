@@ -1,0 +1,1 @@
+"""Row classes and repositories; a row class never leaves this package."""
