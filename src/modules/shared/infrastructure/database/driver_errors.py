@@ -1,0 +1,136 @@
+"""What a database driver raises, translated once: by constraint name and SQLSTATE, without values.
+
+The driver's own exception holds parameters and row values, so it is never chained: a tracker that
+walks `__cause__` and `__context__` finds nothing of a tenant.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from shared.kernel.errors import (
+    Conflict,
+    InvalidInput,
+    NotFoundException,
+    TellwireError,
+    Unavailable,
+)
+
+
+class DatabaseUnavailable(Unavailable):
+    """PostgreSQL does not answer or gave up the connection; the transaction did not commit."""
+
+    code = "database_unavailable"
+    title = "The database does not answer; try again"
+
+
+class DatabaseFailed(TellwireError):
+    """PostgreSQL refused a statement by a fault of ours; the detail has its SQLSTATE."""
+
+    code = "database_failed"
+    title = "The database refused a statement"
+
+
+class TransactionConflict(Conflict):
+    """Another transaction was in the way (deadlock, serialization, lock time-out); try again."""
+
+    code = "transaction_conflict"
+    status = 503
+    retryable = True
+    title = "Another transaction was in the way; try again"
+
+
+class RowSecurityViolation(TellwireError):
+    """The row is another tenant's, or the role lacks a right; nothing was written."""
+
+    code = "row_security_violation"
+    status = 403
+    title = "The database refused to write this row for the current tenant"
+
+
+class TenantNotFound(NotFoundException):
+    """The tenant that the row belongs to does not exist."""
+
+    code = "tenant_not_found"
+    title = "No tenant with this id exists; create it first"
+
+
+class InvalidReference(InvalidInput):
+    """The row refers to something that does not exist in this tenant."""
+
+    code = "invalid_reference"
+    title = "The row refers to something that does not exist in this tenant"
+
+
+class AlreadyExists(Conflict):
+    """A row with the same unique value exists in this tenant."""
+
+    code = "already_exists"
+    title = "This already exists in this tenant"
+
+
+ConstraintErrors = Mapping[str, type[TellwireError]]
+
+_BY_STATE: Final[Mapping[str, type[TellwireError]]] = {
+    "23503": InvalidReference,
+    "23505": AlreadyExists,
+    "23514": InvalidInput,
+    "42501": RowSecurityViolation,
+    "40001": TransactionConflict,
+    "40P01": TransactionConflict,
+    "55P03": TransactionConflict,
+}
+# Classes of SQLSTATE that mean the server or the connection went away: 08 connection, 53 resources,
+# 57P operator intervention (shutdown, crash, terminated), 57014 cancelled by a time-out.
+_GONE: Final = ("08", "53", "57")
+
+
+def _state(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+
+
+def _constraint(error: DBAPIError) -> str:
+    driver = getattr(error.orig, "__cause__", None)
+    return getattr(driver, "constraint_name", None) or ""
+
+
+def translate(error: BaseException, constraints: ConstraintErrors) -> TellwireError | None:
+    """The error of ours that `error` means; None if it is not the database's."""
+    if isinstance(error, PoolTimeoutError | ConnectionError | OSError | TimeoutError):
+        return DatabaseUnavailable()
+    if not isinstance(error, DBAPIError):
+        own = error.orig if isinstance(error, StatementError) else None
+        return own if isinstance(own, TellwireError) else None
+    constraint = _constraint(error)
+    if isinstance(error, IntegrityError) and constraint in constraints:
+        return constraints[constraint]()
+    return _of_state(_state(error), constraint, gone=error.connection_invalidated)
+
+
+def _of_state(state: str, constraint: str, *, gone: bool) -> TellwireError:
+    if state == "23503" and constraint.endswith("_tenants"):
+        return TenantNotFound()
+    if state in _BY_STATE:
+        return _BY_STATE[state]()
+    if gone or not state or state.startswith(_GONE):
+        return DatabaseUnavailable()
+    return DatabaseFailed(f"The database refused a statement with SQLSTATE {state}")
+
+
+@asynccontextmanager
+async def translated(constraints: ConstraintErrors | None = None) -> AsyncGenerator[None]:
+    """Raise our errors for the driver's, by `constraints` first; others pass unchanged."""
+    ours: TellwireError | None = None
+    try:
+        yield
+    except (StatementError, PoolTimeoutError, OSError, TimeoutError) as error:
+        ours = translate(error, constraints or {})
+        if ours is None:
+            raise
+    if ours is not None:
+        # Raised after the except block, so that the driver's exception is not even its __context__.
+        ours.__cause__ = ours.__context__ = None
+        raise ours

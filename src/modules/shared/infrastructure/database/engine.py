@@ -1,0 +1,128 @@
+"""Engines and sessions: asyncpg connections that open a transaction and set its tenant at once."""
+
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.pool import NullPool
+
+from shared.infrastructure.database.rls import TenantSession
+from shared.kernel.errors import Misconfigured
+
+SessionFactory = async_sessionmaker[AsyncSession]
+CONNECT_TIMEOUT_SECONDS = 10.0
+COMMAND_TIMEOUT_SECONDS = 60.0
+POOL_TIMEOUT_SECONDS = 10.0
+
+
+class PreludeConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg publishes no types
+    """An asyncpg connection whose next BEGIN takes a statement along, in the same round trip."""
+
+    __slots__ = ("_prelude",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._prelude = ""
+
+    def set_prelude(self, sql: str) -> None:
+        """Send `sql` with the next BEGIN, once; an empty string takes it back."""
+        self._prelude = sql
+
+    async def execute(
+        self,
+        query: str,
+        *args: Any,
+        timeout: float | None = None,  # noqa: ASYNC109  # asyncpg's own
+    ) -> str:
+        """Run `query`; a BEGIN carries the prelude with it."""
+        if self._prelude and not args and query.startswith("BEGIN"):
+            query, self._prelude = f"{query} {self._prelude}", ""
+        status: str = await super().execute(query, *args, timeout=timeout)
+        return status
+
+
+def create_engine(
+    url: str, *, pool_size: int = 5, max_overflow: int = 10, pgbouncer: bool = False
+) -> AsyncEngine:
+    """An async engine for `postgresql+asyncpg://` URLs; opens no connection yet.
+
+    With `pgbouncer=True` nothing is prepared under a name that another client may meet, and
+    connections are not pooled twice; use it behind PgBouncer in transaction mode.
+    """
+    arguments: dict[str, Any] = {
+        "connection_class": PreludeConnection,
+        "timeout": CONNECT_TIMEOUT_SECONDS,
+        "command_timeout": COMMAND_TIMEOUT_SECONDS,
+    }
+    pool: dict[str, Any] = {
+        "pool_size": pool_size,
+        "max_overflow": max_overflow,
+        "pool_timeout": POOL_TIMEOUT_SECONDS,
+        "pool_use_lifo": True,
+    }
+    if pgbouncer:
+        arguments |= {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"tellwire_{uuid4().hex}",
+        }
+        pool = {"poolclass": NullPool}
+    engine = create_async_engine(url, connect_args=arguments, hide_parameters=True, **pool)
+    event.listen(engine.sync_engine.pool, "reset", _forget_prelude)
+    return engine
+
+
+def _forget_prelude(dbapi_connection: Any, _record: Any, _state: Any) -> None:
+    """A prelude that no BEGIN has taken along must not meet the connection's next user."""
+    driver = getattr(dbapi_connection, "driver_connection", None)
+    if isinstance(driver, PreludeConnection):
+        driver.set_prelude("")
+
+
+def create_session_factory(engine: AsyncEngine) -> SessionFactory:
+    """Sessions that refuse tenant tables without a tenant and keep objects after a commit."""
+    return async_sessionmaker(engine, sync_session_class=TenantSession, expire_on_commit=False)
+
+
+_UNSAFE_ROLE = text(
+    """
+    WITH RECURSIVE held AS (
+        SELECT oid, rolsuper, rolbypassrls, rolreplication
+        FROM pg_roles WHERE rolname = current_user
+        UNION
+        SELECT r.oid, r.rolsuper, r.rolbypassrls, r.rolreplication
+        FROM held h JOIN pg_auth_members m ON m.member = h.oid JOIN pg_roles r ON r.oid = m.roleid
+    )
+    SELECT coalesce(bool_or(rolsuper), true), coalesce(bool_or(rolbypassrls), true),
+           coalesce(bool_or(rolreplication), true),
+           EXISTS (SELECT FROM pg_class c JOIN held h ON c.relowner = h.oid
+                   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S'))
+    FROM held
+    """
+)
+_REASONS = (
+    "is a superuser",
+    "may bypass row-level security",
+    "may replicate (and so read every tenant's rows)",
+    "owns tables",
+)
+
+
+async def refuse_unsafe_role(engine: AsyncEngine) -> None:
+    """Raise Misconfigured if this engine's role, or one it is a member of, could evade policies."""
+    async with engine.connect() as connection:
+        found = (await connection.execute(_UNSAFE_ROLE)).one()
+        role = await connection.scalar(text("SELECT current_user"))
+    reasons = [reason for reason, holds in zip(_REASONS, found, strict=True) if holds]
+    if reasons:
+        raise Misconfigured(
+            f"The database role {role} {' and '.join(reasons)}; use a role that cannot, "
+            "such as tellwire_app (docs/operations.md, 'Database roles')"
+        )

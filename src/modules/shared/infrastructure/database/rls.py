@@ -1,0 +1,246 @@
+"""Row-level security: which tenant a session works for, and how PostgreSQL gets to know it.
+
+PostgreSQL's policies compare `tenant_id` with the setting `app.jwt_tenant`. `RLSManager` sees to it
+that every transaction of a session carries that setting, that a session serves one tenant and one
+task, and that tenant tables are not touched without a tenant.
+"""
+
+import asyncio
+from contextvars import Token
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self, cast
+from uuid import UUID
+
+from sqlalchemy import ClauseElement, Connection, Table, event, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, with_loader_criteria
+from sqlalchemy.sql.util import find_tables
+
+from shared.infrastructure.database.base import TenantScoped
+from shared.infrastructure.database.tenant_context import (
+    TenantContext,
+    TenantContextConflict,
+    TenantContextMissing,
+    enter_context,
+    leave_context,
+)
+from shared.kernel.errors import InvalidInput
+
+TENANT_SETTING: Final = "app.jwt_tenant"
+USER_SETTING: Final = "app.user_id"
+SCOPED: Final = "tellwire_tenant_scoped"
+"""Execution option of statements that name `tenant_id = :tenant` themselves."""
+
+_SET = text(
+    f"SELECT set_config('{TENANT_SETTING}', :tenant, true), "
+    f"set_config('{USER_SETTING}', :user, true)"
+)
+_BINDING = "tellwire_binding"
+
+
+class InvalidTenantId(InvalidInput):
+    """The tenant id is not a UUID; refused before any SQL."""
+
+    code = "invalid_tenant_id"
+    title = "A tenant id is a UUID"
+
+
+@dataclass(slots=True)
+class _Binding:
+    """What a session is bound to: one tenant for its life, one task inside the block."""
+
+    context: TenantContext
+    task: "asyncio.Task[Any] | None"
+    depth: int
+
+
+class TenantSession(Session):
+    """A session that refuses tenant tables without a tenant, and other tasks at any time."""
+
+
+class RLSManager:
+    """Give a session its tenant: `async with RLSManager(s) as rls: await rls.set_context(...)`.
+
+    Every transaction of the session inside the block has the tenant, after a commit too. A session
+    serves one tenant for its life and one task: anything else raises TenantContextConflict. Leaving
+    the block flushes, then forgets every loaded object; leaving it by an exception rolls back.
+    """
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+        self._token: Token[TenantContext | None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def set_context(self, *, tenant_id: UUID, user_id: UUID | None = None) -> None:
+        """Bind the session to `tenant_id` (acting: `user_id`) until the block is left.
+
+        Costs no round trip: the setting travels with the next BEGIN (one round trip more on drivers
+        that cannot, and where a transaction is already open).
+        """
+        context = TenantContext(_uuid(tenant_id), None if user_id is None else _uuid(user_id))
+        session = self._session.sync_session
+        if self._token is not None:
+            raise TenantContextConflict("set_context was already called in this block")
+        binding = _bind(session, context)
+        try:
+            self._token = enter_context(context)
+        except TenantContextConflict:
+            binding.depth -= 1
+            raise
+        if not isinstance(session, TenantSession):
+            _guard_foreign(session)
+        if self._session.in_transaction():
+            await self._session.execute(_SET, _settings(context))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._token is None:
+            return
+        binding: _Binding = self._session.sync_session.info[_BINDING]
+        try:
+            if binding.depth == 1:
+                await self._leave_transaction(failed=kind is not None)
+        finally:
+            binding.depth -= 1
+            if binding.depth == 0:
+                binding.task = None
+                self._session.expunge_all()
+            leave_context(self._token)
+            self._token = None
+
+    async def _leave_transaction(self, *, failed: bool) -> None:
+        """Leave no open transaction behind that still carries the tenant."""
+        if not self._session.in_transaction():
+            return
+        if failed:
+            await self._session.rollback()
+            return
+        await self._session.flush()
+        await self._session.execute(_SET, {"tenant": "", "user": ""})
+
+
+def _uuid(value: UUID | str) -> UUID:
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidTenantId from None
+
+
+def _settings(context: TenantContext) -> dict[str, str]:
+    return {"tenant": str(context.tenant_id), "user": str(context.user_id or "")}
+
+
+def _bind(session: Session, context: TenantContext) -> _Binding:
+    """Bind the session, or add one level to the same binding; another tenant or task raises."""
+    task = asyncio.current_task()
+    binding: _Binding | None = session.info.get(_BINDING)
+    if binding is None:
+        binding = session.info[_BINDING] = _Binding(context, task, 0)
+    elif binding.context.tenant_id != context.tenant_id:
+        raise TenantContextConflict("This session already serves another tenant")
+    elif binding.depth and binding.task is not task:
+        raise TenantContextConflict("This session is in use by another task")
+    elif not binding.depth:
+        binding.context, binding.task = context, task
+    binding.depth += 1
+    return binding
+
+
+def bound_tenant(session: AsyncSession | Session) -> UUID:
+    """The tenant that `session` serves now, in this task; raises where there is none."""
+    sync = session.sync_session if isinstance(session, AsyncSession) else session
+    return _active(sync).context.tenant_id
+
+
+def _active(session: Session) -> _Binding:
+    binding: _Binding | None = session.info.get(_BINDING)
+    if binding is None or not binding.depth:
+        raise TenantContextMissing
+    if binding.task is not asyncio.current_task():
+        raise TenantContextConflict("This session is in use by another task")
+    return binding
+
+
+def _touches_tenants(state: ORMExecuteState) -> bool:
+    if any(issubclass(mapper.class_, TenantScoped) for mapper in state.all_mappers):
+        return True
+    tables = find_tables(
+        cast("ClauseElement", state.statement),
+        include_joins=True,
+        include_selects=True,
+        include_crud=True,
+        include_aliases=True,
+        check_columns=True,
+    )
+    return any(isinstance(table, Table) and "tenant_id" in table.c for table in tables)
+
+
+def _before_statement(state: ORMExecuteState) -> None:
+    """Refuse tenant tables without a tenant; name the tenant in every statement with one."""
+    binding: _Binding | None = state.session.info.get(_BINDING)
+    if binding is None or not binding.depth:
+        if _touches_tenants(state):
+            raise TenantContextMissing
+        return
+    tenant = _active(state.session).context.tenant_id
+    if SCOPED in state.execution_options or state.is_column_load or state.is_relationship_load:
+        return
+    if state.is_select or state.is_update or state.is_delete:
+        # The policy alone would do, but only a predicate with the value keeps the planner's
+        # statistics for a tenant's size; the policy then costs one comparison per statement.
+        state.statement = state.statement.options(
+            with_loader_criteria(
+                TenantScoped,
+                lambda row: row.tenant_id == tenant,
+                include_aliases=True,
+                propagate_to_loaders=True,
+            )
+        )
+
+
+def _before_flush(session: Session, _context: Any, _instances: Any) -> None:
+    changed = (*session.new, *session.dirty, *session.deleted)
+    if any(isinstance(row, TenantScoped) for row in changed):
+        _active(session)
+
+
+def _after_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    """Put the tenant into the transaction that begins; savepoints inherit it from the outermost."""
+    binding: _Binding | None = session.info.get(_BINDING)
+    if transaction.nested or binding is None or not binding.depth:
+        return
+    context = _active(session).context
+    driver = connection.connection.driver_connection
+    set_prelude = getattr(driver, "set_prelude", None)
+    if set_prelude is None or (driver is not None and driver.is_in_transaction()):
+        connection.execute(_SET, _settings(context))
+    else:
+        # Both values are UUIDs by construction, so that they can stand in the statement itself.
+        set_prelude(
+            f"SELECT set_config('{TENANT_SETTING}', '{context.tenant_id}', true), "
+            f"set_config('{USER_SETTING}', '{context.user_id or ''}', true);"
+        )
+
+
+def _guard_foreign(session: Session) -> None:
+    """Give a session of someone else's making the same guards, once."""
+    if not event.contains(session, "after_begin", _after_begin):
+        _listen(session)
+
+
+def _listen(target: Session | type[Session]) -> None:
+    event.listen(target, "do_orm_execute", _before_statement)
+    event.listen(target, "before_flush", _before_flush)
+    event.listen(target, "after_begin", _after_begin)
+
+
+_listen(TenantSession)
