@@ -1,1 +1,41 @@
 """Values that are proof of their own shape."""
+
+from whatsapp.domain.value_objects.access_token import AccessToken, InvalidAccessToken
+from whatsapp.domain.value_objects.idempotency_key import IdempotencyKey, InvalidIdempotencyKey
+from whatsapp.domain.value_objects.message_status import (
+    DEAD_LETTERS,
+    FORWARD,
+    REPORTED,
+    REPORTS,
+    RETRY,
+    STEPS,
+    MessageStatus,
+    sources_of,
+)
+from whatsapp.domain.value_objects.phone_number import InvalidPhoneNumber, PhoneNumber
+from whatsapp.domain.value_objects.priority import Priority
+from whatsapp.domain.value_objects.recipient import InvalidRecipient, Recipient, parse_recipient
+from whatsapp.domain.value_objects.user_id import InvalidUserId, UserId
+
+__all__ = [
+    "DEAD_LETTERS",
+    "FORWARD",
+    "REPORTED",
+    "REPORTS",
+    "RETRY",
+    "STEPS",
+    "AccessToken",
+    "IdempotencyKey",
+    "InvalidAccessToken",
+    "InvalidIdempotencyKey",
+    "InvalidPhoneNumber",
+    "InvalidRecipient",
+    "InvalidUserId",
+    "MessageStatus",
+    "PhoneNumber",
+    "Priority",
+    "Recipient",
+    "UserId",
+    "parse_recipient",
+    "sources_of",
+]
