@@ -1,1 +1,35 @@
 """Things with an identity and a life: channels and messages."""
+
+from whatsapp.domain.entities.channel import (
+    Channel,
+    ChannelAlreadyExists,
+    ChannelNotActive,
+    ChannelNotFound,
+    ChannelStatus,
+    InvalidChannel,
+)
+from whatsapp.domain.entities.inbound_message import InboundMessage
+from whatsapp.domain.entities.outbound_message import (
+    IdempotencyKeyReused,
+    InvalidMetadata,
+    InvalidSchedule,
+    InvalidTransition,
+    MessageNotFound,
+    OutboundMessage,
+)
+
+__all__ = [
+    "Channel",
+    "ChannelAlreadyExists",
+    "ChannelNotActive",
+    "ChannelNotFound",
+    "ChannelStatus",
+    "IdempotencyKeyReused",
+    "InboundMessage",
+    "InvalidChannel",
+    "InvalidMetadata",
+    "InvalidSchedule",
+    "InvalidTransition",
+    "MessageNotFound",
+    "OutboundMessage",
+]

@@ -1,0 +1,43 @@
+"""Everything that speaks of the schema as a whole: which models there are, and migrating them."""
+
+import asyncio
+import importlib
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+_MODELS = ("tenancy.infrastructure.models", "whatsapp.infrastructure.persistence.models")
+
+
+def load_models() -> None:
+    """Import every module that declares tables, so that the metadata is complete."""
+    for module in _MODELS:
+        importlib.import_module(module)
+
+
+def _migrations() -> Path:
+    """The revisions: packaged in a wheel, beside `src` in a checkout."""
+    packaged = Path(__file__).parent / "migrations"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "migrations"
+
+
+def alembic_config(owner_url: str) -> Config:
+    """Alembic's configuration for `owner_url`, made in code so that no file repeats the settings."""
+    config = Config()
+    config.set_main_option("script_location", str(_migrations()))
+    config.attributes["url"] = owner_url
+    return config
+
+
+def migrate(owner_url: str, revision: str = "head") -> None:
+    """Bring the schema to `revision`, as the owner; safe to run again, and by several at once.
+
+    Blocks; it runs an event loop of its own, so call it outside one (or see `migrate_async`).
+    """
+    command.upgrade(alembic_config(owner_url), revision)
+
+
+async def migrate_async(owner_url: str, revision: str = "head") -> None:
+    """As `migrate`, from within an event loop."""
+    await asyncio.to_thread(migrate, owner_url, revision)

@@ -1,0 +1,34 @@
+"""Row classes of tenancy: tenants and the API keys that speak for them."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.infrastructure.database import Base, TenantScoped
+
+
+class TenantModel(Base):
+    """An organisation; its policies compare `id` itself with the tenant of the context."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (CheckConstraint("name <> ''", "name"),)
+
+
+class ApiKeyModel(TenantScoped, Base):
+    """An API key: only the SHA-256 of its secret is kept, which is random enough to need no salt."""
+
+    __tablename__ = "api_keys"
+
+    name: Mapped[str]
+    secret_digest: Mapped[bytes]
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]

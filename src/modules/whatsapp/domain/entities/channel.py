@@ -1,0 +1,122 @@
+"""A channel: one WhatsApp Business number of one tenant, and whether it may send."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from shared.kernel.errors import Conflict, InvalidInput, NotFoundException
+from shared.kernel.ids import new_id
+from whatsapp.domain.value_objects import AccessToken
+
+DEFAULT_MESSAGES_PER_SECOND: Final = 80
+"""Meta's default for a number, in and out together (Meta, Cloud API, throughput)."""
+MAX_MESSAGES_PER_SECOND: Final = 10_000
+_MAX_PROVIDER_ID_CHARACTERS: Final = 64
+
+
+class ChannelNotFound(NotFoundException):
+    """The channel does not exist in this tenant."""
+
+    code = "channel_not_found"
+    title = "No channel with this id exists in this tenant"
+
+
+class ChannelAlreadyExists(Conflict):
+    """The tenant has a channel for this number already."""
+
+    code = "channel_already_exists"
+    title = "This tenant already has a channel with this phone number id"
+
+
+class ChannelNotActive(Conflict):
+    """The channel is not verified or not active; nothing was accepted for it."""
+
+    code = "channel_not_active"
+    title = "The channel is not active: verify or resume it first"
+
+
+class InvalidChannel(InvalidInput):
+    """A property of the channel is out of its bounds."""
+
+    code = "invalid_channel"
+    title = "The channel is not valid"
+
+
+class ChannelStatus(StrEnum):
+    """Whether a channel may send: `paused` keeps its messages, `disabled` is for good."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
+@dataclass(slots=True, kw_only=True)
+class Channel:
+    """A number that Meta knows as `phone_number_id`, with the token that speaks for it.
+
+    `messages_per_second` is what Meta grants this number (20, 80, 250, 1000 or any other), counting
+    both directions. `provider_account_id` is the WhatsApp Business Account; both ids are opaque.
+    """
+
+    tenant_id: UUID
+    name: str
+    phone_number_id: str
+    access_token: AccessToken
+    id: UUID = field(default_factory=new_id)
+    provider_account_id: str | None = None
+    app_id: str | None = None
+    display_phone_number: str | None = field(default=None, repr=False)
+    status: ChannelStatus = ChannelStatus.PENDING
+    messages_per_second: int = DEFAULT_MESSAGES_PER_SECOND
+    quality_rating: str | None = None
+    pause_reason: str | None = None
+    verified_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.messages_per_second <= MAX_MESSAGES_PER_SECOND:
+            raise InvalidChannel(
+                f"Between 1 and {MAX_MESSAGES_PER_SECOND}", field="messages_per_second"
+            )
+        ident = self.phone_number_id
+        if not (ident.isascii() and ident.isdigit() and len(ident) <= _MAX_PROVIDER_ID_CHARACTERS):
+            raise InvalidChannel("Meta's phone number id is made of digits", field="phone_number_id")
+        if not self.name.strip():
+            raise InvalidChannel("A channel needs a name", field="name")
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it may send: verified, and neither paused nor disabled."""
+        return self.status is ChannelStatus.ACTIVE and self.verified_at is not None
+
+    def ensure_active(self) -> None:
+        """Raise ChannelNotActive unless the channel may send."""
+        if not self.is_active:
+            raise ChannelNotActive(f"The channel is {self.status}, so that it cannot send")
+
+    def verify(self, at: datetime) -> None:
+        """Meta answered for this number with this token: it may send from now on."""
+        self.verified_at = at
+        if self.status is ChannelStatus.PENDING:
+            self.status = ChannelStatus.ACTIVE
+
+    def pause(self, reason: str) -> None:
+        """Stop sending and keep the messages; `reason` is shown to operators."""
+        if self.status is ChannelStatus.DISABLED:
+            raise ChannelNotActive("A disabled channel cannot be paused")
+        self.status, self.pause_reason = ChannelStatus.PAUSED, reason
+
+    def resume(self) -> None:
+        """Send again after a pause."""
+        if self.status is not ChannelStatus.PAUSED:
+            raise ChannelNotActive(f"The channel is {self.status}, not paused")
+        self.status = ChannelStatus.ACTIVE if self.verified_at else ChannelStatus.PENDING
+        self.pause_reason = None
+
+    def rotate_token(self, token: AccessToken) -> None:
+        """Speak with `token` from now on."""
+        self.access_token = token

@@ -1,0 +1,34 @@
+"""An inbound message: what a customer wrote to one of the tenant's channels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from shared.kernel.ids import new_id
+from whatsapp.domain.value_objects import InboundContent, PhoneNumber, UserId
+
+
+@dataclass(slots=True, kw_only=True)
+class InboundMessage:
+    """A message as Meta reported it; unique by channel and `wamid`.
+
+    The sender is known by phone number, by business-scoped user id, or by both; either may be
+    missing, never both at once unless Meta sent neither. `sent_at` is the customer's time, from
+    which the 24-hour window runs; `raw` is Meta's own element, kept whole.
+    """
+
+    tenant_id: UUID
+    channel_id: UUID
+    wamid: str = field(repr=False)
+    content: InboundContent
+    sent_at: datetime
+    sender: PhoneNumber | None = None
+    sender_user_id: UserId | None = None
+    profile_name: str | None = field(default=None, repr=False)
+    context_wamid: str | None = field(default=None, repr=False)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    id: UUID = field(default_factory=new_id)
+    received_at: datetime | None = None
+    replayed: bool = field(default=False, compare=False)

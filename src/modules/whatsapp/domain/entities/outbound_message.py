@@ -1,0 +1,177 @@
+"""An outbound message: what is sent to whom, and how far it has come."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from shared.kernel.clock import utc_now
+from shared.kernel.errors import Conflict, InvalidInput, NotFoundException
+from shared.kernel.ids import new_id
+from whatsapp.domain.outcome import FailureReason
+from whatsapp.domain.value_objects import (
+    FORWARD,
+    RETRY,
+    IdempotencyKey,
+    MessageContent,
+    MessageStatus,
+    PhoneNumber,
+    Priority,
+    Recipient,
+)
+
+MAX_METADATA_ENTRIES: Final = 20
+MAX_METADATA_CHARACTERS: Final = 2000
+
+
+class MessageNotFound(NotFoundException):
+    """The message does not exist in this tenant."""
+
+    code = "message_not_found"
+    title = "No message with this id exists in this tenant"
+
+
+class IdempotencyKeyReused(Conflict):
+    """The key was used for another message before; nothing was stored."""
+
+    code = "idempotency_key_reused"
+    status = 422
+    title = "This idempotency key was used for a different message; use a new key"
+
+
+class InvalidTransition(Conflict):
+    """The message has gone too far, or not far enough, for what was asked."""
+
+    code = "invalid_transition"
+    title = "The message's status does not allow this"
+
+
+class InvalidSchedule(InvalidInput):
+    """`send_at` or `expires_at` cannot be."""
+
+    code = "invalid_schedule"
+    title = "The schedule is not valid"
+
+
+class InvalidMetadata(InvalidInput):
+    """The metadata is larger than what is kept."""
+
+    code = "invalid_metadata"
+    title = "The metadata is not valid"
+
+
+@dataclass(slots=True, kw_only=True)
+class OutboundMessage:
+    """A message of a tenant's channel to one recipient; its status only ever moves forward.
+
+    Without an `idempotency_key` one is derived from channel, recipient, content and the second of
+    `created_at`. `replayed` is set by `save_outbound` when the key was there before;
+    `stored_status` is the status it was loaded with. `attempts` counts requests to Meta. All times
+    are aware.
+    """
+
+    tenant_id: UUID
+    channel_id: UUID
+    recipient: Recipient
+    content: MessageContent
+    idempotency_key: IdempotencyKey = None  # type: ignore[assignment]  # derived when not given
+    id: UUID = field(default_factory=new_id)
+    status: MessageStatus = MessageStatus.QUEUED
+    priority: Priority = Priority.NORMAL
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    wamid: str | None = field(default=None, repr=False)
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    failure: FailureReason | None = None
+    created_at: datetime = field(default_factory=utc_now)
+    status_at: datetime | None = None
+    replayed: bool = field(default=False, compare=False)
+    stored_status: MessageStatus | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.idempotency_key is None:  # pyright: ignore[reportUnnecessaryComparison]  # see field
+            self.idempotency_key = IdempotencyKey.derive(
+                account_id=self.channel_id,
+                to_phone=self.recipient,
+                content=self.content.canonical_json(),
+                timestamp=self.created_at,
+            )
+        self.status_at = self.status_at or self.created_at
+        self._check_schedule()
+        size = sum(len(key) + len(value) for key, value in self.metadata.items())
+        if len(self.metadata) > MAX_METADATA_ENTRIES or size > MAX_METADATA_CHARACTERS:
+            raise InvalidMetadata(
+                f"At most {MAX_METADATA_ENTRIES} entries of {MAX_METADATA_CHARACTERS} characters",
+                field="metadata",
+            )
+
+    def _check_schedule(self) -> None:
+        for name in ("send_at", "expires_at"):
+            at: datetime | None = getattr(self, name)
+            if at is not None and at.tzinfo is None:
+                raise InvalidSchedule("A time needs its zone, as in 2026-11-23T09:00:00Z", field=name)
+        if self.expires_at and self.expires_at <= (self.send_at or self.created_at):
+            raise InvalidSchedule("It expires before it may be sent", field="expires_at")
+
+    @property
+    def due_at(self) -> datetime:
+        """When it may go out at the earliest."""
+        return self.next_attempt_at or self.send_at or self.created_at
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over everything the caller chose: tells a replay from another use of its key."""
+        to = self.recipient
+        chosen = {
+            "channel": str(self.channel_id),
+            "to": to.e164 if isinstance(to, PhoneNumber) else to.value,
+            "content": self.content.canonical_json(),
+            "priority": self.priority,
+            "send_at": self.send_at and self.send_at.timestamp(),
+            "expires_at": self.expires_at and self.expires_at.timestamp(),
+            "metadata": dict(self.metadata),
+        }
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).digest()
+
+    def advance(self, status: MessageStatus, at: datetime) -> bool:
+        """Move forward only; a late or repeated report answers False and changes nothing."""
+        if status not in FORWARD[self.status]:
+            return False
+        self.status, self.status_at = status, at
+        return True
+
+    def accept(self, wamid: str, at: datetime) -> bool:
+        """Meta took it and calls it `wamid`."""
+        self.wamid = self.wamid or wamid
+        self.next_attempt_at = None
+        return self.advance(MessageStatus.SENT, at)
+
+    def fail(self, reason: FailureReason, at: datetime) -> bool:
+        """It will not go out; `reason` is what Meta or we say about it."""
+        if not self.advance(MessageStatus.FAILED, at):
+            return False
+        self.failure, self.next_attempt_at = reason, None
+        return True
+
+    def retry_at(self, due_at: datetime, reason: FailureReason, at: datetime) -> bool:
+        """This attempt failed in a way that passes; try again from `due_at` on."""
+        if not self.advance(MessageStatus.RETRYING, at):
+            return False
+        self.failure, self.next_attempt_at = reason, due_at
+        return True
+
+    def requeue(self, at: datetime) -> None:
+        """Put it back into the queue: a due retry, or a dead letter that somebody wants sent."""
+        if MessageStatus.QUEUED not in FORWARD[self.status] | RETRY[self.status]:
+            raise InvalidTransition(f"A message that is {self.status} cannot be sent again")
+        self.status, self.status_at, self.next_attempt_at = MessageStatus.QUEUED, at, None
+
+    def cancel(self, at: datetime) -> None:
+        """Take it back before it is sent; InvalidTransition once it is on its way."""
+        if not self.advance(MessageStatus.CANCELLED, at):
+            raise InvalidTransition(f"A message that is {self.status} cannot be cancelled")

@@ -1,0 +1,119 @@
+"""What the domain asks of storage; SQLAlchemy answers in `infrastructure.persistence`.
+
+Every method works for the tenant of the session it was given, sees no other tenant's rows, and is
+one statement. `get_x` gives the thing or None.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from whatsapp.domain.entities import Channel, InboundMessage, OutboundMessage
+from whatsapp.domain.outcome import FailureReason
+from whatsapp.domain.value_objects import IdempotencyKey, MessageStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptResult:
+    """What one request to Meta led to: the message's next status and the evidence.
+
+    `lease_token` is the one under which the attempt was marked; `due_at` is when a retry is due, or
+    when an unknown outcome is given up on. `outcome` names the class of the answer.
+    """
+
+    message_id: UUID
+    lease_token: UUID
+    number: int
+    status: MessageStatus
+    outcome: str
+    started_at: datetime
+    finished_at: datetime
+    wamid: str | None = None
+    failure: FailureReason | None = None
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """One status of one message as Meta reported it, with our own id if it was echoed."""
+
+    wamid: str
+    status: MessageStatus
+    occurred_at: datetime
+    message_id: UUID | None = None
+    attempt: int | None = None
+    failure: FailureReason | None = None
+    errors: Sequence[dict[str, object]] = ()
+    pricing: dict[str, object] | None = None
+
+
+class ChannelRepository(Protocol):
+    """The channels of one tenant."""
+
+    async def get_by_id(self, entity_id: UUID) -> Channel | None:
+        """The channel with this id."""
+        ...
+
+    async def get_by_phone_number_id(self, phone_number_id: str) -> Channel | None:
+        """The channel of the number that Meta knows by this id."""
+        ...
+
+    async def get_by_organization(self, organization_id: UUID) -> Sequence[Channel]:
+        """All channels of the tenant; another organisation than the session's has none to show."""
+        ...
+
+    async def get_active_channels(self) -> Sequence[Channel]:
+        """The channels that may send: verified and active."""
+        ...
+
+    async def add(self, entity: Channel) -> Channel:
+        """Store a new channel."""
+        ...
+
+    async def update(self, entity: Channel) -> Channel:
+        """Store what changed."""
+        ...
+
+
+class MessageRepository(Protocol):
+    """The messages of one tenant."""
+
+    async def save_inbound(self, message: InboundMessage) -> InboundMessage:
+        """Store it once per channel and wamid; a repetition gives the stored one, `replayed`."""
+        ...
+
+    async def save_outbound(self, message: OutboundMessage) -> OutboundMessage:
+        """Store and queue it once per idempotency key; a repetition gives the stored one."""
+        ...
+
+    async def save_outbound_many(
+        self, messages: Sequence[OutboundMessage]
+    ) -> Sequence[OutboundMessage]:
+        """As `save_outbound` for many, in one statement and in their order."""
+        ...
+
+    async def get_inbound_by_wa_id(self, wamid: str) -> InboundMessage | None:
+        """The inbound message that Meta calls `wamid`."""
+        ...
+
+    async def get_outbound_by_id(self, message_id: UUID) -> OutboundMessage | None:
+        """The outbound message with this id."""
+        ...
+
+    async def get_outbound_by_wa_id(self, wamid: str) -> OutboundMessage | None:
+        """The outbound message that Meta calls `wamid`."""
+        ...
+
+    async def get_outbound_by_idempotency_key(self, key: IdempotencyKey) -> OutboundMessage | None:
+        """The outbound message that was stored under `key`."""
+        ...
+
+    async def get_failed_for_retry(self, limit: int = 100) -> Sequence[OutboundMessage]:
+        """What failed in a way that passes and is due now, locked until the transaction ends."""
+        ...
+
+    async def update_outbound(self, message: OutboundMessage) -> OutboundMessage:
+        """Store its status if that is a step forward; gives what is stored afterwards."""
+        ...

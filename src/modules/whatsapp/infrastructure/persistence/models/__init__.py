@@ -1,0 +1,27 @@
+"""Row classes of the WhatsApp module; they never leave `persistence`."""
+
+from whatsapp.infrastructure.persistence.models.channel import ChannelModel
+from whatsapp.infrastructure.persistence.models.message import (
+    InboundMessageModel,
+    MessageAttemptModel,
+    OutboundMessageModel,
+    StatusEventModel,
+)
+from whatsapp.infrastructure.persistence.models.send_queue import SendQueueModel
+from whatsapp.infrastructure.persistence.models.webhook import (
+    MetaAppModel,
+    QuarantinedWebhookModel,
+    WebhookInboxModel,
+)
+
+__all__ = [
+    "ChannelModel",
+    "InboundMessageModel",
+    "MessageAttemptModel",
+    "MetaAppModel",
+    "OutboundMessageModel",
+    "QuarantinedWebhookModel",
+    "SendQueueModel",
+    "StatusEventModel",
+    "WebhookInboxModel",
+]

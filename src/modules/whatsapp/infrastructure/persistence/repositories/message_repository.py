@@ -1,0 +1,396 @@
+"""Messages in PostgreSQL: inbound, outbound, what became of each attempt and what Meta reported."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Final
+from uuid import UUID
+
+from shared.infrastructure.database import SQLAlchemyRepository
+from shared.infrastructure.database.driver_errors import ConstraintErrors
+from shared.kernel.errors import InvalidInput
+from shared.kernel.ids import new_id
+from whatsapp.domain.entities import (
+    ChannelNotFound,
+    IdempotencyKeyReused,
+    InboundMessage,
+    InvalidTransition,
+    MessageNotFound,
+    OutboundMessage,
+)
+from whatsapp.domain.outcome import FailureReason
+from whatsapp.domain.repositories import AttemptResult, StatusReport
+from whatsapp.domain.value_objects import (
+    IdempotencyKey,
+    InboundContent,
+    MessageContent,
+    MessageStatus,
+    PhoneNumber,
+    Priority,
+    Recipient,
+    UserId,
+    sources_of,
+)
+from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
+from whatsapp.infrastructure.persistence.models.send_queue import (
+    RETRY_LANES,
+    UNKNOWN_LANES,
+    QueueState,
+)
+from whatsapp.infrastructure.persistence.repositories import message_statements as sql
+
+MAX_BATCH: Final = 1000
+_WAITING: Final = {
+    MessageStatus.QUEUED: (QueueState.READY, 0),
+    MessageStatus.RETRYING: (QueueState.RETRYING, RETRY_LANES),
+    MessageStatus.UNKNOWN: (QueueState.UNKNOWN, UNKNOWN_LANES),
+}
+"""The statuses whose messages have a queue entry: its state, and what is added to its lane."""
+
+
+class BatchTooLarge(InvalidInput):
+    """More messages at once than one statement takes; nothing was stored."""
+
+    code = "batch_too_large"
+    title = f"At most {MAX_BATCH} messages at once"
+
+
+class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, OutboundMessageModel]):
+    """The tenant's messages; saving an outbound message queues it in the same statement.
+
+    `get_by_id`, `list` and `delete` of the base are about outbound messages.
+    """
+
+    model = OutboundMessageModel
+    constraint_errors: ClassVar[ConstraintErrors] = {
+        "fk_whatsapp_outbound_messages_whatsapp_channels": ChannelNotFound,
+        "fk_whatsapp_inbound_messages_whatsapp_channels": ChannelNotFound,
+        "fk_whatsapp_status_events_whatsapp_channels": ChannelNotFound,
+    }
+
+    async def save_outbound(self, message: OutboundMessage) -> OutboundMessage:
+        """Store and queue `message`, once per idempotency key; one statement, whatever the race.
+
+        Where the key was there before, the stored message comes back with `replayed` set. Raises
+        IdempotencyKeyReused if that one is another message, ChannelNotFound, TenantNotFound.
+        """
+        parameters = _columns(message)
+        parameters |= {"recipient_key": _recipient_key(message), "due_at": message.due_at}
+        row = (await self._execute(sql.SAVE_OUTBOUND, parameters)).one()
+        return self._saved(message, row)
+
+    async def save_outbound_many(
+        self, messages: Sequence[OutboundMessage]
+    ) -> Sequence[OutboundMessage]:
+        """As `save_outbound` for up to 1000, in one statement; results in the order given.
+
+        A key that comes twice in one batch is stored once. Raises what `save_outbound` raises, for
+        the batch as a whole: nothing of it is stored then.
+        """
+        if len(messages) > MAX_BATCH:
+            raise BatchTooLarge
+        if not messages:
+            return []
+        # One order for all batches: two of them that share keys wait for, not on, each other.
+        firsts = {m.idempotency_key.value: m for m in reversed(messages)}
+        ordered = [firsts[key] for key in sorted(firsts)]
+        rows = await self._execute(sql.SAVE_OUTBOUND_MANY, _arrays(ordered))
+        stored = {row.idempotency_key: row for row in rows}
+        return [
+            self._saved(m, stored[m.idempotency_key.value], first=firsts[m.idempotency_key.value])
+            for m in messages
+        ]
+
+    def _saved(
+        self, given: OutboundMessage, row: Any, first: OutboundMessage | None = None
+    ) -> OutboundMessage:
+        if row.digest != given.digest:
+            raise IdempotencyKeyReused
+        stored = self._to_entity(row)
+        stored.replayed = not row.inserted or (first is not None and first is not given)
+        return stored
+
+    async def get_outbound_by_id(self, message_id: UUID) -> OutboundMessage | None:
+        """The outbound message with this id; `sending` while a worker holds it."""
+        return self._first(
+            await self._execute(sql.GET_BY_ID, {"tenant": self.tenant_id, "id": message_id})
+        )
+
+    async def get_outbound_by_wa_id(self, wamid: str) -> OutboundMessage | None:
+        """The outbound message that Meta calls `wamid`."""
+        return self._first(
+            await self._execute(sql.GET_BY_WAMID, {"tenant": self.tenant_id, "wamid": wamid})
+        )
+
+    async def get_outbound_by_idempotency_key(self, key: IdempotencyKey) -> OutboundMessage | None:
+        """The outbound message that was stored under `key`, to answer a repetition with."""
+        return self._first(
+            await self._execute(sql.GET_BY_KEY, {"tenant": self.tenant_id, "key": key.value})
+        )
+
+    async def get_failed_for_retry(self, limit: int = 100) -> Sequence[OutboundMessage]:
+        """Up to `limit` messages whose retry is due, the longest due first.
+
+        They stay locked until the transaction ends, and other workers skip them: `requeue()` and
+        `update_outbound()` them before it commits.
+        """
+        rows = await self._execute(
+            sql.FAILED_FOR_RETRY, {"tenant": self.tenant_id, "limit": min(limit, MAX_BATCH)}
+        )
+        return [self._to_entity(row) for row in rows]
+
+    async def update_outbound(self, message: OutboundMessage) -> OutboundMessage:
+        """Store how far `message` has come, its queue entry with it; gives what is stored then.
+
+        A stale update never moves a status back: what is stored comes back unchanged in status.
+        MessageNotFound where this tenant has no such message.
+        """
+        row = (await self._execute(sql.UPDATE_OUTBOUND, self._update(message))).one_or_none()
+        if row is None:
+            raise MessageNotFound
+        return self._to_entity(row)
+
+    def _update(self, message: OutboundMessage) -> dict[str, Any]:
+        values = _columns(message)
+        names = ("id", "status", "status_at", "next_attempt_at", "attempts", "wamid", "details")
+        failure = ("failure_code", "failure_title", "failure_details")
+        state, lanes = _WAITING.get(message.status, (None, None))
+        return {name: values[name] for name in (*names, *failure)} | {
+            "tenant": self.tenant_id,
+            "sources": [status.value for status in _sources(message)],
+            "state": state,
+            "lane": None if lanes is None else message.priority.lane + lanes,
+            "due_at": message.due_at,
+            "recipient_key": _recipient_key(message),
+        }
+
+    async def cancel_outbound(self, message_id: UUID, at: datetime) -> OutboundMessage:
+        """Take a message back that no worker holds; InvalidTransition once it is on its way."""
+        parameters = {
+            "tenant": self.tenant_id,
+            "id": message_id,
+            "at": at,
+            "forward": sql.FORWARD_PAIRS,
+        }
+        row = (await self._execute(sql.CANCEL_OUTBOUND, parameters)).one_or_none()
+        if row is None:
+            raise InvalidTransition("Only a message that waits to be sent can be cancelled")
+        return self._to_entity(row)
+
+    async def load_for_sending(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:
+        """The messages that a worker has claimed, in no particular order."""
+        rows = await self._execute(
+            sql.LOAD_FOR_SENDING, {"tenant": self.tenant_id, "ids": list(ids)}
+        )
+        return [self._to_entity(row) for row in rows]
+
+    async def record_attempts(self, results: Sequence[AttemptResult]) -> frozenset[UUID]:
+        """Settle what requests led to, fenced by each lease; gives the ids whose lease still held.
+
+        A result whose lease was lost is kept as evidence in the history of attempts and changes
+        nothing else, unless it proves that a message of unknown outcome was sent.
+        """
+        rows = await self._execute(sql.RECORD_ATTEMPTS, self._attempts(results))
+        return frozenset(rows.scalars())
+
+    def _attempts(self, results: Sequence[AttemptResult]) -> dict[str, Any]:
+        failures = [result.failure for result in results]
+        return {
+            "tenant": self.tenant_id,
+            "forward": sql.FORWARD_PAIRS,
+            "ids": [result.message_id for result in results],
+            "tokens": [result.lease_token for result in results],
+            "numbers": [result.number for result in results],
+            "statuses": [result.status.value for result in results],
+            "outcomes": [result.outcome for result in results],
+            "wamids": [result.wamid for result in results],
+            "started": [result.started_at for result in results],
+            "finished": [result.finished_at for result in results],
+            "due": [result.due_at for result in results],
+            "attempt_ids": [new_id() for _ in results],
+        } | _failures(failures)
+
+    async def record_statuses(
+        self, channel_id: UUID, reports: Sequence[StatusReport]
+    ) -> tuple[int, int]:
+        """Keep each report once and move each message to the furthest, never back.
+
+        Gives how many reports were new and how many messages moved; repetitions change nothing.
+        """
+        parameters = {
+            "tenant": self.tenant_id,
+            "channel": channel_id,
+            "forward": sql.FORWARD_PAIRS,
+            "event_ids": [new_id() for _ in reports],
+            "message_ids": [report.message_id for report in reports],
+            "wamids": [report.wamid for report in reports],
+            "statuses": [report.status.value for report in reports],
+            "ranks": [report.status.rank for report in reports],
+            "attempts": [report.attempt for report in reports],
+            "occurred": [report.occurred_at for report in reports],
+            "errors": [json.dumps(report.errors) if report.errors else None for report in reports],
+            "pricing": [json.dumps(report.pricing) if report.pricing else None for report in reports],
+        } | _failures([report.failure for report in reports])
+        row = (await self._execute(sql.RECORD_STATUSES, parameters)).one()
+        return row.kept, row.moved
+
+    async def save_inbound(self, message: InboundMessage) -> InboundMessage:
+        """Store `message` once per channel and wamid; a repetition gives the stored one, `replayed`.
+
+        Raises ChannelNotFound, TenantNotFound.
+        """
+        row = (await self._execute(sql.SAVE_INBOUND, _inbound_columns(message))).one()
+        stored = _to_inbound(row)
+        stored.replayed = not row.inserted
+        return stored
+
+    async def get_inbound_by_wa_id(self, wamid: str) -> InboundMessage | None:
+        """The inbound message that Meta calls `wamid`."""
+        parameters = {"tenant": self.tenant_id, "wamid": wamid}
+        row = (await self._execute(sql.GET_INBOUND_BY_WAMID, parameters)).one_or_none()
+        return None if row is None else _to_inbound(row)
+
+    def _first(self, result: Any) -> OutboundMessage | None:
+        row = result.one_or_none()
+        return None if row is None else self._to_entity(row)
+
+    def _to_entity(self, row: OutboundMessageModel) -> OutboundMessage:
+        status = MessageStatus(row.status)
+        return OutboundMessage(
+            tenant_id=row.tenant_id,
+            id=row.id,
+            channel_id=row.channel_id,
+            recipient=_recipient(row.recipient),
+            content=MessageContent.stored(
+                row.type, row.body, context_message_id=row.context_wamid
+            ),
+            idempotency_key=IdempotencyKey(row.idempotency_key),
+            status=status,
+            stored_status=status,
+            priority=Priority.from_lane(row.lane),
+            send_at=row.send_at,
+            expires_at=row.expires_at,
+            metadata=row.details,
+            wamid=row.wamid,
+            attempts=row.attempts,
+            next_attempt_at=row.next_attempt_at,
+            failure=_failure(row),
+            created_at=row.created_at,
+            status_at=row.status_at,
+        )
+
+    def _to_model(self, entity: OutboundMessage) -> OutboundMessageModel:
+        return OutboundMessageModel(**_columns(entity))
+
+
+def _sources(message: OutboundMessage) -> Iterable[MessageStatus]:
+    """From which stored statuses this update may go on.
+
+    Back to the queue is allowed only from the very status that the caller saw: whoever holds an
+    older copy of the message must not send it again.
+    """
+    if message.status is MessageStatus.QUEUED:
+        return {message.stored_status or MessageStatus.QUEUED}
+    return sources_of(message.status) | {message.status}
+
+
+def _recipient(text: str) -> Recipient:
+    return PhoneNumber(text) if text.startswith("+") else UserId(text)
+
+
+def _recipient_text(recipient: Recipient) -> str:
+    return recipient.e164 if isinstance(recipient, PhoneNumber) else recipient.value
+
+
+def _recipient_key(message: OutboundMessage) -> int:
+    """The same 64-bit number for the same recipient of the same channel."""
+    text = f"{message.channel_id}:{_recipient_text(message.recipient)}"
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _columns(message: OutboundMessage) -> dict[str, Any]:
+    failure = message.failure
+    return {
+        "tenant_id": message.tenant_id,
+        "id": message.id,
+        "channel_id": message.channel_id,
+        "recipient": _recipient_text(message.recipient),
+        "type": message.content.type.value,
+        "body": message.content.to_json(),
+        "context_wamid": message.content.context_message_id,
+        "idempotency_key": message.idempotency_key.value,
+        "digest": message.digest,
+        "status": message.status.value,
+        "lane": message.priority.lane,
+        "send_at": message.send_at,
+        "expires_at": message.expires_at,
+        "details": dict(message.metadata),
+        "wamid": message.wamid,
+        "attempts": message.attempts,
+        "next_attempt_at": message.next_attempt_at,
+        "failure_code": failure and failure.code,
+        "failure_title": failure and failure.title,
+        "failure_details": failure and failure.details,
+        "created_at": message.created_at,
+        "status_at": message.status_at,
+    }
+
+
+def _arrays(messages: Sequence[OutboundMessage]) -> dict[str, list[Any]]:
+    rows = [_columns(message) for message in messages]
+    for row in rows:
+        row["body"], row["details"] = json.dumps(row["body"]), json.dumps(row["details"])
+    arrays = {name: [row[name] for row in rows] for name in rows[0]}
+    arrays["recipient_key"] = [_recipient_key(message) for message in messages]
+    arrays["due_at"] = [message.due_at for message in messages]
+    return arrays
+
+
+def _failure(row: OutboundMessageModel) -> FailureReason | None:
+    if row.failure_title is None:
+        return None
+    return FailureReason(row.failure_code, row.failure_title, row.failure_details or "")
+
+
+def _failures(failures: Sequence[FailureReason | None]) -> dict[str, list[Any]]:
+    return {
+        "codes": [failure and failure.code for failure in failures],
+        "titles": [failure and failure.title for failure in failures],
+        "details": [failure and failure.details for failure in failures],
+    }
+
+
+def _inbound_columns(message: InboundMessage) -> dict[str, Any]:
+    return {
+        "tenant_id": message.tenant_id,
+        "id": message.id,
+        "channel_id": message.channel_id,
+        "wamid": message.wamid,
+        "sender": message.sender and message.sender.e164,
+        "sender_user_id": message.sender_user_id and message.sender_user_id.value,
+        "profile_name": message.profile_name,
+        "type": message.content.type,
+        "body": dict(message.content.body),
+        "context_wamid": message.context_wamid,
+        "raw": dict(message.raw),
+        "sent_at": message.sent_at,
+    }
+
+
+def _to_inbound(row: InboundMessageModel) -> InboundMessage:
+    return InboundMessage(
+        tenant_id=row.tenant_id,
+        id=row.id,
+        channel_id=row.channel_id,
+        wamid=row.wamid,
+        content=InboundContent(row.type, row.body),
+        sent_at=row.sent_at,
+        sender=PhoneNumber(row.sender) if row.sender else None,
+        sender_user_id=UserId(row.sender_user_id) if row.sender_user_id else None,
+        profile_name=row.profile_name,
+        context_wamid=row.context_wamid,
+        raw=row.raw,
+        received_at=row.received_at,
+    )

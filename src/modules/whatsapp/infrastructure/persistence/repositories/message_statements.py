@@ -1,0 +1,440 @@
+"""The SQL of messages: one statement per repository method, built once.
+
+Each statement names `tenant_id = :tenant` itself. Statements that change a message also keep its
+queue entry in step, so that no crash can part the two. Which status may follow which comes in as
+`:forward`, pairs made from the domain's own transition table.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    ARRAY,
+    TEXT,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    TextClause,
+    Uuid,
+    bindparam,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.types import TypeEngine
+
+from whatsapp.domain.value_objects import FORWARD
+from whatsapp.infrastructure.persistence.models import (
+    InboundMessageModel,
+    OutboundMessageModel,
+    SendQueueModel,
+)
+from whatsapp.infrastructure.persistence.models.send_queue import RETRY_LANES, UNKNOWN_LANES
+
+FORWARD_PAIRS: Final = [f"{old}>{new}" for old, following in FORWARD.items() for new in following]
+
+_MESSAGES = OutboundMessageModel.__table__
+_INBOUND = InboundMessageModel.__table__
+_QUEUE = SendQueueModel.__table__
+_COLUMNS = ", ".join(f"m.{column.name}" for column in _MESSAGES.c)
+
+
+def _typed(statement: str, **types: TypeEngine[Any]) -> TextClause:
+    return text(statement).bindparams(*(bindparam(name, type_=t) for name, t in types.items()))
+
+
+def _as_messages(statement: str, **types: TypeEngine[Any]) -> Any:
+    """A text statement whose rows have the types of the messages table."""
+    return _typed(statement, **types).columns(*_MESSAGES.c)
+
+
+def _save_outbound() -> Any:
+    """Insert message and queue entry, or give the row that holds the idempotency key.
+
+    The no-op update makes the losing of two concurrent saves wait for the winner and then return
+    the winner's row; `xmax = 0` tells which of the two happened.
+    """
+    row = insert(_MESSAGES).values({c.name: bindparam(c.name, type_=c.type) for c in _MESSAGES.c})
+    stored = (
+        row.on_conflict_do_update(
+            index_elements=["tenant_id", "idempotency_key"],
+            set_={"idempotency_key": row.excluded.idempotency_key},
+        )
+        .returning(*_MESSAGES.c, literal_column("xmax = 0", Boolean()).label("inserted"))
+        .cte("stored")
+    )
+    entry = select(
+        stored.c.tenant_id,
+        stored.c.id,
+        stored.c.channel_id,
+        bindparam("recipient_key", type_=BigInteger()),
+        stored.c.lane,
+        literal_column("'ready'"),
+        bindparam("due_at", type_=DateTime(timezone=True)),
+        literal_column("0"),
+    ).where(stored.c.inserted)
+    names = [
+        *("tenant_id", "id", "channel_id", "recipient_key"),
+        *("lane", "state", "due_at", "attempt"),
+    ]
+    queued = insert(_QUEUE).from_select(names, entry).cte("queued")
+    return select(stored).add_cte(queued)
+
+
+def _save_outbound_many() -> Any:
+    """As `_save_outbound`, with a column's values as one array each."""
+    names = [column.name for column in _MESSAGES.c]
+    # Arrays of JSON travel as text: PostgreSQL has no array constructor for the binary form.
+    arrays = {c.name: TEXT() if isinstance(c.type, JSONB) else c.type for c in _MESSAGES.c}
+    given = ", ".join(f"CAST(:{name} AS {_pg(kind)}[])" for name, kind in arrays.items())
+    values = ", ".join(
+        f"CAST(g.{c.name} AS jsonb)" if isinstance(c.type, JSONB) else f"g.{c.name}"
+        for c in _MESSAGES.c
+    )
+    statement = f"""
+        WITH given AS (
+            SELECT * FROM unnest({given}, CAST(:recipient_key AS bigint[]),
+                                 CAST(:due_at AS timestamptz[]))
+                AS g({", ".join(names)}, recipient_key, due_at)
+        ), stored AS (
+            INSERT INTO whatsapp_outbound_messages AS m ({", ".join(names)})
+            SELECT {values} FROM given g
+            ON CONFLICT (tenant_id, idempotency_key)
+            DO UPDATE SET idempotency_key = excluded.idempotency_key
+            RETURNING {_COLUMNS}, xmax = 0 AS inserted
+        ), queued AS (
+            INSERT INTO whatsapp_send_queue
+                (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
+            SELECT s.tenant_id, s.id, s.channel_id, g.recipient_key, s.lane, 'ready', g.due_at, 0
+            FROM stored s JOIN given g USING (id) WHERE s.inserted
+        )
+        SELECT * FROM stored
+    """  # noqa: S608  # column names of our own table, no values
+    types: dict[str, TypeEngine[Any]] = {name: ARRAY(kind) for name, kind in arrays.items()}
+    types |= {"recipient_key": ARRAY(BigInteger()), "due_at": ARRAY(DateTime(timezone=True))}
+    return _typed(statement, **types).columns(
+        *_MESSAGES.c, literal_column("inserted", Boolean()).label("inserted")
+    )
+
+
+def _pg(kind: TypeEngine[Any]) -> str:
+    names = {
+        Uuid: "uuid",
+        TEXT: "text",
+        LargeBinary: "bytea",
+        SmallInteger: "smallint",
+        Integer: "integer",
+        DateTime: "timestamptz",
+    }
+    return next(name for base, name in names.items() if isinstance(kind, base))
+
+
+def _save_inbound() -> Any:
+    row = insert(_INBOUND).values(
+        {c.name: bindparam(c.name, type_=c.type) for c in _INBOUND.c if c.name != "received_at"}
+    )
+    return row.on_conflict_do_update(
+        index_elements=["tenant_id", "channel_id", "wamid"],
+        set_={"wamid": row.excluded.wamid},
+    ).returning(*_INBOUND.c, literal_column("xmax = 0", Boolean()).label("inserted"))
+
+
+SAVE_OUTBOUND: Final = _save_outbound()
+SAVE_OUTBOUND_MANY: Final = _save_outbound_many()
+SAVE_INBOUND: Final = _save_inbound()
+
+
+def _get_outbound(condition: str, **types: TypeEngine[Any]) -> Any:
+    """A message, shown as `sending` while its queue entry is with a worker."""
+    columns = _COLUMNS.replace(
+        "m.status,",
+        "CASE WHEN m.status = 'queued' AND q.state IN ('leased', 'dispatching') "
+        "THEN 'sending' ELSE m.status END AS status,",
+    )
+    return _as_messages(
+        f"""
+        SELECT {columns}
+        FROM whatsapp_outbound_messages m
+        LEFT JOIN whatsapp_send_queue q ON q.tenant_id = m.tenant_id AND q.id = m.id
+        WHERE m.tenant_id = :tenant AND {condition}
+        LIMIT 1
+        """,  # noqa: S608  # a condition of this module's own
+        tenant=Uuid(),
+        **types,
+    )
+
+
+GET_BY_ID: Final = _get_outbound("m.id = :id", id=Uuid())
+GET_BY_WAMID: Final = _get_outbound("m.wamid = :wamid", wamid=TEXT())
+GET_BY_KEY: Final = _get_outbound("m.idempotency_key = :key", key=TEXT())
+
+GET_INBOUND_BY_WAMID: Final = (
+    select(*_INBOUND.c)
+    .where(_INBOUND.c.tenant_id == bindparam("tenant"), _INBOUND.c.wamid == bindparam("wamid"))
+    .limit(1)
+)
+
+FAILED_FOR_RETRY: Final = _as_messages(
+    f"""
+    WITH due AS MATERIALIZED (
+        SELECT q.id, q.due_at
+        FROM whatsapp_channels c
+        CROSS JOIN LATERAL (
+            SELECT e.id, e.due_at FROM whatsapp_send_queue e
+            WHERE e.tenant_id = :tenant AND e.channel_id = c.id
+              AND e.lane >= {RETRY_LANES} AND e.lane < {UNKNOWN_LANES}
+              AND e.due_at <= now()
+            ORDER BY e.lane, e.due_at, e.id
+            LIMIT :limit
+            FOR UPDATE SKIP LOCKED
+        ) q
+        WHERE c.tenant_id = :tenant
+        LIMIT :limit
+    )
+    SELECT {_COLUMNS}
+    FROM due JOIN whatsapp_outbound_messages m ON m.tenant_id = :tenant AND m.id = due.id
+    ORDER BY due.due_at, m.id
+    """,  # noqa: S608  # constants of this package
+    tenant=Uuid(),
+    limit=Integer(),
+)
+"""What may be tried again now. The rows stay locked until the transaction ends, and a second worker
+skips them; whoever puts them back into the queue does so in the same transaction."""
+
+UPDATE_OUTBOUND: Final = _as_messages(
+    f"""
+    WITH updated AS (
+        UPDATE whatsapp_outbound_messages m
+        SET status = CASE WHEN m.status = ANY(:sources) THEN :status ELSE m.status END,
+            status_at = CASE WHEN m.status = ANY(:sources) THEN :status_at ELSE m.status_at END,
+            next_attempt_at = CASE WHEN m.status = ANY(:sources)
+                THEN CAST(:next_attempt_at AS timestamptz) ELSE m.next_attempt_at END,
+            failure_code = CASE WHEN m.status = ANY(:sources)
+                THEN CAST(:failure_code AS integer) ELSE m.failure_code END,
+            failure_title = CASE WHEN m.status = ANY(:sources)
+                THEN CAST(:failure_title AS text) ELSE m.failure_title END,
+            failure_details = CASE WHEN m.status = ANY(:sources)
+                THEN CAST(:failure_details AS text) ELSE m.failure_details END,
+            attempts = greatest(m.attempts, CAST(:attempts AS smallint)),
+            wamid = coalesce(m.wamid, CAST(:wamid AS text)),
+            details = :details
+        WHERE m.tenant_id = :tenant AND m.id = :id
+        RETURNING {_COLUMNS}, m.status = :status AS stands
+    ), settled AS (
+        DELETE FROM whatsapp_send_queue q USING updated m
+        WHERE m.stands AND CAST(:lane AS smallint) IS NULL AND q.tenant_id = :tenant AND q.id = m.id
+    ), queued AS (
+        INSERT INTO whatsapp_send_queue AS q
+            (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
+        SELECT m.tenant_id, m.id, m.channel_id, :recipient_key, CAST(:lane AS smallint),
+               CAST(:state AS text), CAST(:due_at AS timestamptz), m.attempts
+        FROM updated m WHERE m.stands AND CAST(:lane AS smallint) IS NOT NULL
+        ON CONFLICT (tenant_id, id) DO UPDATE
+        SET lane = excluded.lane, state = excluded.state, due_at = excluded.due_at,
+            lease_token = NULL, lease_until = NULL
+        WHERE q.state NOT IN ('leased', 'dispatching') OR q.lease_until < now()
+    )
+    SELECT {_COLUMNS} FROM updated m
+    """,  # noqa: S608  # constants of this module
+    tenant=Uuid(),
+    id=Uuid(),
+    sources=ARRAY(TEXT()),
+    status=TEXT(),
+    status_at=DateTime(timezone=True),
+    next_attempt_at=DateTime(timezone=True),
+    failure_code=Integer(),
+    failure_title=TEXT(),
+    failure_details=TEXT(),
+    attempts=SmallInteger(),
+    wamid=TEXT(),
+    details=JSONB(),
+    lane=SmallInteger(),
+    state=TEXT(),
+    due_at=DateTime(timezone=True),
+    recipient_key=BigInteger(),
+)
+"""Change a message if `:sources` still allow it, its queue entry with it; gives what is stored then.
+
+The conditions stand in SET and not in WHERE, so that a concurrent change is waited for and judged
+by its result. An entry that a live worker holds is left to that worker."""
+
+CANCEL_OUTBOUND: Final = _as_messages(
+    f"""
+    WITH taken AS (
+        DELETE FROM whatsapp_send_queue q
+        WHERE q.tenant_id = :tenant AND q.id = :id
+          AND (q.state IN ('ready', 'retrying') OR (q.state = 'leased' AND q.lease_until < now()))
+        RETURNING q.id
+    )
+    UPDATE whatsapp_outbound_messages m
+    SET status = 'cancelled', status_at = :at, next_attempt_at = NULL
+    FROM taken
+    WHERE m.tenant_id = :tenant AND m.id = taken.id
+      AND m.status || '>cancelled' = ANY(:forward)
+    RETURNING {_COLUMNS}
+    """,  # noqa: S608  # constants of this module
+    tenant=Uuid(),
+    id=Uuid(),
+    at=DateTime(timezone=True),
+    forward=ARRAY(TEXT()),
+)
+
+LOAD_FOR_SENDING: Final = _as_messages(
+    f"""
+    SELECT {_COLUMNS} FROM whatsapp_outbound_messages m
+    WHERE m.tenant_id = :tenant AND m.id = ANY(:ids)
+    """,  # noqa: S608  # constants of this module
+    tenant=Uuid(),
+    ids=ARRAY(Uuid()),
+)
+
+RECORD_ATTEMPTS: Final = _typed(
+    f"""
+    WITH result AS (
+        SELECT * FROM unnest(
+            CAST(:ids AS uuid[]), CAST(:tokens AS uuid[]), CAST(:numbers AS smallint[]),
+            CAST(:statuses AS text[]), CAST(:outcomes AS text[]), CAST(:wamids AS text[]),
+            CAST(:codes AS integer[]), CAST(:titles AS text[]), CAST(:details AS text[]),
+            CAST(:started AS timestamptz[]), CAST(:finished AS timestamptz[]),
+            CAST(:due AS timestamptz[]), CAST(:attempt_ids AS uuid[])
+        ) AS r(id, token, number, status, outcome, wamid, code, title, details,
+               started_at, finished_at, due_at, attempt_id)
+    ), settled AS (
+        DELETE FROM whatsapp_send_queue q USING result r
+        WHERE q.tenant_id = :tenant AND q.id = r.id
+          AND r.status NOT IN ('queued', 'retrying', 'unknown')
+          AND (q.lease_token = r.token
+               OR (r.status = 'sent' AND q.state = 'unknown' AND q.attempt = r.number))
+        RETURNING q.id
+    ), moved AS (
+        UPDATE whatsapp_send_queue q
+        SET state = CASE r.status WHEN 'queued' THEN 'ready' ELSE r.status END,
+            lane = q.lane % {RETRY_LANES} + CASE r.status WHEN 'retrying' THEN {RETRY_LANES}
+                                                WHEN 'unknown' THEN {UNKNOWN_LANES} ELSE 0 END,
+            due_at = coalesce(r.due_at, q.due_at), lease_token = NULL, lease_until = NULL
+        FROM result r
+        WHERE q.tenant_id = :tenant AND q.id = r.id AND q.lease_token = r.token
+          AND r.status IN ('queued', 'retrying', 'unknown')
+        RETURNING q.id
+    ), held AS (
+        SELECT id FROM settled UNION ALL SELECT id FROM moved
+    ), attempted AS (
+        INSERT INTO whatsapp_message_attempts
+            (tenant_id, id, message_id, number, started_at, finished_at, outcome, code, reason,
+             retry_at)
+        SELECT :tenant, r.attempt_id, r.id, r.number, r.started_at, r.finished_at, r.outcome,
+               r.code, r.title, CASE WHEN r.status = 'retrying' THEN r.due_at END
+        FROM result r WHERE r.number > 0
+    ), updated AS (
+        UPDATE whatsapp_outbound_messages m
+        SET status = CASE WHEN m.status || '>' || r.status = ANY(:forward) OR m.status = 'queued'
+                          THEN r.status ELSE m.status END,
+            status_at = CASE WHEN m.status || '>' || r.status = ANY(:forward) OR m.status = 'queued'
+                             THEN r.finished_at ELSE m.status_at END,
+            wamid = coalesce(m.wamid, r.wamid),
+            attempts = greatest(m.attempts, r.number),
+            next_attempt_at = CASE WHEN r.status = 'retrying' THEN r.due_at END,
+            failure_code = r.code, failure_title = r.title, failure_details = r.details
+        FROM result r JOIN held ON held.id = r.id
+        WHERE m.tenant_id = :tenant AND m.id = r.id
+    )
+    SELECT id FROM held
+    """,  # noqa: S608  # constants of this module
+    tenant=Uuid(),
+    ids=ARRAY(Uuid()),
+    tokens=ARRAY(Uuid()),
+    numbers=ARRAY(SmallInteger()),
+    statuses=ARRAY(TEXT()),
+    outcomes=ARRAY(TEXT()),
+    wamids=ARRAY(TEXT()),
+    codes=ARRAY(Integer()),
+    titles=ARRAY(TEXT()),
+    details=ARRAY(TEXT()),
+    started=ARRAY(DateTime(timezone=True)),
+    finished=ARRAY(DateTime(timezone=True)),
+    due=ARRAY(DateTime(timezone=True)),
+    attempt_ids=ARRAY(Uuid()),
+    forward=ARRAY(TEXT()),
+)
+"""Record what requests led to, if the lease still stands; gives the ids for which it did.
+
+A queued message counts as `sending` here: the worker holds it. Attempts are kept even where the
+lease was lost, as evidence."""
+
+RECORD_STATUSES: Final = _typed(
+    f"""
+    WITH report AS (
+        SELECT * FROM unnest(
+            CAST(:event_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:wamids AS text[]),
+            CAST(:statuses AS text[]), CAST(:ranks AS smallint[]), CAST(:attempts AS smallint[]),
+            CAST(:occurred AS timestamptz[]), CAST(:errors AS text[]), CAST(:pricing AS text[]),
+            CAST(:codes AS integer[]), CAST(:titles AS text[]), CAST(:details AS text[])
+        ) AS r(event_id, message_id, wamid, status, rank, attempt, occurred_at, errors, pricing,
+               code, title, details)
+    ), matched AS (
+        SELECT r.*, coalesce(by_id.id, by_wamid.id) AS id
+        FROM report r
+        LEFT JOIN whatsapp_outbound_messages by_id
+            ON by_id.tenant_id = :tenant AND by_id.id = r.message_id
+           AND by_id.channel_id = :channel
+        LEFT JOIN LATERAL (
+            SELECT w.id FROM whatsapp_outbound_messages w
+            WHERE by_id.id IS NULL AND w.tenant_id = :tenant AND w.wamid = r.wamid
+              AND w.channel_id = :channel
+            LIMIT 1
+        ) by_wamid ON true
+    ), kept AS (
+        INSERT INTO whatsapp_status_events
+            (tenant_id, id, channel_id, message_id, wamid, status, attempt, occurred_at,
+             errors, pricing)
+        SELECT :tenant, event_id, :channel, id, wamid, status, attempt, occurred_at,
+               CAST(errors AS jsonb), CAST(pricing AS jsonb)
+        FROM matched
+        ON CONFLICT (tenant_id, channel_id, wamid, status, occurred_at) DO NOTHING
+        RETURNING id
+    ), best AS (
+        SELECT DISTINCT ON (x.id) x.*
+        FROM matched x JOIN kept ON kept.id = x.event_id
+        WHERE x.id IS NOT NULL
+        ORDER BY x.id, x.rank DESC, x.occurred_at
+    ), updated AS (
+        UPDATE whatsapp_outbound_messages m
+        SET status = b.status, status_at = b.occurred_at, next_attempt_at = NULL,
+            failure_code = b.code, failure_title = b.title, failure_details = b.details,
+            wamid = coalesce(m.wamid, b.wamid)
+        FROM best b
+        WHERE m.tenant_id = :tenant AND m.id = b.id
+          AND m.status || '>' || b.status = ANY(:forward)
+          AND NOT (b.status = 'failed' AND b.attempt < m.attempts)
+        RETURNING m.id, m.status
+    ), settled AS (
+        DELETE FROM whatsapp_send_queue q USING updated u
+        WHERE q.tenant_id = :tenant AND q.id = u.id AND q.lane >= {RETRY_LANES}
+          AND u.status NOT IN ('queued', 'retrying', 'unknown')
+    )
+    SELECT (SELECT count(*) FROM kept) AS kept, (SELECT count(*) FROM updated) AS moved
+    """,  # noqa: S608  # constants of this module
+    tenant=Uuid(),
+    channel=Uuid(),
+    event_ids=ARRAY(Uuid()),
+    message_ids=ARRAY(Uuid()),
+    wamids=ARRAY(TEXT()),
+    statuses=ARRAY(TEXT()),
+    ranks=ARRAY(SmallInteger()),
+    attempts=ARRAY(SmallInteger()),
+    occurred=ARRAY(DateTime(timezone=True)),
+    errors=ARRAY(TEXT()),
+    pricing=ARRAY(TEXT()),
+    codes=ARRAY(Integer()),
+    titles=ARRAY(TEXT()),
+    details=ARRAY(TEXT()),
+    forward=ARRAY(TEXT()),
+)
+"""Keep every report once and move each message to the furthest new one, never back.
+
+A repeated report changes nothing; one about an attempt that a later one replaced cannot fail it. A
+report is matched by our own id, which Meta echoes, and otherwise by wamid. An entry that waits
+for a retry, or for an answer that never came, is settled by the echo."""
