@@ -19,8 +19,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from redis import Redis
 
 from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
+from tellwire.embedded.redis import EmbeddedRedis
 from tellwire.embedded.roles import bootstrap_database, grant_database, quoted
 
 _TEMPLATE = "tellwire_template"
@@ -81,6 +83,22 @@ def module_database(postgres: EmbeddedPostgres, template_database: str) -> Itera
     """A migrated database that the tests of one module share."""
     with _clone(postgres, template_database) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_directory: Path) -> Iterator[EmbeddedRedis]:
+    """A running Redis that keeps nothing."""
+    with EmbeddedRedis(server_directory / "redis", durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """An empty Redis for this test alone: keys and scripts of the last one are gone."""
+    with Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        client.script_flush()
+    return redis_server.url
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Collection
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tellwire.embedded.account import Account
@@ -58,7 +59,8 @@ def own_directory(directory: Path, *, account: Account, files: Collection[str]) 
     """Make `directory` the account's alone (mode 0700), unless it holds more than `files`."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        strangers = sorted({entry.name for entry in directory.iterdir()}.difference(files))
+        names = sorted(entry.name for entry in directory.iterdir())
+        strangers = [name for name in names if not any(fnmatch(name, ours) for ours in files)]
         if strangers:
             raise EmbeddedDirectoryUnusable(
                 f"{directory} holds other files ({strangers[0]}): "

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -105,6 +106,31 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def runs_in(directory: Path, *, pid: int, socket_path: Path) -> bool:
+    """Whether `pid` is the server of `directory`, and not a later process that got its id.
+
+    A server is known by the directory it has changed into; without /proc, by a socket that answers.
+    """
+    if not is_alive(pid):
+        return False
+    if not Path("/proc/self/cwd").exists():
+        return _answers(socket_path)
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == directory.resolve()
+    except OSError:  # Gone, a zombie, or another user's, which cannot be a server of ours.
+        return False
+
+
+def end_orphan(pid: int, is_running: Callable[[], bool], *, timeout: timedelta) -> None:
+    """End a server that is no child of ours: first in an orderly way, then at once."""
+    for how in (signal.SIGINT, signal.SIGQUIT):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, how)
+        if any(not is_running() for _ in ticks(timeout)):
+            return
+    raise EmbeddedServiceFailed(f"process {pid} of a dead starter does not end: kill it")
+
+
 def last_lines(log: Path) -> str:
     """Where the log lies and how it ends, for an error's text."""
     try:
@@ -112,6 +138,15 @@ def last_lines(log: Path) -> str:
     except OSError:
         lines = []
     return f"{log} ends with: " + " | ".join(lines)
+
+
+def _answers(socket_path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(socket_path))
+        except OSError:
+            return False
+        return True
 
 
 def _rotate(log: Path) -> None:
