@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.infrastructure.database import Base, TenantScoped
+from shared.infrastructure.database import Base, TenantScoped, of_tenant
 
 
 class TenantModel(Base):
@@ -32,3 +32,5 @@ class ApiKeyModel(TenantScoped, Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+    __table_args__ = (of_tenant(),)

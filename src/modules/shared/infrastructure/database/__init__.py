@@ -1,6 +1,6 @@
 """PostgreSQL for everybody: engines, sessions bound to a tenant, and the base of repositories."""
 
-from shared.infrastructure.database.base import Base, TenantScoped
+from shared.infrastructure.database.base import Base, TenantScoped, of_tenant
 from shared.infrastructure.database.driver_errors import (
     AlreadyExists,
     DatabaseFailed,
@@ -51,5 +51,6 @@ __all__ = [
     "create_session_factory",
     "current_context",
     "current_tenant",
+    "of_tenant",
     "refuse_unsafe_role",
 ]

@@ -84,7 +84,9 @@ class Channel:
             )
         ident = self.phone_number_id
         if not (ident.isascii() and ident.isdigit() and len(ident) <= _MAX_PROVIDER_ID_CHARACTERS):
-            raise InvalidChannel("Meta's phone number id is made of digits", field="phone_number_id")
+            raise InvalidChannel(
+                "Meta's phone number id is made of digits", field="phone_number_id"
+            )
         if not self.name.strip():
             raise InvalidChannel("A channel needs a name", field="name")
 

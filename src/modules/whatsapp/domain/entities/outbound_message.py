@@ -114,7 +114,9 @@ class OutboundMessage:
         for name in ("send_at", "expires_at"):
             at: datetime | None = getattr(self, name)
             if at is not None and at.tzinfo is None:
-                raise InvalidSchedule("A time needs its zone, as in 2026-11-23T09:00:00Z", field=name)
+                raise InvalidSchedule(
+                    "A time needs its zone, as in 2026-11-23T09:00:00Z", field=name
+                )
         if self.expires_at and self.expires_at <= (self.send_at or self.created_at):
             raise InvalidSchedule("It expires before it may be sent", field="expires_at")
 

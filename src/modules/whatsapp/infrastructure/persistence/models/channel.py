@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, Index, Integer, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.infrastructure.database import Base, TenantScoped
+from shared.infrastructure.database import Base, TenantScoped, of_tenant
 from shared.infrastructure.encryption import EncryptedString
 from shared.kernel.secret import Secret
 from whatsapp.domain.entities import ChannelStatus
@@ -33,6 +33,7 @@ class ChannelModel(TenantScoped, Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 
     __table_args__ = (
+        of_tenant(),
         UniqueConstraint("tenant_id", "phone_number_id"),
         # Intake asks whose number it is before any tenant is known: an equality, unique per tenant.
         Index(None, "phone_number_id"),

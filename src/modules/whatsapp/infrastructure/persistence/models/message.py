@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.infrastructure.database import Base, TenantScoped
+from shared.infrastructure.database import Base, TenantScoped, of_tenant
 from whatsapp.domain.value_objects import MessageStatus
 
 _CHANNEL_COLUMNS = ["tenant_id", "channel_id"]
@@ -56,9 +56,10 @@ class OutboundMessageModel(TenantScoped, Base):
 
     __table_args__ = (
         UniqueConstraint("tenant_id", "idempotency_key"),
+        of_tenant(),
         ForeignKeyConstraint(_CHANNEL_COLUMNS, _CHANNEL_KEY),
         Index(None, "tenant_id", "channel_id", "id"),
-        Index(None, "tenant_id", "wamid", unique=True, postgresql_where=text("wamid IS NOT NULL")),
+        Index(None, "tenant_id", "wamid", postgresql_where=text("wamid IS NOT NULL")),
         CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in MessageStatus)})", "status"),
         CheckConstraint("lane BETWEEN 0 AND 2", "lane"),
         _ROOM_FOR_UPDATES,
@@ -84,6 +85,7 @@ class InboundMessageModel(TenantScoped, Base):
 
     __table_args__ = (
         UniqueConstraint("tenant_id", "channel_id", "wamid"),
+        of_tenant(),
         ForeignKeyConstraint(_CHANNEL_COLUMNS, _CHANNEL_KEY),
         Index(None, "tenant_id", "channel_id", "sent_at"),
     )
@@ -128,7 +130,10 @@ class StatusEventModel(TenantScoped, Base):
     pricing: Mapped[dict[str, Any] | None]
 
     __table_args__ = (
-        UniqueConstraint("tenant_id", "channel_id", "wamid", "status", "occurred_at"),
+        UniqueConstraint(
+            *("tenant_id", "channel_id", "wamid", "status", "occurred_at"),
+            name="uq_whatsapp_status_events_report",
+        ),
         ForeignKeyConstraint(_CHANNEL_COLUMNS, _CHANNEL_KEY),
         ForeignKeyConstraint(_MESSAGE_COLUMNS, _MESSAGE_KEY, ondelete="CASCADE"),
         Index(None, "tenant_id", "message_id", "occurred_at"),

@@ -1,38 +1,13 @@
 """The row of a message that still has to be sent: narrow, without payload, gone when it settles."""
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Final
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, SmallInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.infrastructure.database import Base, TenantScoped
-
-
-RETRY_LANES: Final = 10
-UNKNOWN_LANES: Final = 20
-"""Added to the lane of an entry that waits for a retry, or for proof of an unknown outcome.
-
-Such entries stand in ranges of the index of their own: claiming never walks over them, and they
-are found without an index on the state, which would make every claim touch every index.
-"""
-
-
-class QueueState(StrEnum):
-    """Where an entry stands.
-
-    `leased` has not left us and may be claimed again once its lease ran out; `dispatching` may have
-    left us, so that an expired lease makes it `unknown` (held until `due_at`); `retrying` waits for
-    its time, `ready` for its turn.
-    """
-
-    READY = "ready"
-    LEASED = "leased"
-    DISPATCHING = "dispatching"
-    RETRYING = "retrying"
-    UNKNOWN = "unknown"
+from whatsapp.domain.send_queue import QueueState
 
 
 class SendQueueModel(TenantScoped, Base):

@@ -26,6 +26,7 @@ from whatsapp.domain.value_objects import (
     InboundContent,
     MessageContent,
     MessageStatus,
+    MessageType,
     PhoneNumber,
     Priority,
     Recipient,
@@ -33,7 +34,7 @@ from whatsapp.domain.value_objects import (
     sources_of,
 )
 from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
-from whatsapp.infrastructure.persistence.models.send_queue import (
+from whatsapp.domain.send_queue import (
     RETRY_LANES,
     UNKNOWN_LANES,
     QueueState,
@@ -230,7 +231,9 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "attempts": [report.attempt for report in reports],
             "occurred": [report.occurred_at for report in reports],
             "errors": [json.dumps(report.errors) if report.errors else None for report in reports],
-            "pricing": [json.dumps(report.pricing) if report.pricing else None for report in reports],
+            "pricing": [
+                json.dumps(report.pricing) if report.pricing else None for report in reports
+            ],
         } | _failures([report.failure for report in reports])
         row = (await self._execute(sql.RECORD_STATUSES, parameters)).one()
         return row.kept, row.moved
@@ -262,9 +265,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             id=row.id,
             channel_id=row.channel_id,
             recipient=_recipient(row.recipient),
-            content=MessageContent.stored(
-                row.type, row.body, context_message_id=row.context_wamid
-            ),
+            content=MessageContent(MessageType(row.type), row.body, row.context_wamid),
             idempotency_key=IdempotencyKey(row.idempotency_key),
             status=status,
             stored_status=status,
@@ -318,7 +319,7 @@ def _columns(message: OutboundMessage) -> dict[str, Any]:
         "channel_id": message.channel_id,
         "recipient": _recipient_text(message.recipient),
         "type": message.content.type.value,
-        "body": message.content.to_json(),
+        "body": message.content.to_dict()[message.content.type.value],
         "context_wamid": message.content.context_message_id,
         "idempotency_key": message.idempotency_key.value,
         "digest": message.digest,

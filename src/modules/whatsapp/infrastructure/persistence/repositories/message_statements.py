@@ -32,7 +32,7 @@ from whatsapp.infrastructure.persistence.models import (
     OutboundMessageModel,
     SendQueueModel,
 )
-from whatsapp.infrastructure.persistence.models.send_queue import RETRY_LANES, UNKNOWN_LANES
+from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES
 
 FORWARD_PAIRS: Final = [f"{old}>{new}" for old, following in FORWARD.items() for new in following]
 

@@ -1,0 +1,45 @@
+"""What the use cases need from outside; `whatsapp.infrastructure` provides it, tests may fake it."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+from uuid import UUID
+
+from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.domain.outcome import Outcome
+from whatsapp.domain.repositories import ChannelRepository, MessageRepository
+
+
+class Work(Protocol):
+    """One transaction for one tenant; what is not committed is undone."""
+
+    @property
+    def channels(self) -> ChannelRepository:
+        """The tenant's channels."""
+        ...
+
+    @property
+    def messages(self) -> MessageRepository:
+        """The tenant's messages."""
+        ...
+
+    async def commit(self) -> None:
+        """Make it durable."""
+        ...
+
+
+class BeginWork(Protocol):
+    """Opens a transaction for a tenant: `async with begin(tenant_id) as work: ...`."""
+
+    def __call__(
+        self, tenant_id: UUID, user_id: UUID | None = None
+    ) -> AbstractAsyncContextManager[Work]:
+        """A transaction that sees and takes the rows of `tenant_id` only."""
+        ...
+
+
+class Sender(Protocol):
+    """Sends one message to Meta."""
+
+    async def send(self, channel: Channel, message: OutboundMessage, attempt: int) -> Outcome:
+        """One request, never repeated; what became of it. Never raises for the network's sake."""
+        ...

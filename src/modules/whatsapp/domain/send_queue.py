@@ -1,0 +1,100 @@
+"""The send queue: messages that still have to go out, without what they say or to whom.
+
+An entry lives from the moment a message is accepted until its outcome is known. Its states:
+
+    ready ----> leased ----> dispatching ----> (gone: sent, failed)
+      ^           |               |-> retrying  waits for its time, then ready again
+      |           v               `-> unknown   waits for proof, until its deadline
+      `--- lease ran out
+
+`leased` has not left us, so that anyone may claim it once its lease ran out. `dispatching` may have
+left us: when its lease runs out, nobody knows, and nobody may just send it again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final, Protocol
+from uuid import UUID
+
+RETRY_LANES: Final = 10
+UNKNOWN_LANES: Final = 20
+"""Added to the lane of an entry that waits for a retry, or for proof of an unknown outcome.
+
+Such entries stand in ranges of the index of their own: claiming never walks over them, and they
+are found without an index on the state, which would make every claim touch every index.
+"""
+NIL: Final = UUID(int=0)
+LANES: Final = (0, 1, 2)
+"""High, normal, bulk; in the order in which they are emptied."""
+
+
+class QueueState(StrEnum):
+    """Where an entry stands; see the module."""
+
+    READY = "ready"
+    LEASED = "leased"
+    DISPATCHING = "dispatching"
+    RETRYING = "retrying"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelWork:
+    """What is due on one channel: messages to send, retries to queue, unknown outcomes to settle."""
+
+    tenant_id: UUID
+    channel_id: UUID
+    sending: bool
+    retrying: bool
+    unknown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedEntry:
+    """A message that this worker alone may send until its lease ends.
+
+    `attempt` is the number that the next request will have; `lease_token` fences what is written
+    about it.
+    """
+
+    tenant_id: UUID
+    channel_id: UUID
+    message_id: UUID
+    lease_token: UUID
+    attempt: int
+
+
+class SendQueue(Protocol):
+    """Hands out entries of all tenants, each to one worker at a time; times are the database's."""
+
+    async def find_work(
+        self, *, after: tuple[UUID, UUID] = (NIL, NIL), limit: int = 500
+    ) -> Sequence[ChannelWork]:
+        """Up to `limit` channels that have entries, by (tenant, channel) from behind `after`."""
+        ...
+
+    async def claim(
+        self,
+        *,
+        tenant_id: UUID,
+        channel_id: UUID,
+        limit: int,
+        lease: timedelta,
+        lanes: Sequence[int] = LANES,
+    ) -> Sequence[ClaimedEntry]:
+        """Claim up to `limit` due entries for `lease`, lanes in the order given."""
+        ...
+
+    async def mark(self, entries: Sequence[ClaimedEntry], *, lease: timedelta) -> frozenset[UUID]:
+        """Write down that these may leave from now on; gives those that are still ours."""
+        ...
+
+    async def unmark(self, entries: Sequence[ClaimedEntry]) -> frozenset[UUID]:
+        """Take a mark back from entries of which no byte has left."""
+        ...
+
+    async def release(self, entries: Sequence[ClaimedEntry]) -> frozenset[UUID]:
+        """Give claimed entries back unsent."""
+        ...

@@ -1,0 +1,15 @@
+"""Repositories in PostgreSQL, and the rate limiter in Redis. Start with README.md beside this file."""
+
+from whatsapp.infrastructure.persistence.repositories.channel_repository import (
+    SQLAlchemyChannelRepository,
+)
+from whatsapp.infrastructure.persistence.repositories.message_repository import (
+    SQLAlchemyMessageRepository,
+)
+from whatsapp.infrastructure.persistence.repositories.send_queue import SQLAlchemySendQueue
+
+__all__ = [
+    "SQLAlchemyChannelRepository",
+    "SQLAlchemyMessageRepository",
+    "SQLAlchemySendQueue",
+]

@@ -1,0 +1,42 @@
+"""The use cases' transaction: a unit of work under a tenant's context, with its repositories."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.infrastructure.database import RLSManager, SessionFactory, SQLAlchemyUnitOfWork
+from shared.infrastructure.database.driver_errors import translated
+from whatsapp.application.ports import BeginWork, Work
+from whatsapp.infrastructure.persistence.repositories import (
+    SQLAlchemyChannelRepository,
+    SQLAlchemyMessageRepository,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _TenantWork:
+    session: AsyncSession
+    channels: SQLAlchemyChannelRepository
+    messages: SQLAlchemyMessageRepository
+
+    async def commit(self) -> None:
+        async with translated():
+            await self.session.commit()
+
+
+def work_in(sessions: SessionFactory) -> BeginWork:
+    """How use cases open transactions on `sessions`."""
+
+    @asynccontextmanager
+    async def begin(tenant_id: UUID, user_id: UUID | None = None) -> AsyncGenerator[Work]:
+        async with SQLAlchemyUnitOfWork(sessions) as uow, RLSManager(uow.session) as rls:
+            await rls.set_context(tenant_id=tenant_id, user_id=user_id)
+            session = uow.session
+            yield _TenantWork(
+                session, SQLAlchemyChannelRepository(session), SQLAlchemyMessageRepository(session)
+            )
+
+    return begin
