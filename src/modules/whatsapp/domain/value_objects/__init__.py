@@ -2,6 +2,12 @@
 
 from whatsapp.domain.value_objects.access_token import AccessToken, InvalidAccessToken
 from whatsapp.domain.value_objects.idempotency_key import IdempotencyKey, InvalidIdempotencyKey
+from whatsapp.domain.value_objects.message_content import (
+    InvalidContent,
+    MessageContent,
+    MessageType,
+    RecipientType,
+)
 from whatsapp.domain.value_objects.message_status import (
     DEAD_LETTERS,
     FORWARD,
@@ -27,14 +33,18 @@ __all__ = [
     "AccessToken",
     "IdempotencyKey",
     "InvalidAccessToken",
+    "InvalidContent",
     "InvalidIdempotencyKey",
     "InvalidPhoneNumber",
     "InvalidRecipient",
     "InvalidUserId",
+    "MessageContent",
     "MessageStatus",
+    "MessageType",
     "PhoneNumber",
     "Priority",
     "Recipient",
+    "RecipientType",
     "UserId",
     "parse_recipient",
     "sources_of",

@@ -1,0 +1,113 @@
+"""JSON that cannot change any more and that PostgreSQL and Meta can both take."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
+
+from shared.kernel.errors import InvalidInput
+
+Json: TypeAlias = bool | int | float | str | tuple["Json", ...] | Mapping[str, "Json"] | None
+"""A frozen JSON value: objects are read-only mappings, arrays are tuples."""
+
+MAX_DEPTH = 64  # far more than any message has, far less than Python's recursion limit
+MAX_MAGNITUDE = 2**63  # what every JSON reader on the way takes without losing digits
+_SHOWN_KEY = re.compile(r"[a-z_]{1,40}")
+
+
+class InvalidContent(InvalidInput):
+    """Meta would refuse this content; `field` is its JSON path from the root of the message.
+
+    The detail states the limit and what was found by length or type, never the text itself.
+    """
+
+    code = "invalid_content"
+    title = "The content of the message is not valid"
+
+
+def kind_of(value: object) -> str:
+    """The JSON name of a value's type, or Python's where it is not JSON."""
+    for kinds, name in _KINDS:
+        if isinstance(value, kinds):
+            return name
+    return "null" if value is None else f"a Python {type(value).__name__}"
+
+
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "a boolean"),
+    ((int, float), "a number"),
+    (str, "a text"),
+    (Mapping, "an object"),
+    ((list, tuple), "an array"),
+)
+
+
+def freeze(value: object, at: str, depth: int = 0) -> Json:
+    """A deep, read-only copy of a JSON value; `InvalidContent` for what is not JSON.
+
+    Whole numbers become integers (10080.0 is 10080), so that a value is the same after a trip
+    through PostgreSQL's jsonb. Refused, since jsonb or UTF-8 have no place for them: NUL, lone
+    surrogates, NaN, infinities and numbers beyond 64 bits.
+    """
+    if isinstance(value, str):
+        return _text(value, at)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return _number(value, at)
+    if depth >= MAX_DEPTH:
+        raise InvalidContent(f"nested deeper than {MAX_DEPTH} levels", field=at)
+    if isinstance(value, Mapping):
+        return _object(cast("Mapping[object, object]", value), at, depth)
+    if isinstance(value, list | tuple):
+        items = cast("list[object]", value)
+        return tuple(freeze(item, f"{at}[{i}]", depth + 1) for i, item in enumerate(items))
+    raise InvalidContent(f"a JSON value is needed, found {kind_of(value)}", field=at)
+
+
+def thaw(value: Json) -> Any:
+    """A deep copy of plain dicts and lists, as `json.loads` would give it."""
+    if isinstance(value, Mapping):
+        return {key: thaw(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [thaw(item) for item in value]
+    return value
+
+
+def canonical(value: Json) -> str:
+    """The one spelling of a JSON value: keys sorted, no spaces, letters unescaped."""
+    return json.dumps(
+        value,
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+        default=dict,  # a read-only mapping
+    )
+
+
+def _object(value: Mapping[object, object], at: str, depth: int) -> Json:
+    frozen: dict[str, Json] = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise InvalidContent("the keys of an object must be texts", field=at)
+        # A stranger's key may hold anything; only what looks like one of Meta's is repeated.
+        below = f"{at}.{key if _SHOWN_KEY.fullmatch(key) else '?'}"
+        frozen[_text(key, below)] = freeze(item, below, depth + 1)
+    return MappingProxyType(frozen)
+
+
+def _text(value: str, at: str) -> str:
+    if "\0" in value:
+        raise InvalidContent("a text must not hold a NUL character", field=at)
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidContent("a text must not hold half a surrogate pair", field=at)
+    return value
+
+
+def _number(value: float, at: str) -> int | float:
+    if not math.isfinite(value) or not -MAX_MAGNITUDE <= value < MAX_MAGNITUDE:
+        raise InvalidContent("a number must be finite and fit 64 bits", field=at)
+    return int(value) if value == int(value) else value
