@@ -52,36 +52,54 @@ def upgrade() -> None:
 RIGHTS_OF_THE_OTHER_ROLES = (
     # The dispatcher sees whose turn it is in every tenant's queue; it can lease and mark entries
     # and settle none. What a message says, to whom, and with which token stays out of its reach.
-    "CREATE POLICY dispatch_select ON whatsapp_send_queue FOR SELECT TO tellwire_dispatch "
-    "USING (tenant_id IS NOT NULL)",
-    "CREATE POLICY dispatch_update ON whatsapp_send_queue FOR UPDATE TO tellwire_dispatch "
-    "USING (tenant_id IS NOT NULL) WITH CHECK (state IN ('ready', 'leased', 'dispatching'))",
+    (
+        "CREATE POLICY dispatch_select ON whatsapp_send_queue FOR SELECT TO tellwire_dispatch "
+        "USING (tenant_id IS NOT NULL)"
+    ),
+    (
+        "CREATE POLICY dispatch_update ON whatsapp_send_queue FOR UPDATE TO tellwire_dispatch "
+        "USING (tenant_id IS NOT NULL) WITH CHECK (state IN ('ready', 'leased', 'dispatching'))"
+    ),
     "GRANT SELECT ON whatsapp_send_queue TO tellwire_dispatch",
-    "GRANT UPDATE (state, attempt, lease_token, lease_until) ON whatsapp_send_queue "
-    "TO tellwire_dispatch",
+    (
+        "GRANT UPDATE (state, attempt, lease_token, lease_until) ON whatsapp_send_queue "
+        "TO tellwire_dispatch"
+    ),
     # Intake writes down what came in, and can read nothing back.
-    "CREATE POLICY intake_insert ON webhook_inbox FOR INSERT TO tellwire_intake "
-    "WITH CHECK (attempts = 0 AND lease_token IS NULL)",
+    (
+        "CREATE POLICY intake_insert ON webhook_inbox FOR INSERT TO tellwire_intake "
+        "WITH CHECK (attempts = 0 AND lease_token IS NULL)"
+    ),
     "GRANT INSERT ON webhook_inbox TO tellwire_intake",
     # The processor empties the inbox. It may ask whose number a body is about (verified channels
     # only, never their tokens), and then goes on as the application under that tenant's context.
-    "CREATE POLICY process_all ON webhook_inbox TO tellwire_process "
-    "USING (attempts >= 0) WITH CHECK (attempts >= 0)",
+    (
+        "CREATE POLICY process_all ON webhook_inbox TO tellwire_process "
+        "USING (attempts >= 0) WITH CHECK (attempts >= 0)"
+    ),
     "GRANT SELECT, DELETE ON webhook_inbox TO tellwire_process",
     "GRANT UPDATE (attempts, lease_token, lease_until) ON webhook_inbox TO tellwire_process",
-    "CREATE POLICY process_all ON webhook_quarantine TO tellwire_process "
-    "USING (inbox_id IS NOT NULL) WITH CHECK (inbox_id IS NOT NULL)",
+    (
+        "CREATE POLICY process_all ON webhook_quarantine TO tellwire_process "
+        "USING (inbox_id IS NOT NULL) WITH CHECK (inbox_id IS NOT NULL)"
+    ),
     "GRANT SELECT, INSERT, DELETE ON webhook_quarantine TO tellwire_process",
-    "CREATE POLICY process_route ON whatsapp_channels FOR SELECT TO tellwire_process "
-    "USING (verified_at IS NOT NULL)",
-    "GRANT SELECT (tenant_id, id, phone_number_id, provider_account_id, app_id, verified_at) "
-    "ON whatsapp_channels TO tellwire_process",
+    (
+        "CREATE POLICY process_route ON whatsapp_channels FOR SELECT TO tellwire_process "
+        "USING (verified_at IS NOT NULL)"
+    ),
+    (
+        "GRANT SELECT (tenant_id, id, phone_number_id, provider_account_id, app_id, verified_at) "
+        "ON whatsapp_channels TO tellwire_process"
+    ),
     # Operators' jobs (key rotation, reports) go from tenant to tenant; this is how they find them.
     "CREATE POLICY process_list ON tenants FOR SELECT TO tellwire_process USING (id IS NOT NULL)",
     "GRANT SELECT (id) ON tenants TO tellwire_process",
     # Apps belong to the installation; their secrets are ciphertext.
-    "CREATE POLICY app_all ON meta_apps TO tellwire_app "
-    "USING (app_id <> '') WITH CHECK (app_id <> '')",
+    (
+        "CREATE POLICY app_all ON meta_apps TO tellwire_app "
+        "USING (app_id <> '') WITH CHECK (app_id <> '')"
+    ),
     "GRANT SELECT, INSERT, UPDATE, DELETE ON meta_apps TO tellwire_app",
     # Processes refuse to start on a schema that is not theirs.
     "GRANT SELECT ON alembic_version TO tellwire_app",
@@ -302,7 +320,8 @@ def _create_tables() -> None:
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.CheckConstraint(
-            "status IN ('queued', 'sending', 'retrying', 'unknown', 'cancelled', 'expired', 'sent', 'failed', 'delivered', 'read', 'played')",
+            "status IN ('queued', 'sending', 'retrying', 'unknown', 'cancelled', 'expired', 'sent', "
+            "'failed', 'delivered', 'read', 'played')",
             name=op.f("ck_whatsapp_outbound_messages_status"),
         ),
         sa.CheckConstraint("lane BETWEEN 0 AND 2", name=op.f("ck_whatsapp_outbound_messages_lane")),

@@ -2,6 +2,7 @@
 
 from whatsapp.domain.value_objects.access_token import AccessToken, InvalidAccessToken
 from whatsapp.domain.value_objects.idempotency_key import IdempotencyKey, InvalidIdempotencyKey
+from whatsapp.domain.value_objects.inbound_content import InboundContent
 from whatsapp.domain.value_objects.message_content import (
     InvalidContent,
     MessageContent,
@@ -32,6 +33,7 @@ __all__ = [
     "STEPS",
     "AccessToken",
     "IdempotencyKey",
+    "InboundContent",
     "InvalidAccessToken",
     "InvalidContent",
     "InvalidIdempotencyKey",

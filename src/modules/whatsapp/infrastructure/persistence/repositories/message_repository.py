@@ -21,6 +21,11 @@ from whatsapp.domain.entities import (
 )
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import AttemptResult, StatusReport
+from whatsapp.domain.send_queue import (
+    RETRY_LANES,
+    UNKNOWN_LANES,
+    QueueState,
+)
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
     InboundContent,
@@ -34,11 +39,6 @@ from whatsapp.domain.value_objects import (
     sources_of,
 )
 from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
-from whatsapp.domain.send_queue import (
-    RETRY_LANES,
-    UNKNOWN_LANES,
-    QueueState,
-)
 from whatsapp.infrastructure.persistence.repositories import message_statements as sql
 
 MAX_BATCH: Final = 1000
@@ -78,7 +78,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """
         parameters = _columns(message)
         parameters |= {"recipient_key": _recipient_key(message), "due_at": message.due_at}
-        row = (await self._execute(sql.SAVE_OUTBOUND, parameters)).one()
+        row: Any = (await self._execute(sql.SAVE_OUTBOUND, parameters)).one()
         return self._saved(message, row)
 
     async def save_outbound_many(
@@ -96,7 +96,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         # One order for all batches: two of them that share keys wait for, not on, each other.
         firsts = {m.idempotency_key.value: m for m in reversed(messages)}
         ordered = [firsts[key] for key in sorted(firsts)]
-        rows = await self._execute(sql.SAVE_OUTBOUND_MANY, _arrays(ordered))
+        rows: Any = await self._execute(sql.SAVE_OUTBOUND_MANY, _arrays(ordered))
         stored = {row.idempotency_key: row for row in rows}
         return [
             self._saved(m, stored[m.idempotency_key.value], first=firsts[m.idempotency_key.value])
@@ -136,7 +136,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         They stay locked until the transaction ends, and other workers skip them: `requeue()` and
         `update_outbound()` them before it commits.
         """
-        rows = await self._execute(
+        rows: Any = await self._execute(
             sql.FAILED_FOR_RETRY, {"tenant": self.tenant_id, "limit": min(limit, MAX_BATCH)}
         )
         return [self._to_entity(row) for row in rows]
@@ -147,7 +147,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         A stale update never moves a status back: what is stored comes back unchanged in status.
         MessageNotFound where this tenant has no such message.
         """
-        row = (await self._execute(sql.UPDATE_OUTBOUND, self._update(message))).one_or_none()
+        row: Any = (await self._execute(sql.UPDATE_OUTBOUND, self._update(message))).one_or_none()
         if row is None:
             raise MessageNotFound
         return self._to_entity(row)
@@ -174,14 +174,14 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "at": at,
             "forward": sql.FORWARD_PAIRS,
         }
-        row = (await self._execute(sql.CANCEL_OUTBOUND, parameters)).one_or_none()
+        row: Any = (await self._execute(sql.CANCEL_OUTBOUND, parameters)).one_or_none()
         if row is None:
             raise InvalidTransition("Only a message that waits to be sent can be cancelled")
         return self._to_entity(row)
 
     async def load_for_sending(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:
         """The messages that a worker has claimed, in no particular order."""
-        rows = await self._execute(
+        rows: Any = await self._execute(
             sql.LOAD_FOR_SENDING, {"tenant": self.tenant_id, "ids": list(ids)}
         )
         return [self._to_entity(row) for row in rows]
@@ -192,7 +192,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         A result whose lease was lost is kept as evidence in the history of attempts and changes
         nothing else, unless it proves that a message of unknown outcome was sent.
         """
-        rows = await self._execute(sql.RECORD_ATTEMPTS, self._attempts(results))
+        rows: Any = await self._execute(sql.RECORD_ATTEMPTS, self._attempts(results))
         return frozenset(rows.scalars())
 
     def _attempts(self, results: Sequence[AttemptResult]) -> dict[str, Any]:
@@ -235,7 +235,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
                 json.dumps(report.pricing) if report.pricing else None for report in reports
             ],
         } | _failures([report.failure for report in reports])
-        row = (await self._execute(sql.RECORD_STATUSES, parameters)).one()
+        row: Any = (await self._execute(sql.RECORD_STATUSES, parameters)).one()
         return row.kept, row.moved
 
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:
@@ -243,7 +243,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
         Raises ChannelNotFound, TenantNotFound.
         """
-        row = (await self._execute(sql.SAVE_INBOUND, _inbound_columns(message))).one()
+        row: Any = (await self._execute(sql.SAVE_INBOUND, _inbound_columns(message))).one()
         stored = _to_inbound(row)
         stored.replayed = not row.inserted
         return stored
@@ -251,11 +251,11 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     async def get_inbound_by_wa_id(self, wamid: str) -> InboundMessage | None:
         """The inbound message that Meta calls `wamid`."""
         parameters = {"tenant": self.tenant_id, "wamid": wamid}
-        row = (await self._execute(sql.GET_INBOUND_BY_WAMID, parameters)).one_or_none()
+        row: Any = (await self._execute(sql.GET_INBOUND_BY_WAMID, parameters)).one_or_none()
         return None if row is None else _to_inbound(row)
 
     def _first(self, result: Any) -> OutboundMessage | None:
-        row = result.one_or_none()
+        row: Any = result.one_or_none()
         return None if row is None else self._to_entity(row)
 
     def _to_entity(self, row: OutboundMessageModel) -> OutboundMessage:

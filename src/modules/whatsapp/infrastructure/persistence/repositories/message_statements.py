@@ -5,7 +5,7 @@ queue entry in step, so that no crash can part the two. Which status may follow 
 `:forward`, pairs made from the domain's own transition table.
 """
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import (
     ARRAY,
@@ -16,6 +16,8 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     SmallInteger,
+    Table,
+    Text,
     TextClause,
     Uuid,
     bindparam,
@@ -26,19 +28,19 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import TypeEngine
 
+from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES
 from whatsapp.domain.value_objects import FORWARD
 from whatsapp.infrastructure.persistence.models import (
     InboundMessageModel,
     OutboundMessageModel,
     SendQueueModel,
 )
-from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES
 
 FORWARD_PAIRS: Final = [f"{old}>{new}" for old, following in FORWARD.items() for new in following]
 
-_MESSAGES = OutboundMessageModel.__table__
-_INBOUND = InboundMessageModel.__table__
-_QUEUE = SendQueueModel.__table__
+_MESSAGES = cast("Table", OutboundMessageModel.__table__)
+_INBOUND = cast("Table", InboundMessageModel.__table__)
+_QUEUE = cast("Table", SendQueueModel.__table__)
 _COLUMNS = ", ".join(f"m.{column.name}" for column in _MESSAGES.c)
 
 
@@ -123,7 +125,7 @@ def _save_outbound_many() -> Any:
 def _pg(kind: TypeEngine[Any]) -> str:
     names = {
         Uuid: "uuid",
-        TEXT: "text",
+        Text: "text",
         LargeBinary: "bytea",
         SmallInteger: "smallint",
         Integer: "integer",
@@ -256,7 +258,7 @@ UPDATE_OUTBOUND: Final = _as_messages(
     due_at=DateTime(timezone=True),
     recipient_key=BigInteger(),
 )
-"""Change a message if `:sources` still allow it, its queue entry with it; gives what is stored then.
+"""Change a message if `:sources` allow it, its queue entry with it; gives what is stored then.
 
 The conditions stand in SET and not in WHERE, so that a concurrent change is waited for and judged
 by its result. An entry that a live worker holds is left to that worker."""

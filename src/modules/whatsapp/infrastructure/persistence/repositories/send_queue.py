@@ -1,4 +1,4 @@
-"""The send queue as the dispatching role sees it: whose turn it is, without what is said to whom."""
+"""The send queue as the dispatching role sees it: whose turn it is, not what is said to whom."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -153,7 +153,10 @@ class SQLAlchemySendQueue:
             limit=limit,
             lanes=_ALL_LANES,
         )
-        return [ChannelWork(*row) for row in rows]
+        return [
+            ChannelWork(row.tenant_id, row.channel_id, row.sending, row.retrying, row.unknown)
+            for row in rows
+        ]
 
     async def claim(
         self,
@@ -183,7 +186,7 @@ class SQLAlchemySendQueue:
         return [ClaimedEntry(tenant_id, channel_id, row.id, token, row.attempt + 1) for row in rows]
 
     async def mark(self, entries: Sequence[ClaimedEntry], *, lease: timedelta) -> frozenset[UUID]:
-        """Write down that these may leave from now on, and renew their lease; gives those still ours.
+        """Write down that these may leave now, and renew their lease; gives those still ours.
 
         From this moment on a crash makes them `unknown`: send only what comes back from here.
         """
