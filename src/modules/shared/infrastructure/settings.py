@@ -1,0 +1,228 @@
+"""Tellwire's settings: environment variables with the prefix TELLWIRE_, and a `.env` file."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from shared.kernel.errors import Misconfigured
+
+PREFIX: Final = "TELLWIRE_"
+_DRIVER: Final = "postgresql+asyncpg"
+_POSTGRES_SCHEMES: Final = {"postgres", "postgresql", _DRIVER}
+_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+cluster://")
+
+
+class DatabaseRole(StrEnum):
+    """The roles of `roles.sql`, each with rights of its own."""
+
+    OWNER = "tellwire_owner"
+    APP = "tellwire_app"
+    DISPATCH = "tellwire_dispatch"
+    INTAKE = "tellwire_intake"
+    PROCESS = "tellwire_process"
+
+
+def _postgres_url(value: SecretStr) -> SecretStr:
+    """Any of the usual spellings, as SQLAlchemy's URL for asyncpg; the text is in no error."""
+    try:
+        url = make_url(value.get_secret_value())
+    except ArgumentError:
+        url = URL.create("unreadable")
+    if url.drivername not in _POSTGRES_SCHEMES:
+        raise ValueError("not a URL like postgresql://tellwire_app:...@host/tellwire")
+    return SecretStr(url.set(drivername=_DRIVER).render_as_string(hide_password=False))
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(_REDIS_SCHEMES):
+        raise ValueError(f"must begin with one of {', '.join(_REDIS_SCHEMES)}")
+    return value
+
+
+PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+GraphVersion = Annotated[str, StringConstraints(pattern=r"^v\d+\.\d+$")]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What an installation may set; without a database URL Tellwire starts servers of its own.
+
+    Database and Redis URLs may hold passwords, so their values appear in no repr and no error.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: PostgresUrl | None = Field(
+        None,
+        description="PostgreSQL as the role tellwire_app; without it PostgreSQL and Redis are "
+        "started from their Python packages, with their data in the data directory.",
+    )
+    database_owner_url: PostgresUrl | None = Field(
+        None,
+        description="PostgreSQL as tellwire_owner, for migrations alone; "
+        "default: the database URL with that user name.",
+    )
+    database_dispatch_url: PostgresUrl | None = Field(
+        None,
+        description="PostgreSQL as tellwire_dispatch, for the send queue; "
+        "default: the database URL with that user name.",
+    )
+    database_intake_url: PostgresUrl | None = Field(
+        None,
+        description="PostgreSQL as tellwire_intake, for webhooks that come in; "
+        "default: the database URL with that user name.",
+    )
+    database_process_url: PostgresUrl | None = Field(
+        None,
+        description="PostgreSQL as tellwire_process, for working through webhooks; "
+        "default: the database URL with that user name.",
+    )
+    database_pool_size: int = Field(
+        5, ge=1, le=200, description="Connections that each process keeps per database role."
+    )
+    database_pgbouncer: bool = Field(
+        default=False,
+        description="Whether PgBouncer in transaction mode stands before the database.",
+    )
+    redis_url: RedisUrl | None = Field(
+        None,
+        description="Redis 6.2 or later with maxmemory-policy noeviction; "
+        "needed where a database URL is set.",
+    )
+    data_directory: Path = Field(
+        Path(".tellwire"),
+        description="Where embedded PostgreSQL and Redis and the key file lie.",
+    )
+    encryption_keys: SecretStr | None = Field(
+        None,
+        description="Keys for access tokens and secrets, <id>:<32 bytes in base64url>, separated "
+        "by commas, the primary first.",
+    )
+    encryption_key_file: Path | None = Field(
+        None,
+        description="A file (mode 0600) with one such key a line, instead of the keys themselves; "
+        "with embedded servers it is made in the data directory.",
+    )
+    api_host: str = Field("127.0.0.1", description="The address that the HTTP API listens on.")
+    api_port: int = Field(8000, ge=1, le=65535, description="The port of the HTTP API.")
+    graph_base_url: HttpUrl = Field(
+        "https://graph.facebook.com", description="Where Meta's Graph API is, or a simulator of it."
+    )
+    graph_version: GraphVersion = Field("v25.0", description="The version of Meta's Graph API.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe log lines that are written."
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Log lines for people (console) or for machines (json)."
+    )
+    worker_concurrency: int = Field(
+        64, ge=1, le=10_000, description="Requests to Meta that one worker has in flight at once."
+    )
+    shutdown_grace_seconds: PositiveSeconds = Field(
+        20.0, description="How long processes may finish what they began before they are killed."
+    )
+    unknown_deadline_seconds: PositiveSeconds = Field(
+        120.0,
+        description="How long a message whose fate is unknown waits for an echo from Meta while "
+        "webhooks arrive.",
+    )
+
+    @model_validator(mode="after")
+    def _both_servers_or_none(self) -> Self:
+        """An embedded Redis beside a shared database would let each machine send at full rate."""
+        if (self.database_url is None) != (self.redis_url is None):
+            missing = "DATABASE_URL" if self.database_url is None else "REDIS_URL"
+            raise ValueError(f"set {PREFIX}{missing} too, or leave out both")
+        if self.encryption_keys is not None and self.encryption_key_file is not None:
+            raise ValueError(
+                f"set {PREFIX}ENCRYPTION_KEYS or {PREFIX}ENCRYPTION_KEY_FILE, not both"
+            )
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether Tellwire has to start PostgreSQL and Redis itself."""
+        return self.database_url is None
+
+    @property
+    def shutdown_grace(self) -> timedelta:
+        """How long processes may finish what they began."""
+        return timedelta(seconds=self.shutdown_grace_seconds)
+
+    @property
+    def unknown_deadline(self) -> timedelta:
+        """How long a message whose fate is unknown waits for an echo."""
+        return timedelta(seconds=self.unknown_deadline_seconds)
+
+    def database_url_of(self, role: DatabaseRole) -> str:
+        """The URL that connects as `role`, password and all; pass it on at once."""
+        if self.database_url is None:
+            raise Misconfigured(
+                f"{PREFIX}DATABASE_URL is not set and no embedded server was started"
+            )
+        own = {
+            DatabaseRole.APP: self.database_url,
+            DatabaseRole.OWNER: self.database_owner_url,
+            DatabaseRole.DISPATCH: self.database_dispatch_url,
+            DatabaseRole.INTAKE: self.database_intake_url,
+            DatabaseRole.PROCESS: self.database_process_url,
+        }[role]
+        if own is not None:
+            return own.get_secret_value()
+        url = make_url(self.database_url.get_secret_value()).set(username=role.value)
+        return url.render_as_string(hide_password=False)
+
+    def to_environment(self) -> Mapping[str, str]:
+        """The variables that give a child process these very settings, secrets included."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            f"{PREFIX}{name.upper()}": _to_text(value)
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment and `.env`; raises Misconfigured with the variables that are wrong.
+
+    The error names variables and rules, never values.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = [_problem(found["loc"], found["msg"]) for found in error.errors()]
+    raise Misconfigured("; ".join(problems))
+
+
+def _problem(place: tuple[int | str, ...], message: str) -> str:
+    name = f"{PREFIX}{str(place[0]).upper()}: " if place else ""
+    return name + message.removeprefix("Value error, ")
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.absolute()) if isinstance(value, Path) else str(value)
