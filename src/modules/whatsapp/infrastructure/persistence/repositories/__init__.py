@@ -6,9 +6,11 @@ from whatsapp.infrastructure.persistence.repositories.channel_repository import 
 from whatsapp.infrastructure.persistence.repositories.message_repository import (
     SQLAlchemyMessageRepository,
 )
+from whatsapp.infrastructure.persistence.repositories.rate_limiter import RedisRateLimiter
 from whatsapp.infrastructure.persistence.repositories.send_queue import SQLAlchemySendQueue
 
 __all__ = [
+    "RedisRateLimiter",
     "SQLAlchemyChannelRepository",
     "SQLAlchemyMessageRepository",
     "SQLAlchemySendQueue",

@@ -1,0 +1,265 @@
+"""Keeps each phone number under its rate across any number of processes, by one script in Redis.
+
+The script (`rate_limiter.lua`) keeps one number per key: the time of the next free slot on Redis's
+own clock. Slots lie 1.008/N seconds apart, are taken in order, up to a horizon ahead, and are never
+given back. A process translates a slot to its own monotonic clock and forfeits it when it gets
+there more than 8 ms late. Any second then holds at most (1 s + 8 ms) / (1.008 s / N) = N sends.
+
+That holds as long as the clock is continuous and the state is the last one, so:
+- a missing key, another server process (fail-over, restart) or a clock that stepped back costs a
+  hold-off of one second, applied once, inside the script;
+- a clock that stepped forward shows in the reply as a jump against our own clock. Slots from
+  before may lie as far ahead as the horizon, so a process uses none until that is over. The same
+  holds for the first reply of a server that a process has never spoken to;
+- when Redis does not answer there are no slots: `RedisUnavailable`.
+
+How it compares with the usual algorithms, and the proof, step by step: docs/rate-limiter.md.
+"""
+
+import asyncio
+import hashlib
+import re
+import time
+from datetime import timedelta
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from redis.exceptions import NoScriptError
+
+from shared.infrastructure.redis.connection import RedisClient
+from shared.infrastructure.redis.errors import REDIS_ERRORS, translate
+from shared.infrastructure.redis.server_clock import ServerClock
+from shared.kernel.errors import InvalidInput
+from whatsapp.domain.rate_limit import (
+    DEFAULT_RATE,
+    LATENESS,
+    MAX_HORIZON,
+    ONE_SECOND,
+    SLOW_DOWN,
+    SLOW_DOWN_FOR,
+    RateLimitState,
+    Reservation,
+    Slot,
+    reach,
+    spacing_micros,
+)
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+_NO_TIME: Final = timedelta(0)
+_MAX_HOLD: Final = timedelta(days=1)  # Well below the life of a key, which must outlast a hold.
+_MIN_HORIZON_MICROS: Final = 50_000  # Shorter ones are eaten up by the wake-ups of processes.
+_MAX_HORIZON_MICROS: Final = MAX_HORIZON // _MICROSECOND
+_LATENESS_NS: Final = LATENESS // _MICROSECOND * 1_000
+_SLOWEST_SPACING: Final = spacing_micros(1)
+_PACKAGE: Final = "whatsapp.infrastructure.persistence.repositories"
+_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_Reply = tuple[bytes, int, int, int, int, int]
+
+
+@cache
+def _script() -> tuple[str, str]:
+    """The script's text and the digest that Redis knows it by."""
+    text = resources.files(_PACKAGE).joinpath("rate_limiter.lua").read_text(encoding="utf-8")
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def rate_key(phone_number_id: str) -> str:
+    """The number's key; the braces put all keys of a number into one slot of a cluster."""
+    if _ID.fullmatch(phone_number_id) is None:
+        raise InvalidInput("Not an id of a phone number", field="phone_number_id")
+    return f"tellwire:rate:{{{phone_number_id}}}"
+
+
+class ServerClocks:
+    """The clocks of the Redis servers that this process has spoken to, by the server's run id."""
+
+    def __init__(self) -> None:
+        self._clocks: dict[bytes, ServerClock] = {}
+
+    def observe(self, server: bytes, micros: int, *, sent_ns: int, received_ns: int) -> ServerClock:
+        """The clock of `server`, with this reply taken in."""
+        clock = self._clocks.get(server)
+        if clock is None:
+            clock = ServerClock(micros, sent_ns=sent_ns, received_ns=received_ns)
+            self._clocks[server] = clock
+        else:
+            clock.observe(micros, sent_ns=sent_ns, received_ns=received_ns)
+        return clock
+
+
+_PROCESS_CLOCKS: Final = ServerClocks()
+"""Limiters come and go with requests; what is known of a server's clock stays with the process."""
+
+
+class RedisRateLimiter:
+    """Hands out evenly spaced slots per phone number; no second ever holds more than the rate.
+
+    Safe to share between tasks and cheap to construct. Errors: `RedisUnavailable` when Redis does
+    not answer (nothing may then be sent), `InvalidInput` for a rate, count or id out of range.
+    Redis must answer well within 8 ms: what its round trip takes is lost from that allowance.
+    """
+
+    def __init__(self, redis: RedisClient, *, clocks: ServerClocks = _PROCESS_CLOCKS) -> None:
+        self._redis = redis
+        self._clocks = clocks
+
+    async def check_rate_limit(
+        self, phone_number_id: str, *, rate: int = DEFAULT_RATE
+    ) -> RateLimitState:
+        """Whether a slot is free now; takes nothing, and promises nothing to the next call."""
+        reply = await self._run(phone_number_id, "peek", spacing_micros(rate))
+        _, _, _, free, _, wait = reply
+        return RateLimitState(
+            available=wait == 0, remaining=free, retry_after=timedelta(microseconds=wait)
+        )
+
+    async def get_remaining_tokens(self, phone_number_id: str, *, rate: int = DEFAULT_RATE) -> int:
+        """How many slots could be reserved from now within one second; takes nothing."""
+        return (await self.check_rate_limit(phone_number_id, rate=rate)).remaining
+
+    async def consume_token(
+        self, phone_number_id: str, tokens: int = 1, *, rate: int = DEFAULT_RATE
+    ) -> Reservation:
+        """Take `tokens` slots of which the first may be used now, or none; never waits.
+
+        A true answer to one token means: send now. Unlike a bucket, nothing is saved up: at 80 per
+        second a second call within 12.6 ms is refused. Of several tokens only the first may go at
+        once, the others at the times of their slots. To use the full rate, reserve or wait.
+        """
+        spacing = spacing_micros(rate)
+        # Half of the horizon, so that they also fit when the number is slowed down.
+        if not 1 <= tokens <= _MAX_HORIZON_MICROS // 2 // spacing + 1:
+            raise InvalidInput("More tokens than can be reserved at once", field="tokens")
+        return await self._reserve(phone_number_id, spacing, tokens, tokens, 0, _MAX_HORIZON_MICROS)
+
+    async def reserve(
+        self, phone_number_id: str, *, count: int, rate: int, horizon: timedelta | None = None
+    ) -> Reservation:
+        """Take up to `count` slots that lie within `horizon` from now, at most 250 ms.
+
+        The default horizon leaves room for four such batches. Reserve the next batch while this
+        one is being sent: a slot that nobody asked for in time is gone.
+        """
+        spacing = spacing_micros(rate)
+        if count < 1:
+            raise InvalidInput("A reservation is for one slot or more", field="count")
+        if horizon is None:
+            micros = max(4 * count * spacing, _MIN_HORIZON_MICROS)
+        else:
+            micros = horizon // _MICROSECOND
+        micros = min(max(micros, 0), _MAX_HORIZON_MICROS)
+        return await self._reserve(phone_number_id, spacing, count, 1, micros, micros)
+
+    async def wait_for_slot(
+        self, phone_number_id: str, *, rate: int, within: timedelta
+    ) -> Slot | None:
+        """Wait for one slot and return when it may be used; None if none comes `within` it."""
+        deadline = time.monotonic() + within.total_seconds()
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            horizon = min(timedelta(seconds=left), MAX_HORIZON)
+            reservation = await self.reserve(phone_number_id, count=1, rate=rate, horizon=horizon)
+            for slot in reservation.slots:
+                if await reach(slot):
+                    return slot
+            pause = reservation.retry_after.total_seconds()
+            if time.monotonic() + pause > deadline:
+                return None
+            await asyncio.sleep(pause)
+
+    async def hold(self, phone_number_id: str, duration: timedelta) -> None:
+        """Hand out no slot for `duration` (at most a day); slots already taken stay valid.
+
+        For Meta's 130429 (rate limit hit), and for a pause by an operator.
+        """
+        micros = min(max(duration, _NO_TIME), _MAX_HOLD) // _MICROSECOND
+        await self._run(phone_number_id, "hold", _SLOWEST_SPACING, micros)
+
+    async def slow_down(
+        self,
+        phone_number_id: str,
+        *,
+        factor: float = SLOW_DOWN,
+        duration: timedelta = SLOW_DOWN_FOR,
+    ) -> None:
+        """Run at `factor` of the rate for `duration`; calls a second apart multiply, down to half.
+
+        For a number that gets 130429 although it keeps its rate: the network may bunch up requests.
+        """
+        if not 0 < factor <= 1:
+            raise InvalidInput("A factor is above 0 and at most 1", field="factor")
+        thousandths = max(1, int(factor * 1_000))
+        micros = min(max(duration, ONE_SECOND), _MAX_HOLD) // _MICROSECOND
+        await self._run(phone_number_id, "slow", _SLOWEST_SPACING, thousandths, micros)
+
+    async def debit(self, phone_number_id: str, count: int, *, rate: int) -> None:
+        """Count `count` inbound messages against the rate; puts sending off by 1 s at most.
+
+        Meta counts both directions together. What came in cannot be paced, so the bound then holds
+        on average and no longer for each second: leave head-room on numbers with much traffic in.
+        """
+        if count < 1:
+            raise InvalidInput("A debit is for one message or more", field="count")
+        await self._run(phone_number_id, "debit", spacing_micros(rate), count)
+
+    async def _reserve(
+        self,
+        phone_number_id: str,
+        spacing: int,
+        count: int,
+        least: int,
+        patience: int,
+        horizon: int,
+    ) -> Reservation:
+        sent_ns = time.monotonic_ns()
+        server, now, step, granted, start, retry = await self._run(
+            phone_number_id, "reserve", spacing, count, least, patience, horizon
+        )
+        received_ns = time.monotonic_ns()
+        clock = self._clocks.observe(server, now, sent_ns=sent_ns, received_ns=received_ns)
+        # Slots from before the clock was known to be steady end a horizon later at the latest.
+        usable_ns = clock.steady_since_ns + (_MAX_HORIZON_MICROS + step) * 1_000
+        slots = _slots(
+            clock, start, step, granted, not_before_ns=usable_ns, received_ns=received_ns
+        )
+        if slots:
+            return Reservation(slots, _NO_TIME)
+        wait_ns = usable_ns - received_ns
+        if granted:
+            retry = step
+        return Reservation((), timedelta(microseconds=max(retry, wait_ns // 1_000 + 1)))
+
+    async def _run(self, phone_number_id: str, operation: str, *args: int) -> _Reply:
+        """Run the script; the one place that talks to Redis and translates its errors."""
+        key = rate_key(phone_number_id)
+        text, digest = _script()
+        try:
+            try:
+                reply: Any = await self._redis.execute_command(
+                    "EVALSHA", digest, 1, key, operation, *args
+                )
+            except NoScriptError:  # A restart, a fail-over or SCRIPT FLUSH forgot it.
+                reply = await self._redis.execute_command("EVAL", text, 1, key, operation, *args)
+        except REDIS_ERRORS as error:
+            raise translate(error) from error
+        server, now, step, granted, start, retry = reply
+        return server, now, step, granted, start, retry
+
+
+def _slots(
+    clock: ServerClock, start: int, step: int, granted: int, *, not_before_ns: int, received_ns: int
+) -> tuple[Slot, ...]:
+    """The granted slots on our monotonic clock, without those that are forfeited already.
+
+    A slot may be used once it has surely come, and until it may be 8 ms past: what we do not know
+    of the server's clock is taken off both ends.
+    """
+    if clock.high_ns - clock.low_ns > _LATENESS_NS:
+        return ()
+    late = _LATENESS_NS - clock.high_ns
+    earliest = max(not_before_ns + clock.high_ns, received_ns - late)
+    times = range(start * 1_000, (start + granted * step) * 1_000, step * 1_000)
+    return tuple(
+        Slot((slot - clock.low_ns) / 1e9, (slot + late) / 1e9) for slot in times if slot >= earliest
+    )
