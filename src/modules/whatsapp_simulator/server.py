@@ -1,0 +1,81 @@
+"""The simulator as an aiohttp application, and the coroutine that serves it."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+from aiohttp import web
+
+from whatsapp_simulator import control, graph
+from whatsapp_simulator.clock import SimulatorClock
+from whatsapp_simulator.config import SimulatorConfig
+from whatsapp_simulator.messages import post_messages
+from whatsapp_simulator.simulator import SIMULATOR, Simulator
+from whatsapp_simulator.webhooks import USER_AGENT
+
+_MAX_JSON_BYTES = 1024 * 1024
+_SHUTDOWN_S = 0.5
+_BACKLOG = 4096
+
+
+def create_app(config: SimulatorConfig, *, clock: SimulatorClock | None = None) -> web.Application:
+    """An application that simulates Meta's platform for as long as it runs."""
+    app = web.Application(client_max_size=_MAX_JSON_BYTES)
+    app[SIMULATOR] = Simulator(config, clock or SimulatorClock())
+    # The router tries resources in order: the endpoint that carries the load comes first.
+    app.router.add_post(r"/{version:v\d+\.\d+}/{phone_number_id}/messages", post_messages)
+    control.add_routes(app)
+    graph.add_routes(app)
+    app.cleanup_ctx.append(_background)
+    return app
+
+
+async def _background(app: web.Application) -> AsyncIterator[None]:
+    """Run the ticker and the webhook workers while the application runs."""
+    sim = app[SIMULATOR]
+    settings = sim.config.webhooks
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=settings.concurrency),
+        timeout=aiohttp.ClientTimeout(total=settings.timeout.total_seconds()),
+        headers={"User-Agent": USER_AGENT, "Content-Type": "application/json"},
+    ) as http:
+        jobs = [sim.sender.work(http) for _ in range(settings.concurrency)]
+        tasks = [asyncio.create_task(job) for job in (*jobs, _tick(sim))]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    sim.log.close()
+
+
+async def _tick(sim: Simulator) -> None:
+    pause_s = sim.config.webhooks.linger.total_seconds()
+    while True:
+        await asyncio.sleep(pause_s)
+        sim.tick()
+
+
+async def serve(
+    config: SimulatorConfig,
+    *,
+    ready: asyncio.Event | Callable[[str], object],
+    stop: asyncio.Event,
+) -> None:
+    """Serve until `stop` is set; `ready` is set, or called with the base URL, once it listens."""
+    app = create_app(config)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, config.host, config.port, backlog=_BACKLOG).start()
+        # What exists now lives as long as the process: collecting it again would only cost pauses,
+        # and a pause of 8 ms is one that an exact rate limit sees.
+        gc.freeze()
+        host, port = runner.addresses[0][:2]
+        if isinstance(ready, asyncio.Event):
+            ready.set()
+        else:
+            ready(f"http://{host}:{port}")
+        await stop.wait()
+    finally:
+        await runner.cleanup()

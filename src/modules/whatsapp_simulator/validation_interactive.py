@@ -1,0 +1,188 @@
+"""Meta's checks of interactive messages: shapes and lengths per kind.
+
+Source: Meta, Cloud API interactive message reference.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from whatsapp_simulator.graph_errors import GraphError
+from whatsapp_simulator.validation_rules import items, required, section, text, url
+
+_MAX_BODY = 1024
+_MAX_LIST_BODY = 4096
+_MAX_HEADER = 60
+_MAX_FOOTER = 60
+_MAX_LABEL = 20
+_MAX_BUTTONS = 3
+_MAX_BUTTON_ID = 256
+_MAX_SECTIONS = 10
+_MAX_ROWS = 10
+_MAX_SECTION_TITLE = 24
+_MAX_ROW_ID = 200
+_MAX_ROW_TITLE = 24
+_MAX_ROW_DESCRIPTION = 72
+_MAX_PRODUCTS = 30
+_MIN_CARDS, _MAX_CARDS = 2, 10
+_MAX_CARD_BODY = 160
+_MAX_FLOW_LABEL = 30
+_MAX_CALL_MINUTES = 43_200
+_HEADERS = frozenset({"text", "image", "video", "document"})
+_NAMED_ACTIONS = {
+    "location_request_message": "send_location",
+    "catalog_message": "catalog_message",
+    "address_message": "address_message",
+    "call_permission_request": "call_permission_request",
+    "voice_call": "voice_call",
+    "request_contact_info": "request_contact_info",
+}
+_WITHOUT_BODY = frozenset({"product", "call_permission_request", "request_contact_info"})
+
+
+def check_interactive(content: dict[str, Any]) -> None:
+    """Raise Meta's code for the first thing wrong in an `interactive` object."""
+    kind = required(content, "type", within="interactive")
+    check = _CHECKS.get(kind) if isinstance(kind, str) else None
+    if check is None:
+        raise GraphError(131009, "Parameter 'interactive.type' is not valid")
+    _check_frame(content, kind)
+    action = content.get("action")
+    if action is None and kind == "carousel":
+        raise GraphError(131008, "Parameter 'interactive.action' is mandatory")
+    check(content, section(content, "action"))
+
+
+def _check_frame(content: dict[str, Any], kind: str) -> None:
+    if kind not in _WITHOUT_BODY or "body" in content:
+        body = section(content, "body")
+        most = _MAX_LIST_BODY if kind == "list" else _MAX_BODY
+        text(body.get("text"), "interactive['body']['text']", most=most)
+    if "footer" in content:
+        text(section(content, "footer").get("text"), "interactive['footer']", most=_MAX_FOOTER)
+    if "header" in content:
+        _check_header(section(content, "header"), only_text=kind in {"list", "product_list"})
+
+
+def _check_header(header: dict[str, Any], *, only_text: bool) -> None:
+    kind = required(header, "type", within="header")
+    if kind not in _HEADERS or (only_text and kind != "text"):
+        raise GraphError(131009, "Parameter 'header.type' is not valid")
+    if kind == "text":
+        text(header.get("text"), "interactive['header']['text']", most=_MAX_HEADER)
+        return
+    media = section(header, kind)
+    if (media.get("id") is None) == (media.get("link") is None):
+        raise GraphError(131008, f"Exactly one of header.{kind}.id and .link is needed")
+
+
+def _check_buttons(_content: dict[str, Any], action: dict[str, Any]) -> None:
+    titles: set[str] = set()
+    for button in items(action, "buttons", within="action", most=_MAX_BUTTONS):
+        if button.get("type") != "reply":
+            raise GraphError(131009, "Parameter 'button.type' must be reply")
+        reply = section(button, "reply")
+        text(reply.get("id"), "button['reply']['id']", most=_MAX_BUTTON_ID)
+        titles.add(text(reply.get("title"), "button['reply']['title']", most=_MAX_LABEL))
+    if len(titles) < len(action["buttons"]):
+        raise GraphError(131009, "Duplicated titles among buttons")
+
+
+def _check_list(_content: dict[str, Any], action: dict[str, Any]) -> None:
+    text(action.get("button"), "action['button']", most=_MAX_LABEL)
+    sections = items(action, "sections", within="action", most=_MAX_SECTIONS)
+    ids: list[str] = []
+    for part in sections:
+        if len(sections) > 1 or "title" in part:
+            text(part.get("title"), "section['title']", most=_MAX_SECTION_TITLE)
+        for row in items(part, "rows", within="section"):
+            ids.append(text(row.get("id"), "row['id']", most=_MAX_ROW_ID))
+            text(row.get("title"), "row['title']", most=_MAX_ROW_TITLE)
+            if row.get("description"):
+                text(row["description"], "row['description']", most=_MAX_ROW_DESCRIPTION)
+    if len(ids) > _MAX_ROWS:
+        raise GraphError(131009, f"Total row count exceeds the maximum of {_MAX_ROWS}")
+    if len(set(ids)) < len(ids):
+        raise GraphError(131009, "Duplicated row ids")
+
+
+def _parameters(action: dict[str, Any], name: str) -> dict[str, Any]:
+    if action.get("name") != name:
+        raise GraphError(131009, f"Parameter 'action.name' must be {name}")
+    return section(action, "parameters")
+
+
+def _check_cta_url(_content: dict[str, Any], action: dict[str, Any]) -> None:
+    parameters = _parameters(action, "cta_url")
+    text(parameters.get("display_text"), "parameters['display_text']", most=_MAX_LABEL)
+    url(parameters.get("url"), "parameters['url']")
+
+
+def _check_flow(_content: dict[str, Any], action: dict[str, Any]) -> None:
+    parameters = _parameters(action, "flow")
+    text(parameters.get("flow_message_version"), "parameters['flow_message_version']")
+    text(parameters.get("flow_cta"), "parameters['flow_cta']", most=_MAX_FLOW_LABEL)
+    if (parameters.get("flow_id") is None) == (parameters.get("flow_name") is None):
+        raise GraphError(131008, "Exactly one of flow_id and flow_name is needed")
+    if parameters.get("flow_action", "navigate") not in {"navigate", "data_exchange"}:
+        raise GraphError(131009, "Parameter 'flow_action' is not valid")
+
+
+def _check_product(_content: dict[str, Any], action: dict[str, Any]) -> None:
+    text(action.get("catalog_id"), "action['catalog_id']")
+    text(action.get("product_retailer_id"), "action['product_retailer_id']")
+
+
+def _check_product_list(content: dict[str, Any], action: dict[str, Any]) -> None:
+    section(content, "header")
+    text(action.get("catalog_id"), "action['catalog_id']")
+    count = 0
+    for part in items(action, "sections", within="action", most=_MAX_SECTIONS):
+        for product in items(part, "product_items", within="section"):
+            text(product.get("product_retailer_id"), "product['product_retailer_id']")
+            count += 1
+    if count > _MAX_PRODUCTS:
+        raise GraphError(131009, f"More than {_MAX_PRODUCTS} products")
+
+
+def _check_carousel(content: dict[str, Any], action: dict[str, Any]) -> None:
+    if "header" in content or "footer" in content:
+        raise GraphError(131009, "A carousel has no header and no footer of its own")
+    cards = items(action, "cards", within="action", least=_MIN_CARDS, most=_MAX_CARDS)
+    for index, card in enumerate(cards):
+        if card.get("card_index") != index:
+            raise GraphError(131009, "Parameter 'card_index' must count from 0")
+        if "body" in card:
+            text(section(card, "body").get("text"), "card['body']['text']", most=_MAX_CARD_BODY)
+        section(card, "action")
+    if len({str(card.get("type")) for card in cards}) > 1:
+        raise GraphError(131009, "All cards must be of one type")
+
+
+def _check_named_action(content: dict[str, Any], action: dict[str, Any]) -> None:
+    kind = content["type"]
+    if action.get("name") != _NAMED_ACTIONS[kind]:
+        raise GraphError(131009, f"Parameter 'action.name' must be {_NAMED_ACTIONS[kind]}")
+    if kind == "address_message":
+        text(section(action, "parameters").get("country"), "parameters['country']")
+    if kind == "voice_call":
+        _check_voice_call(action.get("parameters") or {})
+
+
+def _check_voice_call(parameters: dict[str, Any]) -> None:
+    if "display_text" in parameters:
+        text(parameters["display_text"], "parameters['display_text']", most=_MAX_LABEL)
+    minutes = parameters.get("ttl_minutes", 1)
+    if not isinstance(minutes, int) or not 1 <= minutes <= _MAX_CALL_MINUTES:
+        raise GraphError(131009, "Parameter 'ttl_minutes' is not valid")
+
+
+_CHECKS: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
+    "button": _check_buttons,
+    "list": _check_list,
+    "cta_url": _check_cta_url,
+    "flow": _check_flow,
+    "product": _check_product,
+    "product_list": _check_product_list,
+    "carousel": _check_carousel,
+    **dict.fromkeys(_NAMED_ACTIONS, _check_named_action),
+}

@@ -1,0 +1,77 @@
+"""The single checks that message validation is made of; each raises Meta's code."""
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from whatsapp_simulator.graph_errors import GraphError
+
+
+def required(content: dict[str, Any], name: str, *, within: str) -> Any:
+    """The value of a key that must be there: 131008 otherwise."""
+    value = content.get(name)
+    if value is None:
+        raise GraphError(131008, f"Parameter '{within}.{name}' is mandatory")
+    return value
+
+
+def section(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """The object under a key: 131008 if missing, 131009 if not an object."""
+    value = content.get(name)
+    if value is None:
+        raise GraphError(131008, f"Parameter '{name}' is mandatory")
+    if not isinstance(value, dict):
+        raise GraphError(131009, f"Parameter '{name}' must be a JSON object")
+    return value
+
+
+def items(
+    content: dict[str, Any], name: str, *, within: str, least: int = 1, most: int | None = None
+) -> list[dict[str, Any]]:
+    """The list of objects under a key: 131008 if missing, 131009 for shape or number."""
+    value = content.get(name)
+    where = f"{within}.{name}" if within else name
+    if value is None:
+        raise GraphError(131008, f"Parameter '{where}' is mandatory")
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise GraphError(131009, f"Parameter '{where}' must be an array of objects")
+    if len(value) < least or (most is not None and len(value) > most):
+        raise GraphError(131009, f"Parameter '{where}' has {len(value)} elements")
+    return value
+
+
+def text(value: Any, where: str, *, most: int | None = None) -> str:
+    """A text that is not empty: 131008 if missing, 131009 if no text, 100 if too long."""
+    if value is None or value == "":
+        raise GraphError(131008, f"The parameter {where} is required.")
+    if not isinstance(value, str):
+        raise GraphError(131009, f"Param {where} must be a string.")
+    if most is not None and len(value) > most:
+        raise GraphError(100, f"Param {where} must be at most {most} characters long.")
+    return value
+
+
+def flag(value: Any, where: str) -> bool:
+    """A boolean: 131009 otherwise."""
+    if not isinstance(value, bool):
+        raise GraphError(131009, f"Param {where} must be a boolean.")
+    return value
+
+
+def url(value: Any, where: str) -> str:
+    """An http or https address: 131009 otherwise."""
+    address = text(value, where)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise GraphError(131009, f"Param {where} is not a valid URL.")
+    return address
+
+
+def matching(value: Any, pattern: str, where: str) -> str:
+    """A text of a certain shape: 131009 otherwise."""
+    if not isinstance(value, str) or re.fullmatch(pattern, value, re.ASCII) is None:
+        raise GraphError(131009, f"Param {where} is not valid.")
+    return value
