@@ -320,8 +320,8 @@ def _create_tables() -> None:
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.CheckConstraint(
-            "status IN ('queued', 'sending', 'retrying', 'unknown', 'cancelled', 'expired', 'sent', "
-            "'failed', 'delivered', 'read', 'played')",
+            "status IN ('queued', 'sending', 'retrying', 'unknown', 'cancelled', 'expired', "
+            "'sent', 'failed', 'delivered', 'read', 'played')",
             name=op.f("ck_whatsapp_outbound_messages_status"),
         ),
         sa.CheckConstraint("lane BETWEEN 0 AND 2", name=op.f("ck_whatsapp_outbound_messages_lane")),

@@ -23,7 +23,7 @@ def _migrations() -> Path:
 
 
 def alembic_config(owner_url: str) -> Config:
-    """Alembic's configuration for `owner_url`, made in code so that no file repeats the settings."""
+    """Alembic's configuration for `owner_url`, made in code: no file repeats the settings."""
     config = Config()
     config.set_main_option("script_location", str(_migrations()))
     config.attributes["url"] = owner_url

@@ -10,7 +10,7 @@ from shared.kernel.ids import new_id
 from whatsapp.domain.entities import OutboundMessage
 from whatsapp.domain.value_objects import IdempotencyKey, MessageContent, PhoneNumber
 
-EXAMPLE = '''
+EXAMPLE = """
 from shared.infrastructure.database import SQLAlchemyUnitOfWork, RLSManager
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
@@ -45,16 +45,15 @@ async def send_message(tenant_id: UUID, channel_id: UUID, ...):
             await uow.commit()
             
             return saved
-'''  # noqa: W293  # the example stands here word for word
+"""  # noqa: W293  # the example stands here word for word
 PARAMETERS = "user_id: UUID, key: IdempotencyKey, to: PhoneNumber, content: MessageContent"
 FIELDS = (
-    "tenant_id=tenant_id, channel_id=channel.id, recipient=to, content=content, "
-    "idempotency_key=key"
+    "tenant_id=tenant_id, channel_id=channel.id, recipient=to, content=content, idempotency_key=key"
 )
 
 
 @pytest.fixture
-def send_message(sessions):
+def send_message(sessions):  # noqa: ARG001  # configures SQLAlchemyUnitOfWork()
     code = EXAMPLE.replace("...", PARAMETERS, 1).replace("...", FIELDS, 1)
     names = {
         "UUID": UUID,
@@ -77,7 +76,7 @@ def given(key: str) -> dict:
     }
 
 
-async def test_the_usage_example_stores_and_queues_a_message(send_message, ana, database) -> None:
+async def test_the_usage_example_stores_and_queues_a_message(send_message, ana) -> None:
     saved = await send_message(ana.tenant_id, ana.channel.id, **given("order-1"))
 
     assert saved.status == "queued"

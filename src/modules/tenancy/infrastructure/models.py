@@ -22,7 +22,7 @@ class TenantModel(Base):
 
 
 class ApiKeyModel(TenantScoped, Base):
-    """An API key: only the SHA-256 of its secret is kept, which is random enough to need no salt."""
+    """An API key: of its secret only the SHA-256 is kept; it is random enough to need no salt."""
 
     __tablename__ = "api_keys"
 

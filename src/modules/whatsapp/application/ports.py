@@ -1,4 +1,4 @@
-"""What the use cases need from outside; `whatsapp.infrastructure` provides it, tests may fake it."""
+"""What the use cases need from outside; `whatsapp.infrastructure` provides it."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol

@@ -42,7 +42,7 @@ class QueueState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelWork:
-    """What is due on one channel: messages to send, retries to queue, unknown outcomes to settle."""
+    """What is due on one channel: messages to send, retries to queue, unknowns to settle."""
 
     tenant_id: UUID
     channel_id: UUID

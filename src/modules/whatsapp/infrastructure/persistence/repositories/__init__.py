@@ -1,4 +1,4 @@
-"""Repositories in PostgreSQL, and the rate limiter in Redis. Start with README.md beside this file."""
+"""Repositories in PostgreSQL and the rate limiter in Redis; see README.md beside this file."""
 
 from whatsapp.infrastructure.persistence.repositories.channel_repository import (
     SQLAlchemyChannelRepository,

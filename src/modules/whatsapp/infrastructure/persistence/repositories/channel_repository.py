@@ -14,7 +14,7 @@ from whatsapp.infrastructure.persistence.models import ChannelModel
 
 
 class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
-    """The tenant's channels; access tokens are ciphertext in the table and `AccessToken` outside."""
+    """The tenant's channels; tokens are ciphertext in the table and `AccessToken` outside."""
 
     model = ChannelModel
     constraint_errors: ClassVar[ConstraintErrors] = {

@@ -239,7 +239,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         return row.kept, row.moved
 
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:
-        """Store `message` once per channel and wamid; a repetition gives the stored one, `replayed`.
+        """Store it once per channel and wamid; a repetition gives the stored one, `replayed`.
 
         Raises ChannelNotFound, TenantNotFound.
         """
