@@ -15,8 +15,8 @@ from whatsapp.domain.outcome import (
     ThrottleScope,
     Unknown,
 )
+from whatsapp.infrastructure.cloud_api.fields import failure
 from whatsapp.infrastructure.cloud_api.outcomes import (
-    failure_of_error,
     outcome_of_response,
     outcome_of_status_errors,
     refusal_of_response,
@@ -211,7 +211,7 @@ def test_another_4xx_without_a_code_fails_the_message(status):
     ],
 )
 def test_a_reason_is_read_from_any_shape_of_error(error, expected):
-    reason = failure_of_error(error)
+    reason = failure(error)
 
     assert (reason.code, reason.title, reason.details) == expected
 

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-import orjson
-
 from whatsapp.domain.outcome import (
     Accepted,
     Deferred,
@@ -24,11 +22,19 @@ from whatsapp.domain.outcome import (
 )
 from whatsapp.infrastructure.cloud_api.code_rule import NUMBER_RETRY, CodeClass, CodeRule
 from whatsapp.infrastructure.cloud_api.code_table import rule_for
+from whatsapp.infrastructure.cloud_api.fields import (
+    failure,
+    identifier,
+    integer,
+    mapping,
+    objects,
+    person,
+    read_json,
+)
 
 __all__ = [
     "CodeClass",
     "CodeRule",
-    "failure_of_error",
     "outcome_of_response",
     "outcome_of_status_errors",
     "refusal_of_response",
@@ -38,10 +44,8 @@ __all__ = [
 MAX_RETRY_AFTER = timedelta(hours=24)
 """The longest wait that a header may ask for; more is a mistake of somebody in between."""
 
-MAX_WAMID_CHARACTERS = 512
-_HELD = frozenset({"held_for_quality_assessment", "paused"})
+_HELD = ("held_for_quality_assessment", "paused")
 _MAX_DIGITS = 10  # of a number written as text
-_MAX_CODE = 2**31 - 1  # what a column of PostgreSQL's type integer holds
 
 # Without a code of Meta's the status may be a proxy's or a gateway's. 408: nginx and others send it
 # on an idle connection, so that it can cross a request that is on its way.
@@ -58,8 +62,8 @@ def outcome_of_response(
 
     Never raises. A 2xx that does not name a wamid is `Unknown`: something accepted the request.
     """
-    document = _parse(body)
-    if document is not None and (refusal := _refusal_of_error(document, headers)) is not None:
+    document = mapping(read_json(body))
+    if (refusal := _refusal_of_error(document, headers)) is not None:
         return refusal
     if http_status >= _SERVER_ERROR or http_status == _REQUEST_TIMEOUT:
         return Unknown(f"HTTP {http_status} without Meta's error")
@@ -75,8 +79,8 @@ def refusal_of_response(
 
     Without Meta's own error a 5xx is `Deferred` here: these calls can be repeated.
     """
-    document = _parse(body)
-    if document is not None and (refusal := _refusal_of_error(document, headers)) is not None:
+    document = mapping(read_json(body))
+    if (refusal := _refusal_of_error(document, headers)) is not None:
         return refusal
     if http_status in _SUCCESS:
         return None
@@ -97,85 +101,52 @@ def outcome_of_status_errors(errors: Sequence[FailureReason]) -> Refusal:
 _GRAVITY = (CodeClass.CHANNEL, CodeClass.PERMANENT, CodeClass.THROTTLE, CodeClass.TRANSIENT)
 
 
-def failure_of_error(error: object) -> FailureReason:
-    """The reason in one of Meta's error objects, in an answer or a webhook; takes any shape."""
-    if not isinstance(error, dict):
-        return FailureReason(None, "Failed without a reason", "")
-    code = _integer(error.get("code"))
-    rule = rule_for(code)
-    # In a status the title is bare; in an answer `message` is "(#code) title".
-    title = _text(error.get("title")) or _text(error.get("message")) or rule.title
-    return FailureReason(code, title, _details(error))
-
-
-def _details(error: Mapping[str, Any]) -> str:
-    """What Meta says about the case; templates and management calls give a bare string."""
-    data = error.get("error_data")
-    candidates = (
-        data.get("details") if isinstance(data, dict) else data,
-        error.get("error_user_msg"),
-        error.get("message") if error.get("title") else None,
-    )
-    return next((text for text in map(_text, candidates) if text), "")
-
-
 def _refusal_of_error(
     document: Mapping[str, Any], headers: Mapping[str, str] | None
 ) -> Refusal | None:
     error = document.get("error")
     if not isinstance(error, dict):
         return None
-    failure = failure_of_error(error)
-    if failure.code is None:
+    reason = failure(error)
+    if reason.code is None:
         return None
     rule = rule_for(
-        failure.code,
-        subcode=_integer(error.get("error_subcode")),
+        reason.code,
+        subcode=integer(error.get("error_subcode")),
         is_transient=error.get("is_transient") is True,
     )
-    return _refusal(rule, failure, retry_after=_retry_after(headers))
+    return _refusal(rule, reason, retry_after=_retry_after(headers))
 
 
 def _refusal(
-    rule: CodeRule, failure: FailureReason, *, retry_after: timedelta | None = None
+    rule: CodeRule, reason: FailureReason, *, retry_after: timedelta | None = None
 ) -> Refusal:
     match rule.kind:
         case CodeClass.THROTTLE if rule.scope is not None and rule.retry is not None:
-            return Throttled(failure, rule.scope, rule.retry, retry_after)
+            return Throttled(reason, rule.scope, rule.retry, retry_after)
         case CodeClass.TRANSIENT if rule.retry is not None:
-            return Deferred(failure, rule.retry)
+            return Deferred(reason, rule.retry)
         case _:
-            return Rejected(failure, rule.action or RejectAction.FAIL, rule.wait)
+            return Rejected(reason, rule.action or RejectAction.FAIL, rule.wait)
 
 
 def _refusal_of_status(http_status: int, headers: Mapping[str, str] | None) -> Refusal:
-    failure = FailureReason(None, f"HTTP {http_status} without Meta's error", "")
+    reason = FailureReason(None, f"HTTP {http_status} without Meta's error", "")
     if http_status == _TOO_MANY_REQUESTS:
-        return Throttled(failure, ThrottleScope.NUMBER, NUMBER_RETRY, _retry_after(headers))
+        return Throttled(reason, ThrottleScope.NUMBER, NUMBER_RETRY, _retry_after(headers))
     if http_status in _WAY_BARRED or http_status < _CLIENT_ERROR:
-        return Rejected(failure, RejectAction.PAUSE_CHANNEL)
-    return Rejected(failure, RejectAction.FAIL)
+        return Rejected(reason, RejectAction.PAUSE_CHANNEL)
+    return Rejected(reason, RejectAction.FAIL)
 
 
-def _accepted(document: Mapping[str, Any] | None) -> Outcome:
-    message = _first(document, "messages")
-    wamid = _text(message.get("id"))
-    if not 0 < len(wamid) <= MAX_WAMID_CHARACTERS:
+def _accepted(document: Mapping[str, Any]) -> Outcome:
+    message = next(iter(objects(document.get("messages"))), {})
+    wamid = identifier(message.get("id"))
+    if wamid is None:
         return Unknown("accepted without a message id")
-    contact = _first(document, "contacts")
-    return Accepted(
-        wamid,
-        wa_id=_text(contact.get("wa_id")) or None,
-        user_id=_text(contact.get("user_id")) or None,
-        held=message.get("message_status") in _HELD,
-    )
-
-
-def _first(document: Mapping[str, Any] | None, key: str) -> Mapping[str, Any]:
-    """The first object of a list of objects, or an empty one."""
-    found = (document or {}).get(key)
-    first = found[0] if isinstance(found, list) and found else None
-    return first if isinstance(first, dict) else {}
+    contact = next(iter(objects(document.get("contacts"))), {})
+    wa_id, user_id = person(contact.get("wa_id"), contact.get("user_id"))
+    return Accepted(wamid, wa_id, user_id, held=message.get("message_status") in _HELD)
 
 
 def _retry_after(headers: Mapping[str, str] | None) -> timedelta | None:
@@ -184,24 +155,3 @@ def _retry_after(headers: Mapping[str, str] | None) -> timedelta | None:
     if not (given.isascii() and given.isdigit()) or len(given) > _MAX_DIGITS:
         return None
     return min(timedelta(seconds=int(given)), MAX_RETRY_AFTER)
-
-
-def _parse(body: bytes) -> Mapping[str, Any] | None:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _integer(value: object) -> int | None:
-    """A code as Meta writes it, a number or its digits; bool is no number here."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_CODE:
-        return value
-    return None

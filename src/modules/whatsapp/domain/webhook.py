@@ -1,0 +1,145 @@
+"""What Meta reports in a webhook, one element at a time, whoever's numbers it is about.
+
+Every element carries `raw`, the JSON it was read from, which PostgreSQL's jsonb takes as it is: no
+NUL characters, no lone surrogates, not nested without end. Phone numbers, ids and texts are kept
+out of every repr.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from whatsapp.domain.outcome import FailureReason
+from whatsapp.domain.value_objects import MessageStatus
+
+Json: TypeAlias = Any
+"""What a JSON text can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Our own words come back: the message and the attempt (from 1) that a status is about."""
+
+    message_id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReported:
+    """What became of a message that was accepted earlier, or was sent by another program.
+
+    `wa_id` and `user_id` are the recipient; either or both may be missing. `echo` is None where the
+    message did not carry our callback data. `pricing` is Meta's object as it came.
+    """
+
+    waba_id: str | None
+    phone_number_id: str
+    wamid: str
+    status: MessageStatus
+    occurred_at: datetime
+    wa_id: str | None = dataclasses.field(repr=False)
+    user_id: str | None = dataclasses.field(repr=False)
+    echo: Echo | None
+    errors: tuple[FailureReason, ...]
+    pricing: Mapping[str, Json] | None = dataclasses.field(repr=False)
+    raw: Mapping[str, Json] = dataclasses.field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedMedia:
+    """A file that a customer sent; `media_id` fetches it for seven days."""
+
+    media_id: str
+    mime_type: str | None
+    sha256: str | None
+    filename: str | None = dataclasses.field(repr=False)
+    is_voice: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedContent:
+    """What a customer wrote, whatever its type; a type that nobody knows has a `body` only.
+
+    `text` is what a person would read: the text, a caption, the title of the button that was
+    chosen. `reply_id` is the id or payload of that button or row. `target_wamid` is the message
+    that a reaction, an edit or a removal is about; a reaction without `text` was taken back.
+    """
+
+    type: str
+    body: Json = dataclasses.field(repr=False)
+    text: str | None = dataclasses.field(default=None, repr=False)
+    media: ReceivedMedia | None = None
+    reply_id: str | None = dataclasses.field(default=None, repr=False)
+    target_wamid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundReceived:
+    """A customer wrote; at least one of `wa_id` and `user_id` names who.
+
+    `context_wamid` is the message it answers. `previous_user_id` is set where the person changed
+    number or user id. `errors` are what Meta could not read (polls, view-once media ...).
+    """
+
+    waba_id: str | None
+    phone_number_id: str
+    wamid: str
+    wa_id: str | None = dataclasses.field(repr=False)
+    user_id: str | None = dataclasses.field(repr=False)
+    previous_user_id: str | None = dataclasses.field(repr=False)
+    profile_name: str | None = dataclasses.field(repr=False)
+    username: str | None = dataclasses.field(repr=False)
+    group_id: str | None
+    sent_at: datetime
+    content: ReceivedContent
+    context_wamid: str | None
+    errors: tuple[FailureReason, ...]
+    raw: Mapping[str, Json] = dataclasses.field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldChanged:
+    """Anything else that an app can subscribe to: templates, quality, account, preferences ..."""
+
+    waba_id: str | None
+    phone_number_id: str | None
+    field: str
+    raw: Json = dataclasses.field(repr=False)
+    """The change's `value`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TroubleReported:
+    """Errors of the number or the account that belong to no message."""
+
+    waba_id: str | None
+    phone_number_id: str
+    errors: tuple[FailureReason, ...]
+    raw: Json = dataclasses.field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrecognised:
+    """What could not be read; kept for a person to look at, never a reason to fail the rest.
+
+    `raw` is None where there is no JSON to keep: the text itself is broken or nested without end.
+    """
+
+    reason: str
+    phone_number_id: str | None = None
+    raw: Json = dataclasses.field(default=None, repr=False)
+
+
+WebhookElement: TypeAlias = (
+    StatusReported | InboundReceived | FieldChanged | TroubleReported | Unrecognised
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookBatch:
+    """Every element of one webhook, in the order in which Meta wrote them."""
+
+    elements: tuple[WebhookElement, ...]

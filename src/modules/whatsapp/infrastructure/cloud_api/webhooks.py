@@ -1,0 +1,188 @@
+"""Webhooks: is the body really from Meta, and what is in it.
+
+The signature is checked over the bytes as they came, before anything is parsed; a body that was
+parsed and written out again has another signature. (Meta, Graph API webhooks, validating payloads.)
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from shared.kernel.secret import Secret
+from whatsapp.domain.outcome import scrub
+from whatsapp.domain.value_objects import REPORTED
+from whatsapp.domain.webhook import (
+    FieldChanged,
+    StatusReported,
+    TroubleReported,
+    Unrecognised,
+    WebhookBatch,
+    WebhookElement,
+)
+from whatsapp.infrastructure.cloud_api.callback import parse_callback_data
+from whatsapp.infrastructure.cloud_api.fields import (
+    failures,
+    identifier,
+    is_storable,
+    mapping,
+    moment,
+    objects,
+    person,
+    read_json,
+)
+from whatsapp.infrastructure.cloud_api.inbound import inbound_of
+
+SIGNATURE_HEADER = "X-Hub-Signature-256"
+MAX_BODY_BYTES = 3 * 1024 * 1024
+"""Meta's own limit of a webhook's body."""
+
+_PREFIX = b"sha256="
+_SIGNATURE_BYTES = len(_PREFIX) + 64
+_HEX = frozenset(b"0123456789abcdef")
+_OBJECT = "whatsapp_business_account"
+_MAX_SHOWN_CHARACTERS = 40
+_STATUSES = {status.value: status for status in REPORTED}
+
+
+def signature_matches(raw: bytes, header: bytes | str | None, secrets: Sequence[Secret]) -> bool:
+    """Whether one of the secrets signed exactly these bytes. Never raises.
+
+    Only `sha256=` and 64 lower-case hexadecimal digits are a signature. The body is hashed once for
+    every secret, whichever matches; an empty secret never does.
+    """
+    given = _digest_of(header)
+    if given is None:
+        return False
+    matches = False
+    for secret in secrets:
+        key = secret.reveal().encode(errors="surrogatepass")
+        expected = hmac.digest(key, raw, hashlib.sha256).hex().encode()
+        # Not `any(...)`, which would stop at the first match.
+        matches |= hmac.compare_digest(given, expected) and bool(key)
+    return matches
+
+
+def _digest_of(header: bytes | str | None) -> bytes | None:
+    if isinstance(header, str):
+        # As bytes, because comparing texts in constant time raises for anything but ASCII.
+        header = header.encode(errors="surrogatepass")
+    if header is None or len(header) != _SIGNATURE_BYTES or not header.startswith(_PREFIX):
+        return None
+    digest = header[len(_PREFIX) :]
+    return digest if _HEX.issuperset(digest) else None
+
+
+def parse_webhook(raw: bytes) -> WebhookBatch:
+    """Every element of a body, whatever is wrong with its neighbours. Never raises.
+
+    What cannot be read becomes `Unrecognised`; a body that is no JSON is one of those. Nothing is
+    left out and nothing is merged: deduplication is for whoever knows what was stored before.
+    """
+    document = read_json(raw)
+    if not isinstance(document, dict):
+        return WebhookBatch((Unrecognised(reason="not a JSON object"),))
+    elements: Iterable[WebhookElement] = _elements(document)
+    if not is_storable(document):
+        elements = map(_without_endless_nesting, elements)
+    return WebhookBatch(tuple(elements))
+
+
+def _without_endless_nesting(element: WebhookElement) -> WebhookElement:
+    if is_storable(element.raw):
+        return element
+    return Unrecognised(reason="nested too deeply", phone_number_id=element.phone_number_id)
+
+
+def _elements(document: dict[str, Any]) -> Iterator[WebhookElement]:
+    if document.get("object") != _OBJECT:
+        yield Unrecognised(reason="not about a WhatsApp account", raw=document)
+        return
+    for entry in _each(document.get("entry")):
+        if not isinstance(entry, dict) or not isinstance(entry.get("changes"), list):
+            yield Unrecognised(reason="entry without changes", raw=entry)
+            continue
+        for change in entry["changes"]:
+            yield from _change(change, identifier(entry.get("id")))
+
+
+def _each(value: object) -> list[Any]:
+    """The items of a list; something else that is there counts as one item, to be reported."""
+    if isinstance(value, list):
+        return value
+    return [] if value is None else [value]
+
+
+def _change(change: Any, waba_id: str | None) -> Iterator[WebhookElement]:
+    field = identifier(mapping(change).get("field"))
+    if field is None:
+        yield Unrecognised(reason="change without field", raw=change)
+        return
+    value = change.get("value")
+    number = identifier(mapping(mapping(value).get("metadata")).get("phone_number_id"))
+    if field != "messages":
+        yield FieldChanged(waba_id=waba_id, phone_number_id=number, field=field, raw=value)
+    elif number is None:
+        yield Unrecognised(reason="messages without a phone number id", raw=value)
+    else:
+        yield from _messages(value, waba_id=waba_id, number=number)
+
+
+def _messages(
+    value: dict[str, Any], *, waba_id: str | None, number: str
+) -> Iterator[WebhookElement]:
+    """The elements of a `messages` change; statuses first, so that a reply finds its message."""
+    statuses, messages = _each(value.get("statuses")), _each(value.get("messages"))
+    contacts = objects(value.get("contacts"))
+    for status in statuses:
+        read = _status(status, waba_id=waba_id, number=number)
+        yield _or_unrecognised(read, number=number, raw=status)
+    for message in messages:
+        found = (
+            inbound_of(message, contacts=contacts, waba_id=waba_id, number=number)
+            if isinstance(message, dict)
+            else "message that is no object"
+        )
+        yield _or_unrecognised(found, number=number, raw=message)
+    if errors := failures(value.get("errors")):
+        yield TroubleReported(waba_id=waba_id, phone_number_id=number, errors=errors, raw=value)
+    elif not statuses and not messages:
+        yield Unrecognised(reason="nothing in it", phone_number_id=number, raw=value)
+
+
+def _or_unrecognised(read: WebhookElement | str, *, number: str, raw: Any) -> WebhookElement:
+    if isinstance(read, str):
+        return Unrecognised(reason=read, phone_number_id=number, raw=raw)
+    return read
+
+
+def _status(status: Any, *, waba_id: str | None, number: str) -> StatusReported | str:
+    """The status as an element, or the reason why it is none."""
+    found = mapping(status)
+    wamid, at = identifier(found.get("id")), moment(found.get("timestamp"))
+    if wamid is None:
+        return "status without message id"
+    if at is None:
+        return "status without a believable timestamp"
+    name = identifier(found.get("status")) or "none"
+    status_now = _STATUSES.get(name)
+    if status_now is None:
+        return f"status {scrub(name)[:_MAX_SHOWN_CHARACTERS]!r} is not known"
+    wa_id, user_id = person(
+        found.get("recipient_id"),
+        found.get("recipient_user_id"),
+        found.get("recipient_participant_id"),
+    )
+    return StatusReported(
+        waba_id=waba_id,
+        phone_number_id=number,
+        wamid=wamid,
+        status=status_now,
+        occurred_at=at,
+        wa_id=wa_id,
+        user_id=user_id,
+        echo=parse_callback_data(found.get("biz_opaque_callback_data")),
+        errors=failures(found.get("errors")),
+        pricing=mapping(found.get("pricing")) or None,
+        raw=found,
+    )
