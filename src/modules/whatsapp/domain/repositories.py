@@ -6,7 +6,7 @@ one statement. `get_x` gives the thing or None.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -116,4 +116,32 @@ class MessageRepository(Protocol):
 
     async def update_outbound(self, message: OutboundMessage) -> OutboundMessage:
         """Store its status if that is a step forward; gives what is stored afterwards."""
+        ...
+
+    async def cancel_outbound(self, message_id: UUID, at: datetime) -> OutboundMessage:
+        """Take a message back that no worker holds; InvalidTransition once it is on its way."""
+        ...
+
+    async def load_for_sending(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:
+        """The messages that a worker has claimed, in no particular order."""
+        ...
+
+    async def record_attempts(self, results: Sequence[AttemptResult]) -> frozenset[UUID]:
+        """Settle what requests led to, fenced by each lease; gives those whose lease held."""
+        ...
+
+    async def record_statuses(
+        self, channel_id: UUID, reports: Sequence[StatusReport]
+    ) -> tuple[int, int]:
+        """Keep each report once, move messages forward; gives how many were new, how many moved."""
+        ...
+
+    async def settle_abandoned(
+        self, channel_id: UUID, *, unknown_for: timedelta, limit: int = 1000
+    ) -> int:
+        """Hold as unknown what a dead worker had marked; gives how many."""
+        ...
+
+    async def give_up_unknown(self, channel_id: UUID, *, at: datetime, limit: int = 1000) -> int:
+        """Fail what is unknown beyond its deadline; gives how many."""
         ...

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
@@ -237,6 +237,27 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         } | _failures([report.failure for report in reports])
         row: Any = (await self._execute(sql.RECORD_STATUSES, parameters)).one()
         return row.kept, row.moved
+
+    async def settle_abandoned(
+        self, channel_id: UUID, *, unknown_for: timedelta, limit: int = 1000
+    ) -> int:
+        """Hold as unknown what a worker marked and then lost its lease of; gives how many.
+
+        Looks at the `limit` entries of each lane that have been due the longest: a marked entry is
+        among them, because entries are given out in that order.
+        """
+        parameters = {
+            "tenant": self.tenant_id,
+            "channel": channel_id,
+            "unknown_for": unknown_for,
+            "limit": limit,
+        }
+        return len((await self._execute(sql.SETTLE_ABANDONED, parameters)).all())
+
+    async def give_up_unknown(self, channel_id: UUID, *, at: datetime, limit: int = 1000) -> int:
+        """Fail what is still unknown after its deadline; gives how many. It is never sent again."""
+        parameters = {"tenant": self.tenant_id, "channel": channel_id, "at": at, "limit": limit}
+        return len((await self._execute(sql.GIVE_UP_UNKNOWN, parameters)).all())
 
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:
         """Store it once per channel and wamid; a repetition gives the stored one, `replayed`.

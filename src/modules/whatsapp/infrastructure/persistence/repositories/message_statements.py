@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     DateTime,
     Integer,
+    Interval,
     LargeBinary,
     SmallInteger,
     Table,
@@ -440,3 +441,70 @@ RECORD_STATUSES: Final = _typed(
 A repeated report changes nothing; one about an attempt that a later one replaced cannot fail it. A
 report is matched by our own id, which Meta echoes, and otherwise by wamid. An entry that waits
 for a retry, or for an answer that never came, is settled by the echo."""
+
+SETTLE_ABANDONED: Final = _typed(
+    f"""
+    WITH abandoned AS MATERIALIZED (
+        SELECT q.id FROM unnest(ARRAY[0, 1, 2]) AS l(lane)
+        CROSS JOIN LATERAL (
+            SELECT head.id FROM (
+                SELECT e.id FROM whatsapp_send_queue e
+                WHERE e.tenant_id = :tenant AND e.channel_id = :channel AND e.lane = l.lane
+                  AND e.due_at <= now()
+                ORDER BY e.due_at, e.id
+                LIMIT :limit
+            ) head
+            JOIN whatsapp_send_queue e ON e.tenant_id = :tenant AND e.id = head.id
+            WHERE e.state = 'dispatching' AND e.lease_until < now()
+            FOR UPDATE OF e SKIP LOCKED
+        ) q
+    ), held AS (
+        UPDATE whatsapp_send_queue q
+        SET state = 'unknown', lane = q.lane + {UNKNOWN_LANES},
+            due_at = now() + :unknown_for, lease_token = NULL, lease_until = NULL
+        FROM abandoned a WHERE q.tenant_id = :tenant AND q.id = a.id
+        RETURNING q.id, q.attempt
+    )
+    UPDATE whatsapp_outbound_messages m
+    SET status = CASE WHEN m.status IN ('queued', 'sending') THEN 'unknown' ELSE m.status END,
+        status_at = CASE WHEN m.status IN ('queued', 'sending') THEN now() ELSE m.status_at END,
+        attempts = greatest(m.attempts, h.attempt)
+    FROM held h WHERE m.tenant_id = :tenant AND m.id = h.id
+    RETURNING m.id
+    """,  # noqa: S608  # constants of this package
+    tenant=Uuid(),
+    channel=Uuid(),
+    unknown_for=Interval(),
+    limit=Integer(),
+)
+
+GIVE_UP_UNKNOWN: Final = _typed(
+    f"""
+    WITH due AS MATERIALIZED (
+        SELECT q.id FROM whatsapp_send_queue q
+        WHERE q.tenant_id = :tenant AND q.channel_id = :channel
+          AND q.lane >= {UNKNOWN_LANES} AND q.due_at <= now()
+        ORDER BY q.lane, q.due_at, q.id
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM whatsapp_send_queue q USING due
+        WHERE q.tenant_id = :tenant AND q.id = due.id
+        RETURNING q.id
+    )
+    UPDATE whatsapp_outbound_messages m
+    SET status = CASE WHEN m.status = 'unknown' THEN 'failed' ELSE m.status END,
+        status_at = CASE WHEN m.status = 'unknown' THEN :at ELSE m.status_at END,
+        failure_title = CASE WHEN m.status = 'unknown'
+            THEN 'Nobody knows whether it was sent' ELSE m.failure_title END,
+        failure_details = CASE WHEN m.status = 'unknown'
+            THEN 'Meta reported nothing about it in time; it was not sent again'
+            ELSE m.failure_details END
+    FROM gone WHERE m.tenant_id = :tenant AND m.id = gone.id
+    RETURNING m.id
+    """,  # noqa: S608  # constants of this package
+    tenant=Uuid(),
+    channel=Uuid(),
+    at=DateTime(timezone=True),
+    limit=Integer(),
+)

@@ -1,0 +1,184 @@
+"""From the webhook inbox to the tenants: every element of every body, each to whom it belongs.
+
+Bodies are processed several at a time, and what they say about one channel is stored in one
+transaction under that channel's tenant. Everything is stored once however often it comes, so that
+a processor may die anywhere: its entries are leased again and repeat nothing.
+"""
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, TypeAlias
+
+from shared.kernel.errors import TellwireError
+from whatsapp.application.ports import BeginWork
+from whatsapp.domain.entities import InboundMessage
+from whatsapp.domain.repositories import StatusReport
+from whatsapp.domain.value_objects import InboundContent, InvalidPhoneNumber, PhoneNumber, UserId
+from whatsapp.domain.value_objects.user_id import InvalidUserId
+from whatsapp.domain.webhook import (
+    InboundReceived,
+    StatusReported,
+    Unrecognised,
+    WebhookBatch,
+    WebhookElement,
+)
+from whatsapp.domain.webhook_inbox import InboxEntry, Quarantined, Route, WebhookInbox
+
+MAX_BODIES: Final = 50
+MAX_ATTEMPTS: Final = 5
+"""A body that fails this often goes to quarantine whole, and does not hold up the others."""
+
+logger = logging.getLogger(__name__)
+Parse: TypeAlias = Callable[[bytes], WebhookBatch]
+_Placed: TypeAlias = tuple[InboxEntry, WebhookElement]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessWebhooks:
+    """Empties the inbox: `await process()` takes one handful and gives how many bodies it was."""
+
+    inbox: WebhookInbox
+    begin: BeginWork
+    parse: Parse
+    lease: timedelta = field(default=timedelta(seconds=60))
+
+    async def __call__(self) -> int:
+        """Process up to MAX_BODIES bodies; 0 if there is none. Raises Unavailable."""
+        entries = await self.inbox.claim(limit=MAX_BODIES, lease=self.lease)
+        if not entries:
+            return 0
+        try:
+            await self._process(entries)
+        except TellwireError as error:
+            if error.retryable or len(entries) == 1:
+                await self._give_up(entries, error)
+                return len(entries)
+            # One of them is poison; alone it can harm nobody but itself.
+            for entry in entries:
+                await self._process_alone(entry)
+        return len(entries)
+
+    async def _process_alone(self, entry: InboxEntry) -> None:
+        try:
+            await self._process([entry])
+        except TellwireError as error:
+            await self._give_up([entry], error)
+
+    async def _give_up(self, entries: Sequence[InboxEntry], error: TellwireError) -> None:
+        """Leave entries to their next lease, or to quarantine if they had chances enough."""
+        hopeless = [entry for entry in entries if entry.attempts >= MAX_ATTEMPTS]
+        logger.warning("webhooks not processed: %s (%d bodies)", error.code, len(entries))
+        if error.retryable:
+            raise error
+        await self.inbox.finish(hopeless, [_whole(entry, error.code) for entry in hopeless])
+
+    async def _process(self, entries: Sequence[InboxEntry]) -> None:
+        elements = [(entry, element) for entry in entries for element in _elements(self, entry)]
+        numbers = {number for _, element in elements if (number := element.phone_number_id)}
+        routes = await self.inbox.routes(numbers)
+        placed = defaultdict[Route, list[_Placed]](list)
+        quarantined: list[Quarantined] = []
+        for entry, element in elements:
+            reason = _unplaceable(element, routes)
+            if reason is not None:
+                quarantined.append(_quarantined(entry, element, reason))
+                continue
+            for route in routes[element.phone_number_id or ""]:
+                placed[route].append((entry, element))
+        for route, belonging in placed.items():
+            await self._store(route, [element for _, element in belonging])
+        await self.inbox.finish(entries, quarantined)
+
+    async def _store(self, route: Route, elements: Sequence[WebhookElement]) -> None:
+        """Everything about one channel, in one transaction of its tenant."""
+        reports = [_report(e) for e in elements if isinstance(e, StatusReported)]
+        inbound = [e for e in elements if isinstance(e, InboundReceived)]
+        async with self.begin(route.tenant_id) as work:
+            if reports:
+                await work.messages.record_statuses(route.channel_id, reports)
+            for received in inbound:
+                await work.messages.save_inbound(_message(route, received))
+            await work.commit()
+
+
+def _elements(process: ProcessWebhooks, entry: InboxEntry) -> Sequence[WebhookElement]:
+    return process.parse(entry.body).elements
+
+
+def _unplaceable(
+    element: WebhookElement, routes: Mapping[str, Sequence[Route]]
+) -> str | None:
+    """Why nobody can be given this element; None if somebody can."""
+    if isinstance(element, Unrecognised):
+        return element.reason
+    if not isinstance(element, StatusReported | InboundReceived):
+        return "a field that is kept for later"
+    return None if routes.get(element.phone_number_id) else "a number that no channel has"
+
+
+def _quarantined(entry: InboxEntry, element: WebhookElement, reason: str) -> Quarantined:
+    raw = entry.body if element.raw is None else json.dumps(element.raw).encode()
+    return Quarantined(
+        inbox_id=entry.id,
+        app_id=entry.app_id,
+        reason=reason,
+        phone_number_id=element.phone_number_id,
+        raw=raw,
+    )
+
+
+def _whole(entry: InboxEntry, reason: str) -> Quarantined:
+    return Quarantined(
+        inbox_id=entry.id, app_id=entry.app_id, reason=reason, phone_number_id=None, raw=entry.body
+    )
+
+
+def _report(reported: StatusReported) -> StatusReport:
+    errors = [
+        {"code": error.code, "title": error.title, "details": error.details}
+        for error in reported.errors
+    ]
+    return StatusReport(
+        wamid=reported.wamid,
+        status=reported.status,
+        occurred_at=reported.occurred_at,
+        message_id=reported.echo and reported.echo.message_id,
+        attempt=reported.echo and reported.echo.attempt,
+        failure=reported.errors[0] if reported.errors else None,
+        errors=errors,
+        pricing=None if reported.pricing is None else dict(reported.pricing),
+    )
+
+
+def _message(route: Route, received: InboundReceived) -> InboundMessage:
+    return InboundMessage(
+        tenant_id=route.tenant_id,
+        channel_id=route.channel_id,
+        wamid=received.wamid,
+        content=InboundContent(received.content.type, received.content.body),
+        sent_at=received.sent_at,
+        sender=_phone(received.wa_id),
+        sender_user_id=_user(received.user_id),
+        profile_name=received.profile_name,
+        context_wamid=received.context_wamid,
+        raw=received.raw,
+    )
+
+
+def _phone(wa_id: str | None) -> PhoneNumber | None:
+    """Meta's spelling of a number; one that is none stays in `raw` alone."""
+    try:
+        return None if wa_id is None else PhoneNumber.from_wa_id(wa_id)
+    except InvalidPhoneNumber:
+        return None
+
+
+def _user(user_id: str | None) -> UserId | None:
+    try:
+        return None if user_id is None else UserId(user_id)
+    except InvalidUserId:
+        return None
