@@ -293,7 +293,7 @@ class DispatchChannel:
             except TellwireError as error:
                 if not error.retryable:
                     # The entries stay marked; their lease and then their deadline settle them.
-                    logger.error("outcomes of %d requests not recorded: %s", len(batch), error.code)
+                    logger.exception("outcomes of %d requests not recorded", len(batch))
                     return
                 await asyncio.sleep(RECORD_RETRY_SECONDS)
             else:

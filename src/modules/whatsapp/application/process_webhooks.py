@@ -109,9 +109,7 @@ def _elements(process: ProcessWebhooks, entry: InboxEntry) -> Sequence[WebhookEl
     return process.parse(entry.body).elements
 
 
-def _unplaceable(
-    element: WebhookElement, routes: Mapping[str, Sequence[Route]]
-) -> str | None:
+def _unplaceable(element: WebhookElement, routes: Mapping[str, Sequence[Route]]) -> str | None:
     """Why nobody can be given this element; None if somebody can."""
     if isinstance(element, Unrecognised):
         return element.reason
@@ -146,11 +144,11 @@ def _report(reported: StatusReported) -> StatusReport:
         wamid=reported.wamid,
         status=reported.status,
         occurred_at=reported.occurred_at,
-        message_id=reported.echo and reported.echo.message_id,
-        attempt=reported.echo and reported.echo.attempt,
+        message_id=reported.echo.message_id if reported.echo else None,
+        attempt=reported.echo.attempt if reported.echo else None,
         failure=reported.errors[0] if reported.errors else None,
         errors=errors,
-        pricing=None if reported.pricing is None else dict(reported.pricing),
+        pricing=reported.pricing,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a channel needs besides sending: due retries back into the queue, unknown outcomes settled."""
+"""What a channel needs besides sending: due retries queued again, unknown outcomes settled."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,7 @@ MAX_RETRIES: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryFailed:
-    """The retry worker: what failed in a way that passes goes back into the queue when it is due."""
+    """The retry worker: what failed in a way that passes goes into the queue again when due."""
 
     begin: BeginWork
     now: Clock = utc_now

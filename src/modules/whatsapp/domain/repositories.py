@@ -4,7 +4,7 @@ Every method works for the tenant of the session it was given, sees no other ten
 one statement. `get_x` gives the thing or None.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -45,8 +45,8 @@ class StatusReport:
     message_id: UUID | None = None
     attempt: int | None = None
     failure: FailureReason | None = None
-    errors: Sequence[dict[str, object]] = ()
-    pricing: dict[str, object] | None = None
+    errors: Sequence[Mapping[str, object]] = ()
+    pricing: Mapping[str, object] | None = None
 
 
 class ChannelRepository(Protocol):

@@ -1,4 +1,4 @@
-"""The webhook inbox: verified bodies, durable before Meta gets its 200, until they are processed."""
+"""The webhook inbox: verified bodies, durable before Meta's 200, until they are processed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,9 +43,7 @@ class WebhookInbox(Protocol):
         """Lease up to `limit` entries, the oldest first; other processors never get the same."""
         ...
 
-    async def routes(
-        self, phone_number_ids: Collection[str]
-    ) -> Mapping[str, Sequence[Route]]:
+    async def routes(self, phone_number_ids: Collection[str]) -> Mapping[str, Sequence[Route]]:
         """The verified channels of each number; a number that nobody has is missing."""
         ...
 

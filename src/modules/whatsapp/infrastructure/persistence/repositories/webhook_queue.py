@@ -91,9 +91,7 @@ class SQLAlchemyWebhookQueue:
         entries = [InboxEntry(row.id, row.app_id, bytes(row.body), row.attempts) for row in rows]
         return sorted(entries, key=lambda entry: entry.id)
 
-    async def routes(
-        self, phone_number_ids: Collection[str]
-    ) -> Mapping[str, Sequence[Route]]:
+    async def routes(self, phone_number_ids: Collection[str]) -> Mapping[str, Sequence[Route]]:
         """The verified channels of each number; a number that nobody has is missing."""
         routes = defaultdict[str, list[Route]](list)
         if not phone_number_ids:

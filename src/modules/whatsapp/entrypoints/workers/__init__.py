@@ -1,0 +1,1 @@
+"""Long-running work: dispatching, retrying, settling, and emptying the webhook inbox."""

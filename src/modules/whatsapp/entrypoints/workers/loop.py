@@ -1,0 +1,54 @@
+"""A loop that runs a piece of work again and again until it is told to stop."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from shared.kernel.errors import TellwireError
+
+MAX_PAUSE_SECONDS: Final = 5.0
+_JITTER: Final = 0.2
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Loop:
+    """Calls `work` until stopped: at once while it finds something, otherwise every `pause`.
+
+    `work` gives how much it found. What it raises of ours is logged by code and waited out, longer
+    each time up to MAX_PAUSE_SECONDS, and anything else too: one bad turn must not end a worker.
+    """
+
+    name: str
+    work: Callable[[], Awaitable[int]]
+    pause_seconds: float
+    rng: Random = field(default_factory=Random)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run until `stopping` is set; a turn that has begun is finished."""
+        failures = 0
+        while not stopping.is_set():
+            try:
+                found = await self.work()
+                failures = 0
+            except TellwireError as error:
+                found, failures = 0, failures + 1
+                logger.warning("%s: %s", self.name, error.code)
+            except Exception:
+                found, failures = 0, failures + 1
+                logger.exception("%s failed in an unforeseen way", self.name)
+            if not found:
+                await self._pause(stopping, failures)
+
+    async def _pause(self, stopping: asyncio.Event, failures: int) -> None:
+        pause = min(self.pause_seconds * 2 ** min(failures, 10), MAX_PAUSE_SECONDS)
+        pause *= 1 + _JITTER * (self.rng.random() - 0.5)
+        try:
+            async with asyncio.timeout(pause):
+                await stopping.wait()
+        except TimeoutError:
+            return
