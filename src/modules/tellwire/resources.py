@@ -1,0 +1,73 @@
+"""What processes are made of: engines by role, Redis, encryption; opened here and closed here."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.infrastructure.database import create_engine, refuse_unsafe_role
+from shared.infrastructure.encryption import (
+    EncryptionManager,
+    KeyFile,
+    KeyRing,
+    configure_encryption,
+)
+from shared.infrastructure.redis import RedisClient, assert_noeviction, connect
+from shared.infrastructure.settings import DatabaseRole, Settings
+from shared.kernel.errors import Misconfigured
+from shared.kernel.secret import Secret
+
+KEY_FILE: Final = "encryption.keys"
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, role: DatabaseRole) -> AsyncGenerator[AsyncEngine]:
+    """An engine as `role`, refused if that role could evade row-level security."""
+    engine = create_engine(
+        settings.database_url_of(role),
+        pool_size=settings.database_pool_size,
+        max_overflow=2 * settings.database_pool_size,
+        pgbouncer=settings.database_pgbouncer,
+    )
+    try:
+        await refuse_unsafe_role(engine)
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncGenerator[RedisClient]:
+    """A client of a Redis that evicts nothing."""
+    if settings.redis_url is None:
+        raise Misconfigured("TELLWIRE_REDIS_URL is not set and no embedded server was started")
+    client = connect(settings.redis_url.get_secret_value())
+    try:
+        await assert_noeviction(client)
+        yield client
+    finally:
+        await client.aclose()
+
+
+def key_file_of(settings: Settings) -> Path:
+    """Where the keys lie if they are in a file."""
+    return settings.encryption_key_file or settings.data_directory / KEY_FILE
+
+
+def load_key_ring(settings: Settings) -> KeyRing:
+    """The keys of this installation; with embedded servers they are made on the first start."""
+    if settings.encryption_keys is not None:
+        return KeyRing.parse(Secret(settings.encryption_keys.get_secret_value()))
+    file = KeyFile(key_file_of(settings))
+    if settings.encryption_key_file is not None:
+        return file.load()
+    if settings.is_embedded:
+        return file.load_or_generate()
+    raise Misconfigured("Set TELLWIRE_ENCRYPTION_KEYS or TELLWIRE_ENCRYPTION_KEY_FILE")
+
+
+def set_up_encryption(settings: Settings) -> None:
+    """Let this process encrypt and decrypt with the installation's keys."""
+    configure_encryption(EncryptionManager(load_key_ring(settings)))

@@ -1,0 +1,86 @@
+"""The worker process: sends, retries, settles and empties the webhook inbox, until it is stopped."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Final
+from uuid import UUID
+
+from shared.infrastructure.database import create_session_factory
+from shared.infrastructure.settings import DatabaseRole, Settings
+from tellwire.resources import open_database, open_redis, set_up_encryption
+from whatsapp.application.dispatch_channel import DispatchChannel, DispatchSettings
+from whatsapp.application.process_webhooks import ProcessWebhooks
+from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.entrypoints.workers.loop import Loop
+from whatsapp.entrypoints.workers.send_worker import SendWorker
+from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
+from whatsapp.infrastructure.cloud_api.sender import CloudApiSender
+from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
+from whatsapp.infrastructure.persistence.repositories import RedisRateLimiter, SQLAlchemySendQueue
+from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
+from whatsapp.infrastructure.persistence.work import work_in
+
+INBOX_PAUSE_SECONDS: Final = 0.05
+
+
+async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
+    """Work until `stopping` is set; what is under way is finished within the grace period.
+
+    Beyond the grace period it is left: marked messages become `unknown` and are settled by what
+    Meta reports about them.
+    """
+    async with AsyncExitStack() as stack:
+        send, webhooks = await _assemble(settings, stack)
+        async with asyncio.TaskGroup() as tasks:
+            working = [
+                tasks.create_task(send.run(stopping)),
+                tasks.create_task(webhooks.run(stopping)),
+            ]
+            await stopping.wait()
+            _, late = await asyncio.wait(
+                working, timeout=settings.shutdown_grace.total_seconds()
+            )
+            for task in late:
+                task.cancel()
+
+
+async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWorker, Loop]:
+    set_up_encryption(settings)
+    app = await stack.enter_async_context(open_database(settings, DatabaseRole.APP))
+    dispatch = await stack.enter_async_context(open_database(settings, DatabaseRole.DISPATCH))
+    process = await stack.enter_async_context(open_database(settings, DatabaseRole.PROCESS))
+    redis = await stack.enter_async_context(open_redis(settings))
+    http = await stack.enter_async_context(create_http_session())
+
+    begin = work_in(create_session_factory(app))
+    queue = SQLAlchemySendQueue(dispatch)
+    limiter = RedisRateLimiter(redis)
+    client = CloudApiClient(
+        http, base_url=settings.graph_base_url, version=settings.graph_version
+    )
+    sender = CloudApiSender(client)
+    choices = DispatchSettings(
+        unknown_for=settings.unknown_deadline, max_in_flight=settings.worker_concurrency
+    )
+
+    def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
+        return DispatchChannel(
+            tenant_id=tenant_id,
+            channel_id=channel_id,
+            begin=begin,
+            queue=queue,
+            limiter=limiter,
+            sender=sender,
+            settings=choices,
+        )
+
+    send = SendWorker(
+        queue=queue,
+        dispatch=dispatcher,
+        retry=RetryFailed(begin=begin),
+        settle=SettleUnknown(begin=begin, unknown_for=settings.unknown_deadline),
+    )
+    inbox = ProcessWebhooks(
+        inbox=SQLAlchemyWebhookQueue(process), begin=begin, parse=parse_webhook
+    )
+    return send, Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)
