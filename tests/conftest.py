@@ -4,9 +4,6 @@ Tests connect as Tellwire's own roles, as Tellwire does. `superuser_url` is for 
 """
 
 import asyncio
-import importlib
-import importlib.util
-import inspect
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
@@ -21,6 +18,7 @@ import asyncpg
 import pytest
 from redis import Redis
 
+from tellwire.database import migrate
 from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from tellwire.embedded.redis import EmbeddedRedis
 from tellwire.embedded.roles import bootstrap_database, grant_database, quoted
@@ -67,7 +65,7 @@ def template_database(postgres: EmbeddedPostgres) -> str:
     """The name of a database with roles and migrations, made once; nobody stays connected to it."""
     server_url = postgres.url(SUPERUSER, "postgres")
     _outside(lambda: asyncio.run(bootstrap_database(server_url, database=_TEMPLATE)))
-    _outside(lambda: _migrate(postgres.url("tellwire_owner", _TEMPLATE)))
+    _outside(lambda: migrate(postgres.url("tellwire_owner", _TEMPLATE)))
     return _TEMPLATE
 
 
@@ -119,18 +117,6 @@ async def _execute(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
-
-
-def _migrate(owner_url: str) -> None:
-    if importlib.util.find_spec("tellwire.database") is None:
-        return
-    done = importlib.import_module("tellwire.database").migrate(owner_url)
-    if inspect.isawaitable(done):
-        asyncio.run(_finish(done))
-
-
-async def _finish(awaitable: Any) -> None:
-    await awaitable
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

