@@ -47,6 +47,7 @@ def add_routes(app: web.Application) -> None:
         ("DELETE", "faults", _clear_faults),
         ("GET", "numbers", _report),
         ("POST", "numbers", _change_number),
+        ("POST", "webhooks", _disturb),
         ("POST", "webhooks/pause", _pause),
         ("POST", "webhooks/resume", _resume),
         ("POST", "webhooks/verify", _verify),
@@ -183,6 +184,18 @@ def _change(number: Number, body: dict[str, Any]) -> None:
         raise InvalidControl("'messages_per_second' must be positive")
     for key, value in changes.items():
         setattr(number, key, value)
+
+
+async def _disturb(sim: Simulator, request: web.Request) -> web.Response:
+    body = await _object(request)
+    duplicate = body.get("duplicate", sim.sender.duplicate)
+    shuffle = body.get("shuffle", sim.sender.shuffle)
+    if not isinstance(duplicate, int | float) or not 0 <= duplicate <= 1:
+        raise InvalidControl("'duplicate' must be a share between 0 and 1")
+    if not isinstance(shuffle, bool):
+        raise InvalidControl("'shuffle' must be true or false")
+    sim.sender.duplicate, sim.sender.shuffle = float(duplicate), shuffle
+    return _json(sim.sender.report())
 
 
 async def _pause(sim: Simulator, _request: web.Request) -> web.Response:

@@ -74,7 +74,7 @@ def send_inbound(sim: Simulator, number: Number, wanted: dict[str, Any]) -> str:
     if kind == "unsupported":
         message.setdefault("errors", [_UNSUPPORTED])
     number.inbound_ids.put(message_id, True)
-    number.heard_from(user_id, now_ns)
+    number.heard_from(user_id, wa_id, now_ns=now_ns)
     number.inbound_planned += 1
     if sim.config.inbound_counts:
         number.accepted_window.add(now_ns)

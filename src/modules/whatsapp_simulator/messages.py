@@ -157,13 +157,14 @@ class Visit:
         return None
 
     def _check_limits(self, number: Number, outgoing: Outgoing) -> None:
-        if not number.registered:
-            raise GraphError(133010, "Register the phone number first")
+        obstacle = number.obstacle()
+        if obstacle is not None:
+            raise GraphError(obstacle, "The phone number cannot send in its present state")
         if outgoing.to == number.display_digits:
             raise GraphError(131021, "Recipient and sender are the same number")
         if self.sim.config.windows == "sync" and self._outside_window(number, outgoing):
             raise GraphError(131047, "More than 24 hours have passed since the user's last message")
-        user = outgoing.to or outgoing.recipient or ""
+        user = _user_of(outgoing)
         limited = self.sim.config.pair_limit
         if limited and not number.pairs.allows(user, self.arrived_ns):
             raise GraphError(131056, "Too many messages to this user; wait and try again")
@@ -175,8 +176,7 @@ class Visit:
     def _outside_window(self, number: Number, outgoing: Outgoing) -> bool:
         if outgoing.type == "template":
             return False
-        user = user_id_of(wa_id_of(outgoing.to)) if outgoing.to else outgoing.recipient or ""
-        return not number.window_is_open(user, self.arrived_ns)
+        return not number.window_is_open(_user_of(outgoing), self.arrived_ns)
 
     async def _accept(
         self,
@@ -228,6 +228,11 @@ class Visit:
             type=outgoing.type,
             voice=outgoing.voice,
         )
+
+
+def _user_of(outgoing: Outgoing) -> str:
+    """What the user is counted under: the wa_id, or the BSUID where no number was given."""
+    return wa_id_of(outgoing.to) if outgoing.to else outgoing.recipient or ""
 
 
 def _body(outgoing: Outgoing, sent: SentMessage, behaviour: Behaviour) -> bytes:

@@ -11,8 +11,18 @@ from whatsapp_simulator.recent import RecentMap
 _REMEMBERED_CALLBACKS = 4_000_000
 _REMEMBERED_IDS = 200_000
 _REMEMBERED_WINDOWS = 200_000
-_WINDOW_NS = 24 * 3600 * SECOND_NS
+WINDOW_NS = 24 * 3600 * SECOND_NS
 _EXAMPLES = 100
+_STATES_THAT_REFUSE = {
+    "BANNED": 131031,
+    "DELETED": 33,
+    "DISCONNECTED": 133010,
+    "MIGRATED": 133010,
+    "PENDING": 133010,
+    "RESTRICTED": 368,
+    "RATE_LIMITED": 131048,
+    "UNVERIFIED": 133010,
+}
 
 
 class Account:
@@ -98,14 +108,21 @@ class Number:
         """Whether this token may use the number."""
         return self.access_token is None or self.access_token == Secret(token)
 
-    def heard_from(self, user: str, now_ns: int) -> None:
-        """Open the 24-hour window of a user."""
-        self._last_inbound_ns.put(user, now_ns)
+    def heard_from(self, *user: str, now_ns: int) -> None:
+        """Open the 24-hour window of a user, known by one or more ids."""
+        for user_id in user:
+            self._last_inbound_ns.put(user_id, now_ns)
 
     def window_is_open(self, user: str, now_ns: int) -> bool:
         """Whether the user wrote within the last 24 hours."""
         heard = self._last_inbound_ns.get(user)
-        return heard is not None and now_ns - heard < _WINDOW_NS
+        return heard is not None and now_ns - heard < WINDOW_NS
+
+    def obstacle(self) -> int | None:
+        """The code with which every send is refused in the number's present state, if any."""
+        if not self.registered:
+            return 133010
+        return _STATES_THAT_REFUSE.get(self.status)
 
     def accept(self, wamid: str, callback: str | None) -> None:
         """Count an accepted message; a sender's attempt number follows the last dot."""

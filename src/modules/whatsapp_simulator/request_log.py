@@ -21,8 +21,12 @@ class RequestLog:
         self._chunks: deque[bytes] = deque(maxlen=max(1, capacity // _CHUNK))
         self._open: list[bytes] = []
         self._unwritten: list[bytes] = []
-        self._file: BinaryIO | None = path.open("ab", buffering=0) if path else None
+        self._file: BinaryIO | None = None
         self._last = 0
+        self.write_failures = 0
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab", buffering=0)
 
     @property
     def last(self) -> int:
@@ -41,9 +45,12 @@ class RequestLog:
             self._open.clear()
 
     def flush(self) -> None:
-        """Hand what was recorded to the operating system."""
+        """Hand what was recorded to the operating system; a full disk is counted, not raised."""
         if self._file is not None and self._unwritten:
-            self._file.write(b"\n".join(self._unwritten) + b"\n")
+            try:
+                self._file.write(b"\n".join(self._unwritten) + b"\n")
+            except OSError:
+                self.write_failures += 1
             self._unwritten.clear()
 
     def close(self) -> None:

@@ -42,11 +42,20 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     ) as http:
         jobs = [sim.sender.work(http) for _ in range(settings.concurrency)]
         tasks = [asyncio.create_task(job) for job in (*jobs, _tick(sim))]
+        for task in tasks:
+            task.add_done_callback(_complain_if_dead)
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     sim.log.close()
+
+
+def _complain_if_dead(task: asyncio.Task[None]) -> None:
+    """A dead ticker or worker must be seen at once, not when the loop is closed."""
+    if not task.cancelled() and task.exception() is not None:
+        context = {"message": "a task of the simulator died", "exception": task.exception()}
+        task.get_loop().call_exception_handler(context)
 
 
 async def _tick(sim: Simulator) -> None:

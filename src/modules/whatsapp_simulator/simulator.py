@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from whatsapp_simulator.clock import SECOND_NS, SimulatorClock
+from whatsapp_simulator.clock import MILLISECOND_NS, SECOND_NS, SimulatorClock
 from whatsapp_simulator.config import SimulatedNumber, SimulatorConfig
 from whatsapp_simulator.faults import Faults
 from whatsapp_simulator.graph_errors import GraphError, unknown_object
@@ -38,9 +38,13 @@ class Simulator:
             secret=config.app_secret,
             default_url=config.webhook_url,
             clock=clock,
+            rng=self.rng,
         )
+        self._tick_ns = int(config.webhooks.linger.total_seconds() * SECOND_NS)
+        self._ticked_ns = 0
+        self.longest_stall_ns = 0
         self.board = StatusBoard(
-            tick_ns=int(config.webhooks.linger.total_seconds() * SECOND_NS),
+            tick_ns=self._tick_ns,
             clock=clock,
             sender=self.sender,
             version=config.webhooks.version,
@@ -100,6 +104,12 @@ class Simulator:
         self.require_known(token)
         raise unknown_object(phone_number_id, request.method)
 
+    def open_account(self, waba_id: str) -> Account | None:
+        """The account of this id; in open mode any numeric id is one."""
+        if self.config.open_numbers and waba_id.isdecimal():
+            return self.account(waba_id)
+        return self.accounts.get(waba_id)
+
     def authorised_account(self, request: web.Request, waba_id: str) -> Account | None:
         """The account if the token opens one of its numbers; None if there is no such account."""
         token = bearer_of(request)
@@ -118,8 +128,16 @@ class Simulator:
             raise GraphError(190, title="Invalid OAuth access token - Cannot parse access token")
 
     def tick(self) -> None:
-        """Do what is due: statuses, webhooks, the log's file."""
+        """Do what is due: statuses, webhooks, the log's file.
+
+        Also notes how late it is itself: requests that arrive while the process stands still are
+        seen too close together, and an exact limit then refuses what the sender spaced well.
+        """
         now_ns = self.clock.monotonic_ns()
+        if self._ticked_ns:
+            stall_ns = now_ns - self._ticked_ns - self._tick_ns
+            self.longest_stall_ns = max(self.longest_stall_ns, stall_ns)
+        self._ticked_ns = now_ns
         self.board.release(now_ns)
         self.sender.flush(now_ns)
         self.log.flush()
@@ -128,11 +146,11 @@ class Simulator:
         """Forget what happened and all faults; numbers and their rates stay."""
         self.board.clear()
         self.sender.clear()
-        self.sender.paused = False
         self.faults.active.clear()
         self.log.clear()
         for number in self.numbers.values():
             number.clear()
+        self.longest_stall_ns = 0
 
     def report(self) -> dict[str, Any]:
         """What the control API reports: totals and each number."""
@@ -141,7 +159,9 @@ class Simulator:
         totals = ("offered", "accepted", "doubled", "doubled_messages")
         return {
             "now_ns": now_ns,
+            "longest_stall_ms": round(self.longest_stall_ns / MILLISECOND_NS, 1),
             "log_last": self.log.last,
+            "log_write_failures": self.log.write_failures,
             **{key: sum(number[key] for number in numbers) for key in totals},
             "webhooks": self.sender.report(),
             "numbers": numbers,

@@ -122,7 +122,7 @@ def plan(
     times = [int(delay * stretch) for delay in delays[:3]]
     times.append(0)
     shift = _shift(behaviour, delays)
-    failed = behaviour.failed or _DEFAULT_FAILURES.get(script)
+    failed = _DEFAULT_FAILURES.get(script) if behaviour.failed is None else behaviour.failed
     steps = [
         Step(times[when] + shift, status, failed if status == "failed" else None)
         for when, status in reports

@@ -184,7 +184,7 @@ def _check_kinds(
     expected: frozenset[str],
 ) -> None:
     if part == "header" and expected & {kind.lower() for kind in _MEDIA_HEADERS}:
-        if parameters[0].get("type") not in expected:
+        if str(parameters[0].get("type")) not in expected:
             raise GraphError(132012, f"header: Format mismatch, expected {min(expected).upper()}")
         return
     if template.parameter_format == "NAMED" and part in {"header", "body"}:

@@ -15,6 +15,7 @@ from whatsapp_simulator.validation_rules import (
     flag,
     items,
     matching,
+    one_of,
     required,
     section,
     text,
@@ -28,6 +29,7 @@ _MAX_CONTACTS = 257
 _MAX_LATITUDE = 90.0
 _MAX_LONGITUDE = 180.0
 _MEDIA_TYPES = frozenset({"image", "video", "audio", "document", "sticker"})
+_RECIPIENT_TYPES = frozenset({"individual", "group"})
 _WITH_CAPTION = frozenset({"image", "video", "document"})
 
 
@@ -79,8 +81,7 @@ def check_message(payload: dict[str, Any]) -> Outgoing:
 def _recipient_of(payload: dict[str, Any]) -> tuple[str | None, str | None]:
     to, recipient = payload.get("to"), payload.get("recipient")
     kind = payload.get("recipient_type", "individual")
-    if kind not in ("individual", "group"):
-        raise GraphError(131009, "Parameter 'recipient_type' must be individual or group")
+    one_of(kind, _RECIPIENT_TYPES, "recipient_type")
     if to is None and recipient is None:
         raise GraphError(100, "The parameter to is required.")
     if recipient is not None and not (isinstance(recipient, str) and is_bsuid(recipient)):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from whatsapp_simulator.graph_errors import GraphError
-from whatsapp_simulator.validation_rules import items, required, section, text, url
+from whatsapp_simulator.validation_rules import items, one_of, required, section, text, url
 
 _MAX_BODY = 1024
 _MAX_LIST_BODY = 4096
@@ -36,6 +36,7 @@ _NAMED_ACTIONS = {
     "voice_call": "voice_call",
     "request_contact_info": "request_contact_info",
 }
+_FLOW_ACTIONS = frozenset({"navigate", "data_exchange"})
 _WITHOUT_BODY = frozenset({"product", "call_permission_request", "request_contact_info"})
 
 
@@ -65,8 +66,7 @@ def _check_frame(content: dict[str, Any], kind: str) -> None:
 
 def _check_header(header: dict[str, Any], *, only_text: bool) -> None:
     kind = required(header, "type", within="header")
-    if kind not in _HEADERS or (only_text and kind != "text"):
-        raise GraphError(131009, "Parameter 'header.type' is not valid")
+    one_of(kind, {"text"} if only_text else _HEADERS, "header['type']")
     if kind == "text":
         text(header.get("text"), "interactive['header']['text']", most=_MAX_HEADER)
         return
@@ -123,8 +123,7 @@ def _check_flow(_content: dict[str, Any], action: dict[str, Any]) -> None:
     text(parameters.get("flow_cta"), "parameters['flow_cta']", most=_MAX_FLOW_LABEL)
     if (parameters.get("flow_id") is None) == (parameters.get("flow_name") is None):
         raise GraphError(131008, "Exactly one of flow_id and flow_name is needed")
-    if parameters.get("flow_action", "navigate") not in {"navigate", "data_exchange"}:
-        raise GraphError(131009, "Parameter 'flow_action' is not valid")
+    one_of(parameters.get("flow_action", "navigate"), _FLOW_ACTIONS, "parameters['flow_action']")
 
 
 def _check_product(_content: dict[str, Any], action: dict[str, Any]) -> None:
@@ -165,7 +164,7 @@ def _check_named_action(content: dict[str, Any], action: dict[str, Any]) -> None
     if kind == "address_message":
         text(section(action, "parameters").get("country"), "parameters['country']")
     if kind == "voice_call":
-        _check_voice_call(action.get("parameters") or {})
+        _check_voice_call(section(action, "parameters"))
 
 
 def _check_voice_call(parameters: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The single checks that message validation is made of; each raises Meta's code."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,6 +56,13 @@ def flag(value: Any, where: str) -> bool:
     """A boolean: 131009 otherwise."""
     if not isinstance(value, bool):
         raise GraphError(131009, f"Param {where} must be a boolean.")
+    return value
+
+
+def one_of(value: Any, options: Collection[str], where: str) -> str:
+    """One of a few texts: 131009 otherwise."""
+    if not isinstance(value, str) or value not in options:
+        raise GraphError(131009, f"Param {where} must be one of {{{', '.join(sorted(options))}}}")
     return value
 
 

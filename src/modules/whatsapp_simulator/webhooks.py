@@ -11,6 +11,7 @@ import hmac
 import itertools
 import json
 from collections import deque
+from random import Random
 from typing import Any, Literal, NamedTuple
 
 import aiohttp
@@ -38,10 +39,16 @@ class Update(NamedTuple):
 class Delivery:
     """A signed body on its way, with the updates it carries per number."""
 
-    __slots__ = ("attempt", "body", "born_ns", "inbound", "signature", "size", "statuses", "url")
+    __slots__ = (
+        *("attempt", "body", "born_ns", "generation", "inbound"),
+        *("signature", "size", "statuses", "url"),
+    )
 
-    def __init__(self, url: str, *, body: bytes, signature: str, born_ns: int) -> None:
+    def __init__(
+        self, url: str, *, body: bytes, signature: str, born_ns: int, generation: int
+    ) -> None:
         self.url = url
+        self.generation = generation
         self.body = body
         self.signature = signature
         self.born_ns = born_ns
@@ -120,7 +127,9 @@ class WebhookSender:
         secret: Secret,
         default_url: str | None,
         clock: SimulatorClock,
+        rng: Random,
     ) -> None:
+        self._rng = rng
         self._settings = settings
         self._secret = secret
         self._default_url = default_url
@@ -130,10 +139,14 @@ class WebhookSender:
         self._failed: list[tuple[int, int, Delivery]] = []
         self._order = itertools.count()
         self._size = 0
+        self._generation = 0
+        self.duplicate = 0.0
+        self.shuffle = False
         self.paused = False
         self.posts = 0
         self.failures = 0
         self.dropped = 0
+        self.duplicates = 0
         self.unrouted = 0
         self.given_up = 0
         self.last_failure: str | None = None
@@ -168,6 +181,8 @@ class WebhookSender:
             # The receiver is behind: larger batches help it more than a longer queue of POSTs.
             return
         for url, waiting in self._waiting.items():
+            if self.shuffle:
+                self._rng.shuffle(waiting)
             while waiting and self._ready.qsize() < self._settings.concurrency:
                 batch = min(self._settings.batch, len(waiting))
                 updates = [waiting.popleft() for _ in range(batch)]
@@ -176,7 +191,11 @@ class WebhookSender:
     def _pack(self, url: str, updates: list[Update]) -> Delivery:
         body = encode(envelope(updates))
         delivery = Delivery(
-            url, body=body, signature=sign(self._secret, body), born_ns=self._clock.monotonic_ns()
+            url,
+            body=body,
+            signature=sign(self._secret, body),
+            born_ns=self._clock.monotonic_ns(),
+            generation=self._generation,
         )
         delivery.size = len(updates)
         for update in updates:
@@ -192,11 +211,14 @@ class WebhookSender:
             delivery = await self._ready.get()
             self.posts += 1
             problem = await self._post(http, delivery)
+            if problem is not None:
+                self.failures += 1
+                self.last_failure = problem
+            if delivery.generation != self._generation:
+                continue
             if problem is None:
                 self._settle(delivery)
             else:
-                self.failures += 1
-                self.last_failure = problem
                 self._repeat_later(delivery)
 
     async def _post(self, http: aiohttp.ClientSession, delivery: Delivery) -> str | None:
@@ -216,6 +238,19 @@ class WebhookSender:
             number.statuses_acked += count
         for number, count in delivery.inbound.items():
             number.inbound_acked += count
+        if self._rng.random() < self.duplicate:
+            self.duplicates += 1
+            self._ready.put_nowait(self._copy(delivery))
+
+    def _copy(self, delivery: Delivery) -> Delivery:
+        """The same bytes once more, as Meta does now and then; counted for nobody."""
+        return Delivery(
+            delivery.url,
+            body=delivery.body,
+            signature=delivery.signature,
+            born_ns=delivery.born_ns,
+            generation=-1,
+        )
 
     def _repeat_later(self, delivery: Delivery) -> None:
         now_ns = self._clock.monotonic_ns()
@@ -233,10 +268,12 @@ class WebhookSender:
         heapq.heappush(self._failed, (due_ns, next(self._order), delivery))
 
     def clear(self) -> None:
-        """Forget what waits; what is on the wire arrives."""
+        """Forget what waits, and all disturbances; what is on the wire arrives uncounted."""
         self._waiting.clear()
         self._failed.clear()
         self._size = 0
+        self._generation += 1
+        self.paused, self.shuffle, self.duplicate = False, False, 0.0
         while not self._ready.empty():
             self._ready.get_nowait()
 
@@ -244,11 +281,14 @@ class WebhookSender:
         """Counters as the control API shows them."""
         return {
             "paused": self.paused,
+            "duplicate": self.duplicate,
+            "shuffle": self.shuffle,
             "updates_waiting": self._size,
             "posts_ready": self._ready.qsize(),
             "posts_to_repeat": len(self._failed),
             "posts": self.posts,
             "failures": self.failures,
+            "duplicates": self.duplicates,
             "given_up": self.given_up,
             "dropped": self.dropped,
             "unrouted": self.unrouted,
