@@ -15,6 +15,7 @@ from shared.kernel.errors import Misconfigured
 from tellwire.database import migrate_async
 from tellwire.embedded.account import Account
 from tellwire.embedded.directory import DirectoryLock, unusable
+from tellwire.embedded.errors import EmbeddedServiceRunning
 from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from tellwire.embedded.redis import EmbeddedRedis
 from tellwire.embedded.roles import bootstrap_database
@@ -105,3 +106,21 @@ def _locations(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> dict[str, Se
         "database_process_url": None,
         "redis_url": SecretStr(redis.url),
     }
+
+
+@asynccontextmanager
+async def reachable_services(settings: Settings) -> AsyncGenerator[Settings]:
+    """Settings that lead to running servers: those of another run, or ones started for the while.
+
+    For commands beside a running `tellwire serve` and without one alike.
+    """
+    directory = settings.data_directory.absolute()
+    try:
+        async with embedded_services(settings) as found:
+            yield found
+        return
+    except EmbeddedServiceRunning:
+        pass
+    keys = _key_settings(settings, directory)
+    postgres, redis = EmbeddedPostgres(directory / _POSTGRES), EmbeddedRedis(directory / _REDIS)
+    yield settings.model_copy(update=_locations(postgres, redis) | keys)

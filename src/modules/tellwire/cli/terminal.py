@@ -1,0 +1,40 @@
+"""How commands speak to people, and how they run what is asynchronous."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import uvloop
+from rich.console import Console
+
+from shared.kernel.errors import TellwireError
+
+ResultT = TypeVar("ResultT")
+console: Final = Console()
+errors: Final = Console(stderr=True)
+
+
+def complain(error: TellwireError) -> None:
+    """Say what is wrong, with the code under which the documentation explains it."""
+    where = f" ({error.field})" if error.field else ""
+    errors.print(f"[bold red]{error.code}[/]{where}: {error.detail}", highlight=False)
+
+
+def run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Run `work` on the fast event loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def run_until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run `work`; SIGINT and SIGTERM set the event that it is given."""
+
+    async def guarded() -> None:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopping.set)
+        await work(stopping)
+
+    run(guarded())
