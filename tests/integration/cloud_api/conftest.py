@@ -1,0 +1,8 @@
+import asyncio
+
+import uvloop
+
+
+def pytest_asyncio_loop_factories():
+    """Both loops: they tell of broken connections in different ways, and uvloop is in production."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
