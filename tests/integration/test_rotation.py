@@ -404,7 +404,7 @@ ROWS, TENANTS, WRITERS = 100_000, 20, 50
 
 async def _refresh(world, *, rows, expected, done, seed):
     """Refresh tokens, one at a time, checking what stood there before; until `done`."""
-    choose = random.Random(seed)  # noqa: S311  # a repeatable choice of rows
+    choose = random.Random(seed)  # a repeatable choice of rows
     refreshed = 0
     while not done.is_set():
         tenant, row = choose.choice(rows)
