@@ -46,6 +46,8 @@ from shared.infrastructure.encryption.rotation import (
 )
 from shared.kernel.ids import new_id
 from shared.kernel.secret import Secret
+from whatsapp.infrastructure.persistence.models import ChannelModel
+from whatsapp.infrastructure.persistence.repositories import SQLAlchemyChannelRepository
 
 pytestmark = pytest.mark.postgres
 
@@ -397,6 +399,21 @@ async def test_the_rate_is_kept(world):
 
     # The first batch goes at once, the other five wait for 100 ms each.
     assert time.monotonic() - began >= 0.5
+
+
+async def test_the_tokens_of_real_channels_are_rotated(ana, sessions, encryption):
+    columns = encrypted_columns(ChannelModel.metadata)
+    opened = sessions_from(sessions)
+    new = EncryptionManager(encryption.ring.with_key().promote(2))
+
+    counts = await rotate(opened, columns=columns, tenants=[ana.tenant_id], manager=new)
+
+    assert counts.rotated == 1
+    assert await remaining(opened, columns=columns, tenants=[ana.tenant_id], manager=new) == 0
+    configure_encryption(EncryptionManager(new.ring.without_key(1)))
+    async with opened(ana.tenant_id) as session:
+        found = await SQLAlchemyChannelRepository(session).get_by_id(ana.channel.id)
+    assert found == ana.channel
 
 
 ROWS, TENANTS, WRITERS = 100_000, 20, 50

@@ -1,5 +1,5 @@
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, Text
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, Text
 
 from shared.infrastructure.encryption import EncryptedString
 from shared.infrastructure.encryption.rotation import encrypted_columns
@@ -27,6 +27,13 @@ def test_encrypted_columns_are_found_in_the_schema():
     tenant = new_id()
     assert first.binding(tenant).tenant_id == tenant
     assert second.binding(tenant).tenant_id is None
+
+
+def test_columns_are_found_though_a_table_they_refer_to_is_described_elsewhere():
+    metadata = _schema(("a", "x", True))
+    metadata.tables["table_0"].c.tenant_id.append_foreign_key(ForeignKey("tenants.id"))
+
+    assert len(encrypted_columns(metadata)) == 1
 
 
 @pytest.mark.parametrize("bound", [True, False])

@@ -123,7 +123,7 @@ def encrypted_columns(metadata: MetaData) -> tuple[EncryptedColumn, ...]:
     """All encrypted columns of the schema; two of the same binding raise Misconfigured."""
     found = tuple(
         EncryptedColumn(each, one.name, one.type)
-        for each in metadata.sorted_tables
+        for _, each in sorted(metadata.tables.items())
         for one in each.columns
         if isinstance(one.type, EncryptedString)
     )
