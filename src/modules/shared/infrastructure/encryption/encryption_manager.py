@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from shared.infrastructure.encryption.errors import (
     EncryptionNotConfigured,
     InvalidSecret,
+    KeyNotInRing,
     Malformed,
     Tampered,
     UnknownKeyId,
@@ -39,6 +40,10 @@ OVERHEAD_BYTES: Final = HEADER_BYTES + NONCE_BYTES + TAG_BYTES
 
 _PURPOSE: Final = b"tellwire/encryption/v1"
 _MAX_DERIVED_KEYS: Final = 1024  # columns times keys; far more than a schema has
+
+
+_TENANT_LENGTH: Final = (16).to_bytes(4, "big")
+_NO_TENANT: Final = (0).to_bytes(4, "big")
 
 
 def _prefixed(part: bytes) -> bytes:
@@ -64,7 +69,7 @@ class Binding:
     @property
     def tenant_part(self) -> bytes:
         """The tenant in the associated data, length-prefixed; no tenant differs from every one."""
-        return _prefixed(b"" if self.tenant_id is None else self.tenant_id.bytes)
+        return _NO_TENANT if self.tenant_id is None else _TENANT_LENGTH + self.tenant_id.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +108,12 @@ class EncryptionManager:
 
     def decrypt(self, ciphertext: bytes, binding: Binding) -> Secret:
         """Open a value stored at `binding`; all but the exact value is DecryptionFailed."""
-        key_id = _key_id(ciphertext, binding.place)
-        if key_id not in self._ring:
-            raise UnknownKeyId(f"{binding.place} needs key {key_id}, which the ring does not have")
-        clear = self._open(
-            ciphertext, self._column_key(key_id, binding.table, binding.column), binding
-        )
+        key_id = _key_id(ciphertext, binding)
+        try:
+            key = self._column_key(key_id, binding.table, binding.column)
+        except KeyNotInRing:
+            raise UnknownKeyId(f"{binding.place} needs key {key_id}: the ring has none") from None
+        clear = self._open(ciphertext, key, binding)
         if clear is None:
             raise Tampered(f"{binding.place} holds a value that was changed or moved")
         text = _to_text(clear)
@@ -118,7 +123,7 @@ class EncryptionManager:
 
     def key_id(self, ciphertext: bytes) -> int:
         """The id of the key that `ciphertext` names; not authenticated, unlike `decrypt`."""
-        return _key_id(ciphertext, "The column")
+        return _key_id(ciphertext, None)
 
     def needs_rotation(self, ciphertext: bytes) -> bool:
         """Whether `ciphertext` names another key than the primary."""
@@ -169,15 +174,19 @@ def _to_text(clear: bytes) -> str | None:
         return None
 
 
-def _key_id(ciphertext: object, place: str) -> int:
+def _key_id(ciphertext: object, binding: Binding | None) -> int:
     """The key id in the header, after everything that can be checked without a key."""
     if not isinstance(ciphertext, bytes) or not ciphertext:
-        raise Malformed(f"{place} does not hold a ciphertext")
+        raise Malformed(f"{_place(binding)} does not hold a ciphertext")
     if ciphertext[0] != VERSION:
-        raise UnknownVersion(f"{place} holds a value in no format of this release")
+        raise UnknownVersion(f"{_place(binding)} holds a value in no format of this release")
     if len(ciphertext) <= OVERHEAD_BYTES:
-        raise Malformed(f"{place} holds a value that was cut short")
+        raise Malformed(f"{_place(binding)} holds a value that was cut short")
     return int.from_bytes(ciphertext[1:HEADER_BYTES], "big")
+
+
+def _place(binding: Binding | None) -> str:
+    return "The column" if binding is None else binding.place
 
 
 _configured: dict[str, EncryptionManager] = {}
