@@ -117,7 +117,7 @@ def test_the_price_comes_with_sent_and_with_one_of_delivered_and_read(script, pr
 
 @given(st.integers(0, 2**32), st.floats(0, 1))
 def test_jitter_never_changes_the_order(seed, jitter):
-    dice = Random(seed)  # noqa: S311  # repeatable dice are the point
+    dice = Random(seed)  # repeatable dice are the point
     stretch = stretch_of(dice, jitter)
     steps = plan(_message(), Behaviour(), delays=DELAYS, stretch=stretch)
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -115,12 +115,12 @@ async def reachable_services(settings: Settings) -> AsyncGenerator[Settings]:
     For commands beside a running `tellwire serve` and without one alike.
     """
     directory = settings.data_directory.absolute()
-    try:
-        async with embedded_services(settings) as found:
-            yield found
-        return
-    except EmbeddedServiceRunning:
-        pass
-    keys = _key_settings(settings, directory)
-    postgres, redis = EmbeddedPostgres(directory / _POSTGRES), EmbeddedRedis(directory / _REDIS)
-    yield settings.model_copy(update=_locations(postgres, redis) | keys)
+    async with AsyncExitStack() as stack:
+        try:
+            found = await stack.enter_async_context(embedded_services(settings))
+        except EmbeddedServiceRunning:
+            keys = _key_settings(settings, directory)
+            postgres = EmbeddedPostgres(directory / _POSTGRES)
+            redis = EmbeddedRedis(directory / _REDIS)
+            found = settings.model_copy(update=_locations(postgres, redis) | keys)
+        yield found
