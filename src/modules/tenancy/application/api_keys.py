@@ -1,0 +1,58 @@
+"""Make keys for a tenant, and take them back."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from shared.kernel.clock import Clock, utc_now
+from tenancy.application.ports import BeginTenancyWork
+from tenancy.domain import ApiKey, ApiKeyNotFound, IssuedApiKey, parse_scopes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateApiKey:
+    """Makes a key; its text is in the answer and nowhere else."""
+
+    begin: BeginTenancyWork
+    now: Clock = utc_now
+
+    async def __call__(
+        self,
+        tenant_id: UUID,
+        *,
+        name: str,
+        scopes: Iterable[str],
+        expires_at: datetime | None = None,
+    ) -> IssuedApiKey:
+        """The new key with its text; raises InvalidApiKey, TenantNotFound."""
+        issued = IssuedApiKey.issue(
+            tenant_id=tenant_id,
+            name=name,
+            scopes=parse_scopes(scopes),
+            at=self.now(),
+            expires_at=expires_at,
+        )
+        async with self.begin(tenant_id) as work:
+            stored = await work.api_keys.add(issued.key)
+            await work.commit()
+        return IssuedApiKey(stored, issued.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeApiKey:
+    """Takes a key back for good; processes that just recognised it notice within seconds."""
+
+    begin: BeginTenancyWork
+    now: Clock = utc_now
+
+    async def __call__(self, tenant_id: UUID, key_id: UUID) -> ApiKey:
+        """The key as it is stored then; a second time changes nothing. Raises ApiKeyNotFound."""
+        async with self.begin(tenant_id) as work:
+            key = await work.api_keys.get_by_id(key_id)
+            if key is None:
+                raise ApiKeyNotFound
+            key.revoke(self.now())
+            stored = await work.api_keys.update(key)
+            await work.commit()
+        return stored
