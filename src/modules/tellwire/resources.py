@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -18,8 +17,7 @@ from shared.infrastructure.redis import RedisClient, assert_noeviction, connect
 from shared.infrastructure.settings import DatabaseRole, Settings
 from shared.kernel.errors import Misconfigured
 from shared.kernel.secret import Secret
-
-KEY_FILE: Final = "encryption.keys"
+from tellwire.embedded.services import KEY_FILE
 
 
 @asynccontextmanager
@@ -57,15 +55,12 @@ def key_file_of(settings: Settings) -> Path:
 
 
 def load_key_ring(settings: Settings) -> KeyRing:
-    """The keys of this installation; with embedded servers they are made on the first start."""
+    """The keys of this installation; with embedded servers their first start made them."""
     if settings.encryption_keys is not None:
         return KeyRing.parse(Secret(settings.encryption_keys.get_secret_value()))
-    file = KeyFile(key_file_of(settings))
-    if settings.encryption_key_file is not None:
-        return file.load()
-    if settings.is_embedded:
-        return file.load_or_generate()
-    raise Misconfigured("Set TELLWIRE_ENCRYPTION_KEYS or TELLWIRE_ENCRYPTION_KEY_FILE")
+    if settings.encryption_key_file is None and not settings.is_embedded:
+        raise Misconfigured("Set TELLWIRE_ENCRYPTION_KEYS or TELLWIRE_ENCRYPTION_KEY_FILE")
+    return KeyFile(key_file_of(settings)).load()
 
 
 def set_up_encryption(settings: Settings) -> None:

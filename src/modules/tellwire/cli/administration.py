@@ -1,0 +1,193 @@
+"""Commands that set an installation up: schema, tenants, channels, keys."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import typer
+
+from shared.infrastructure.database import Base
+from shared.infrastructure.encryption import KeyFile
+from shared.infrastructure.encryption.rotation import encrypted_columns, rotate, sessions_from
+from shared.infrastructure.settings import DatabaseRole, load_settings
+from shared.kernel.errors import Misconfigured
+from tellwire.cli.terminal import console, run
+from tellwire.database import load_models, migrate_async
+from tellwire.embedded.services import reachable_services
+from tellwire.installation import Installation, open_installation
+from tellwire.resources import key_file_of, load_key_ring
+from tenancy.domain import Scope
+from whatsapp.domain.entities import Channel
+from whatsapp.domain.entities.channel import DEFAULT_MESSAGES_PER_SECOND
+from whatsapp.domain.value_objects import AccessToken
+
+ResultT = TypeVar("ResultT")
+
+tenant = typer.Typer(no_args_is_help=True, help="Tenants: the organisations that send.")
+channel = typer.Typer(no_args_is_help=True, help="Channels: a tenant's WhatsApp numbers.")
+key = typer.Typer(no_args_is_help=True, help="API keys, with which a tenant's programs call.")
+keys = typer.Typer(no_args_is_help=True, help="Encryption keys of the whole installation.")
+
+TenantId = Annotated[UUID, typer.Option("--tenant", help="The tenant's id.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(migrate)
+    app.add_typer(tenant, name="tenant")
+    app.add_typer(channel, name="channel")
+    app.add_typer(key, name="key")
+    app.add_typer(keys, name="keys")
+
+
+def _with_installation(work: Callable[[Installation], Awaitable[ResultT]]) -> ResultT:
+    """Run `work` on the installation of the settings, embedded or not, running or not."""
+
+    async def connected() -> ResultT:
+        async with (
+            reachable_services(load_settings()) as settings,
+            open_installation(settings) as installation,
+        ):
+            return await work(installation)
+
+    return run(connected())
+
+
+def migrate(
+    revision: Annotated[str, typer.Option(help="Where to go; the newest by default.")] = "head",
+) -> None:
+    """Bring the database's schema up to date, as its owner."""
+
+    async def connected() -> None:
+        async with reachable_services(load_settings()) as settings:
+            await migrate_async(settings.database_url_of(DatabaseRole.OWNER), revision)
+
+    run(connected())
+    console.print("The schema is up to date.")
+
+
+@tenant.command("create")
+def create_tenant(name: Annotated[str, typer.Argument(help="What people call it.")]) -> None:
+    """Take in a tenant; prints its id."""
+    created = _with_installation(lambda installation: installation.create_tenant(name))
+    console.print(str(created.id), highlight=False)
+
+
+@channel.command("add")
+def add_channel(
+    tenant_id: TenantId,
+    phone_number_id: Annotated[str, typer.Option(help="Meta's id of the number.")],
+    name: Annotated[str, typer.Option(help="What people call it.")],
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar="TELLWIRE_ACCESS_TOKEN",
+            prompt="Access token",
+            hide_input=True,
+            help="The access token; better in the variable than on the command line.",
+        ),
+    ],
+    rate: Annotated[
+        int, typer.Option(help="Messages per second that Meta grants the number.")
+    ] = DEFAULT_MESSAGES_PER_SECOND,
+    account: Annotated[
+        str | None, typer.Option(help="Id of the WhatsApp Business Account.")
+    ] = None,
+    app_id: Annotated[str | None, typer.Option(help="Id of the Meta app it belongs to.")] = None,
+    verify: Annotated[bool, typer.Option(help="Ask Meta whether it may send.")] = True,  # noqa: FBT002  # Typer's way
+) -> None:
+    """Take in a number and verify it with Meta; prints the channel's id."""
+    wanted = Channel(
+        tenant_id=tenant_id,
+        name=name,
+        phone_number_id=phone_number_id,
+        access_token=AccessToken(token),
+        messages_per_second=rate,
+        provider_account_id=account,
+        app_id=app_id,
+    )
+
+    async def add(installation: Installation) -> Channel:
+        stored = await installation.add_channel(wanted)
+        if verify:
+            async with installation.verifying() as verifying:
+                stored, info = await verifying(tenant_id, stored.id)
+            for warning in info.warnings:
+                console.print(f"[yellow]Note:[/] {warning}")
+        return stored
+
+    stored = _with_installation(add)
+    console.print(str(stored.id), highlight=False)
+
+
+@key.command("create")
+def create_key(
+    tenant_id: TenantId,
+    name: Annotated[str, typer.Option(help="What it is for.")] = "command line",
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="What it may do; everything by default.")
+    ] = None,
+    expires: Annotated[datetime | None, typer.Option(help="When it ends.")] = None,
+) -> None:
+    """Make an API key; prints it once, it is stored as a digest only."""
+    scopes = scope or list(Scope)
+    until = None if expires is None else expires.astimezone()
+    issued = _with_installation(
+        lambda installation: installation.create_api_key(
+            tenant_id, name=name, scopes=[one.value for one in scopes], expires_at=until
+        )
+    )
+    console.print(issued.text.reveal(), highlight=False, soft_wrap=True)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Show the ids of the keys, the primary first; never the keys."""
+    ring = load_key_ring(load_settings())
+    console.print("\n".join(str(key_id) for key_id in ring.ids), highlight=False)
+
+
+@keys.command("add")
+def add_encryption_key() -> None:
+    """Step 1 of 3: add a key to the key file that can decrypt; restart every process afterwards."""
+    file = _key_file()
+    ring = file.load().with_key()
+    file.save(ring)
+    console.print(f"Key {max(ring.ids)} added. Restart every process, then promote it.")
+
+
+@keys.command("promote")
+def promote_encryption_key(
+    key_id: Annotated[int, typer.Argument(help="The key that encrypts from now on.")],
+) -> None:
+    """Step 2 of 3: encrypt with this key; restart every process afterwards."""
+    file = _key_file()
+    file.save(file.load().promote(key_id))
+    console.print(f"Key {key_id} is primary. Restart every process, then run keys rotate.")
+
+
+@keys.command("rotate")
+def rotate_keys() -> None:
+    """Step 3 of 3: re-encrypt what is stored; runs beside the processes, may be run again."""
+    load_models()
+
+    async def work(installation: Installation) -> str:
+        with console.status("Re-encrypting ...") as status:
+            counts = await rotate(
+                sessions_from(installation.sessions),
+                columns=encrypted_columns(Base.metadata),
+                tenants=installation.tenants(),
+                progress=lambda done, total: status.update(f"Re-encrypting {done} of {total}"),
+            )
+        unreadable = sum(counts.unreadable.values())
+        return f"{counts.rotated} re-encrypted, {counts.missed} missed, {unreadable} unreadable"
+
+    console.print(_with_installation(work), highlight=False)
+
+
+def _key_file() -> KeyFile:
+    settings = load_settings()
+    if settings.encryption_keys is not None:
+        raise Misconfigured("The keys are in TELLWIRE_ENCRYPTION_KEYS: change them there")
+    return KeyFile(key_file_of(settings))

@@ -1,0 +1,91 @@
+"""`tellwire doctor`: is everything there, and is it as it should be?"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import typer
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from shared.infrastructure.settings import DatabaseRole, Settings, load_settings
+from shared.kernel.errors import Misconfigured, TellwireError
+from tellwire.cli.terminal import console, run
+from tellwire.database import alembic_config
+from tellwire.embedded.services import reachable_services
+from tellwire.resources import load_key_ring, open_database, open_redis
+
+_PROCESS_ROLES = (
+    DatabaseRole.APP,
+    DatabaseRole.DISPATCH,
+    DatabaseRole.INTAKE,
+    DatabaseRole.PROCESS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `problem` says what to do, and is empty if it is well."""
+
+    what: str
+    problem: str = ""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(doctor)
+
+
+def doctor() -> None:
+    """Check settings, database roles, schema, Redis and encryption keys; exit 1 on a problem."""
+
+    async def examine() -> list[Finding]:
+        async with reachable_services(load_settings()) as settings:
+            return [finding async for finding in examinations(settings)]
+
+    findings = run(examine())
+    for finding in findings:
+        mark = "[red]x[/]" if finding.problem else "[green]ok[/]"
+        console.print(f"{mark:>2} {finding.what} {finding.problem}".rstrip(), highlight=False)
+    if any(finding.problem for finding in findings):
+        raise typer.Exit(1)
+
+
+async def examinations(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at one thing after the other; none hides the next."""
+    yield await _look("encryption keys", lambda: _keys(settings))
+    for role in _PROCESS_ROLES:
+        yield await _look(f"database role {role.value}", lambda r=role: _role(settings, r))
+    yield await _look("database schema", lambda: _schema(settings))
+    yield await _look("Redis", lambda: _redis(settings))
+
+
+async def _look(what: str, check: Callable[[], Awaitable[None]]) -> Finding:
+    try:
+        await check()
+    except TellwireError as error:
+        return Finding(what, f"{error.code}: {error.detail}")
+    except OSError as error:
+        return Finding(what, f"cannot be reached: {type(error).__name__}")
+    return Finding(what)
+
+
+async def _keys(settings: Settings) -> None:
+    load_key_ring(settings)
+
+
+async def _role(settings: Settings, role: DatabaseRole) -> None:
+    async with open_database(settings, role):
+        return
+
+
+async def _schema(settings: Settings) -> None:
+    newest = ScriptDirectory.from_config(alembic_config("")).get_current_head()
+    async with open_database(settings, DatabaseRole.APP) as engine, engine.connect() as connection:
+        stored = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if stored != newest:
+        raise Misconfigured(f"is at {stored}, this release needs {newest}: run tellwire migrate")
+
+
+async def _redis(settings: Settings) -> None:
+    async with open_redis(settings):
+        return

@@ -1,0 +1,85 @@
+"""An installation as its operator sees it: what the command line does to it."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.infrastructure.database import SessionFactory, create_session_factory
+from shared.infrastructure.settings import DatabaseRole, Settings
+from tellwire.resources import open_database, set_up_encryption
+from tenancy.application.api_keys import CreateApiKey
+from tenancy.application.create_tenant import CreateTenant
+from tenancy.application.ports import BeginTenancyWork
+from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
+from tenancy.infrastructure.work import tenancy_work_in
+from whatsapp.application.add_channel import AddChannel, VerifyChannel
+from whatsapp.application.ports import BeginWork
+from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
+from whatsapp.infrastructure.persistence.work import work_in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """The use cases of operators, on open connections."""
+
+    settings: Settings
+    sessions: SessionFactory
+    engine: AsyncEngine
+    process_engine: AsyncEngine
+    begin: BeginWork
+    begin_tenancy: BeginTenancyWork
+
+    @property
+    def create_tenant(self) -> CreateTenant:
+        """Take in a tenant."""
+        return CreateTenant(begin=self.begin_tenancy)
+
+    @property
+    def create_api_key(self) -> CreateApiKey:
+        """Make an API key."""
+        return CreateApiKey(begin=self.begin_tenancy)
+
+    @property
+    def add_channel(self) -> AddChannel:
+        """Take in a channel."""
+        return AddChannel(begin=self.begin)
+
+    @asynccontextmanager
+    async def verifying(self) -> AsyncGenerator[VerifyChannel]:
+        """Verify channels, with a connection to Meta for the while."""
+        async with create_http_session() as http:
+            client = CloudApiClient(
+                http,
+                base_url=self.settings.graph_base_url,
+                version=self.settings.graph_version,
+            )
+            yield VerifyChannel(begin=self.begin, directory=client)
+
+    async def tenants(self) -> AsyncIterator[UUID]:
+        """The ids of all tenants, as the role that may know them."""
+        directory = SQLAlchemyTenantDirectory(self.process_engine)
+        last: UUID | None = None
+        while page := await directory.list_ids(after=last):
+            for last in page:
+                yield last
+
+
+@asynccontextmanager
+async def open_installation(settings: Settings) -> AsyncGenerator[Installation]:
+    """Connect to the installation that `settings` lead to."""
+    set_up_encryption(settings)
+    async with AsyncExitStack() as stack:
+        app = await stack.enter_async_context(open_database(settings, DatabaseRole.APP))
+        process = await stack.enter_async_context(open_database(settings, DatabaseRole.PROCESS))
+        sessions = create_session_factory(app)
+        yield Installation(
+            settings=settings,
+            sessions=sessions,
+            engine=app,
+            process_engine=process,
+            begin=work_in(sessions),
+            begin_tenancy=tenancy_work_in(sessions),
+        )
