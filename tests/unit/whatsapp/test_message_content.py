@@ -60,7 +60,13 @@ def test_a_reaction_cannot_be_a_reply() -> None:
 PIN = {"type": "pin", "message_id": WAMID, "expiration_days": 7}
 
 
-@pytest.mark.parametrize("body", [PIN, {"type": "unpin", "message_id": WAMID}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"type": "unpin", "message_id": WAMID},
+        *(PIN | {"expiration_days": days} for days in (1, 7, 30)),
+    ],
+)
 def test_a_pin_is_for_groups_only(body) -> None:
     pin = MessageContent.parse("pin", body, recipient_type="group")
 
@@ -77,6 +83,7 @@ def test_a_pin_is_for_groups_only(body) -> None:
         (PIN | {"message_id": None}, "pin.message_id"),
         (PIN | {"expiration_days": 31}, "pin.expiration_days"),
         (PIN | {"expiration_days": 0}, "pin.expiration_days"),
+        ({"type": "unpin"}, "pin.message_id"),
     ],
 )
 def test_a_wrong_pin_is_refused(body, field) -> None:

@@ -2,7 +2,16 @@
 
 from whatsapp.domain.value_objects.access_token import AccessToken, InvalidAccessToken
 from whatsapp.domain.value_objects.idempotency_key import IdempotencyKey, InvalidIdempotencyKey
-from whatsapp.domain.value_objects.inbound_content import InboundContent
+from whatsapp.domain.value_objects.inbound_content import (
+    InboundContent,
+    InboundLocation,
+    InboundMedia,
+    InboundOrder,
+    InboundReaction,
+    InboundReply,
+    OrderItem,
+    SystemChange,
+)
 from whatsapp.domain.value_objects.message_content import (
     InvalidContent,
     MessageContent,
@@ -34,6 +43,11 @@ __all__ = [
     "AccessToken",
     "IdempotencyKey",
     "InboundContent",
+    "InboundLocation",
+    "InboundMedia",
+    "InboundOrder",
+    "InboundReaction",
+    "InboundReply",
     "InvalidAccessToken",
     "InvalidContent",
     "InvalidIdempotencyKey",
@@ -43,10 +57,12 @@ __all__ = [
     "MessageContent",
     "MessageStatus",
     "MessageType",
+    "OrderItem",
     "PhoneNumber",
     "Priority",
     "Recipient",
     "RecipientType",
+    "SystemChange",
     "UserId",
     "parse_recipient",
     "sources_of",

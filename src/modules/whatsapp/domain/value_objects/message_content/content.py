@@ -8,6 +8,7 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 
 from whatsapp.domain.value_objects.message_content.frozen_json import (
     InvalidContent,
+    Json,
     canonical,
     freeze,
     kind_of,
@@ -235,16 +236,19 @@ class MessageContent:
 
     def to_dict(self) -> dict[str, Any]:
         """The message in Meta's form, as new dicts and lists; without recipient and product."""
-        payload: dict[str, Any] = {"type": self.type.value, self.type.value: thaw(self.body)}
+        return cast("dict[str, Any]", thaw(self._frozen()))
+
+    def canonical_json(self) -> str:
+        """`to_dict()` in its one spelling, for hashing: equal contents give equal texts."""
+        return canonical(self._frozen())
+
+    def _frozen(self) -> dict[str, Json]:
+        payload: dict[str, Json] = {"type": self.type.value, self.type.value: self.body}
         if self.context_message_id is not None:
             payload["context"] = {"message_id": self.context_message_id}
         if self.recipient_type is not RecipientType.INDIVIDUAL:
             payload["recipient_type"] = self.recipient_type.value
         return payload
-
-    def canonical_json(self) -> str:
-        """`to_dict()` in its one spelling, for hashing: equal contents give equal texts."""
-        return canonical(self.to_dict())
 
     @classmethod
     def _media(cls, kind: MessageType, source: MediaSource, **more: object) -> Self:

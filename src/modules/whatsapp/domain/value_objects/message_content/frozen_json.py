@@ -1,7 +1,6 @@
 """JSON that cannot change any more and that PostgreSQL and Meta can both take."""
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,6 +13,8 @@ Json: TypeAlias = bool | int | float | str | tuple["Json", ...] | Mapping[str, "
 
 MAX_DEPTH = 64  # far more than any message has, far less than Python's recursion limit
 MAX_MAGNITUDE = 2**63  # what every JSON reader on the way takes without losing digits
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _SHOWN_KEY = re.compile(r"[a-z_]{1,40}")
 
 
@@ -78,14 +79,37 @@ def thaw(value: Json) -> Any:
 
 def canonical(value: Json) -> str:
     """The one spelling of a JSON value: keys sorted, no spaces, letters unescaped."""
-    return json.dumps(
-        value,
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=False,
-        allow_nan=False,
-        default=dict,  # a read-only mapping
-    )
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True,
+    separators=(",", ":"),
+    ensure_ascii=False,
+    allow_nan=False,
+    default=dict,  # a read-only mapping
+)
+
+
+def freeze_anything(value: object, depth: int = 0) -> Json:
+    """A deep, read-only copy that refuses nothing, for what people and Meta send us.
+
+    What `freeze` refuses is made harmless instead: the replacement character for NUL and half
+    surrogates, null for numbers out of bounds, what is nested too deep and what is not JSON.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _harmless(value)
+    if isinstance(value, int | float):
+        return _whole_if_equal(value) if _fits(value) else None
+    if depth < MAX_DEPTH and isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        named = ((_harmless(str(key)), freeze_anything(item, depth + 1)) for key, item in items)
+        return MappingProxyType(dict(named))
+    if depth < MAX_DEPTH and isinstance(value, list | tuple):
+        return tuple(freeze_anything(item, depth + 1) for item in cast("list[object]", value))
+    return None
 
 
 def _object(value: Mapping[object, object], at: str, depth: int) -> Json:
@@ -102,12 +126,25 @@ def _object(value: Mapping[object, object], at: str, depth: int) -> Json:
 def _text(value: str, at: str) -> str:
     if "\0" in value:
         raise InvalidContent("a text must not hold a NUL character", field=at)
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    if not value.isascii() and _HALF_PAIR.search(value):
         raise InvalidContent("a text must not hold half a surrogate pair", field=at)
     return value
 
 
+def _harmless(value: str) -> str:
+    return _UNSTORABLE.sub("\ufffd", value) if _UNSTORABLE.search(value) else value
+
+
 def _number(value: float, at: str) -> int | float:
-    if not math.isfinite(value) or not -MAX_MAGNITUDE <= value < MAX_MAGNITUDE:
+    if not _fits(value):
         raise InvalidContent("a number must be finite and fit 64 bits", field=at)
+    return _whole_if_equal(value)
+
+
+def _fits(value: float) -> bool:
+    # Not a number, infinities and integers of any size all compare; `isfinite` would overflow.
+    return -MAX_MAGNITUDE <= value < MAX_MAGNITUDE
+
+
+def _whole_if_equal(value: float) -> int | float:
     return int(value) if value == int(value) else value

@@ -19,6 +19,7 @@ Law: TypeAlias = Callable[[Any, str], None]
 
 MAX_LINK_CHARACTERS = 2048
 _LINK = re.compile(r"https?://[^\s\x00-\x1f\x7f]+", re.IGNORECASE)
+_DIGITS = re.compile(r"-?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{1,30})?")
 
 
@@ -105,11 +106,12 @@ class Whole(Rule):
     or_text: bool = False
 
     def _check(self, value: Json, at: str) -> None:
+        number = value
         if self.or_text and isinstance(value, str):
-            value = int(value) if re.fullmatch(r"[0-9]{1,18}", value) else None
-        if isinstance(value, bool) or not isinstance(value, int):
+            number = int(value) if _DIGITS.fullmatch(value) else None
+        if isinstance(number, bool) or not isinstance(number, int):
             raise refuse_kind("a whole number", value, at)
-        if not self.least <= value <= self.most:
+        if not self.least <= number <= self.most:
             raise InvalidContent(f"must be {self.least} to {self.most}", field=at)
 
 
@@ -217,8 +219,11 @@ class Variant(Rule):
     def _check(self, value: Json, at: str) -> None:
         if not isinstance(value, Mapping):
             raise refuse_kind("an object", value, at)
-        Fields(required={self.key: Text()})(value, at)
-        name = str(value[self.key])
+        name = value.get(self.key)
+        if name is None:
+            raise InvalidContent("is required", field=f"{at}.{self.key}")
+        if not isinstance(name, str):
+            raise refuse_kind("a text", name, f"{at}.{self.key}")
         rule = self.rules.get(name.lower() if self.fold_case else name, self.otherwise)
         if rule is None:
             names = ", ".join(self.rules)

@@ -394,7 +394,7 @@ def _inbound_columns(message: InboundMessage) -> dict[str, Any]:
         "sender_user_id": message.sender_user_id and message.sender_user_id.value,
         "profile_name": message.profile_name,
         "type": message.content.type,
-        "body": dict(message.content.body),
+        "body": message.content.to_dict()[message.content.type],
         "context_wamid": message.context_wamid,
         "raw": dict(message.raw),
         "sent_at": message.sent_at,
