@@ -244,10 +244,11 @@ class DispatchChannel:
         with suppress(Unavailable):
             match outcome:
                 case Throttled(scope=ThrottleScope.NUMBER):
-                    await self.limiter.hold(channel.phone_number_id, THROTTLED_HOLD)
+                    wait = max(outcome.hold, THROTTLED_HOLD)
+                    await self.limiter.hold(channel.phone_number_id, wait)
                     await self.limiter.slow_down(channel.phone_number_id)
                 case Throttled(scope=ThrottleScope.ACCOUNT | ThrottleScope.APP):
-                    wait = outcome.retry_after or outcome.retry.base
+                    wait = max(outcome.hold, outcome.retry.base)
                     await self.limiter.hold(channel.phone_number_id, wait)
                 case Rejected(action=RejectAction.PAUSE_CHANNEL):
                     await self._pause(outcome)
