@@ -1,4 +1,4 @@
-"""The demonstration from beginning to end: set the scene, start everything, send, follow, report."""
+"""The demonstration, beginning to end: set the scene, start everything, send, follow, report."""
 
 import asyncio
 from collections.abc import Sequence
