@@ -38,5 +38,7 @@ def work_in(sessions: SessionFactory) -> BeginWork:
             yield _TenantWork(
                 session, SQLAlchemyChannelRepository(session), SQLAlchemyMessageRepository(session)
             )
+            # Here and not on the way out: a transaction that is over needs no tenant taken from it.
+            await session.rollback()
 
     return begin
