@@ -419,9 +419,9 @@ def _create_tables() -> None:
         unique=False,
     )
     op.create_index(
-        op.f("ix_whatsapp_send_queue_tenant_id_channel_id_recipient_key_id"),
+        op.f("ix_whatsapp_send_queue_tenant_id_recipient_key_id"),
         "whatsapp_send_queue",
-        ["tenant_id", "channel_id", "recipient_key", "id"],
+        ["tenant_id", "recipient_key", "id"],
         unique=False,
     )
     op.create_table(

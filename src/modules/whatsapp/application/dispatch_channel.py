@@ -41,8 +41,8 @@ from whatsapp.domain.send_queue import LANES, ClaimedEntry, SendQueue
 from whatsapp.domain.value_objects import MessageStatus
 
 MAX_CLAIM: Final = 100
-MAX_GROUP: Final = 32
-GROUP_SECONDS: Final = 0.025
+MAX_GROUP: Final = 64
+GROUP_SECONDS: Final = 0.05
 """A group's slots span this long: so much is unknown if the process dies after marking it."""
 BULK_TURN: Final = 10
 """Every tenth claim starts with the lowest lane, so that it never starves."""

@@ -37,7 +37,9 @@ class SendQueueModel(TenantScoped, Base):
         # Claiming walks (tenant, channel, lane) in order of due time. State and lease stand in no
         # index, so that claiming and marking are heap-only updates.
         Index(None, "tenant_id", "channel_id", "lane", "due_at", "id"),
-        Index(None, "tenant_id", "channel_id", "recipient_key", "id"),
+        # The key knows the channel; were the channel in here too, the planner might take this index
+        # for the other one as long as it has no statistics.
+        Index(None, "tenant_id", "recipient_key", "id"),
         CheckConstraint(f"state IN ({', '.join(repr(s.value) for s in QueueState)})", "state"),
         {
             "postgresql_with": {

@@ -43,11 +43,13 @@ _WORK = text(
     ), head AS (
         SELECT tenant_id, channel_id FROM channel LIMIT :limit
     ), due AS (
-        SELECT h.tenant_id, h.channel_id, l.lane, EXISTS (
-            SELECT FROM whatsapp_send_queue q
+        -- As a probe in index order, because EXISTS may become a scan of the whole queue.
+        SELECT h.tenant_id, h.channel_id, l.lane, coalesce((
+            SELECT true FROM whatsapp_send_queue q
             WHERE q.tenant_id = h.tenant_id AND q.channel_id = h.channel_id
               AND q.lane = l.lane AND q.due_at <= now()
-        ) AS is_due
+            ORDER BY q.due_at, q.id LIMIT 1
+        ), false) AS is_due
         FROM head h CROSS JOIN unnest(CAST(:lanes AS smallint[])) AS l(lane)
     )
     SELECT tenant_id, channel_id,
@@ -74,12 +76,15 @@ _CLAIM = text(
             WHERE e.tenant_id = :tenant AND e.channel_id = :channel
               AND e.lane = l.lane AND e.due_at <= now()
               AND (e.state = 'ready' OR (e.state = 'leased' AND e.lease_until < now()))
-              AND NOT EXISTS (
-                  SELECT FROM whatsapp_send_queue earlier
-                  WHERE earlier.tenant_id = :tenant AND earlier.channel_id = :channel
+              -- Written so that the planner can neither turn it into an anti-join over the whole
+              -- backlog nor believe that it leaves too little for LIMIT to stop early.
+              AND coalesce((
+                  SELECT false FROM whatsapp_send_queue earlier
+                  WHERE earlier.tenant_id = :tenant
                     AND earlier.recipient_key = e.recipient_key AND earlier.id < e.id
                     AND NOT (earlier.state = 'ready' AND earlier.due_at > now())
-              )
+                  LIMIT 1
+              ), true)
             ORDER BY e.due_at, e.id
             LIMIT :limit
             FOR UPDATE SKIP LOCKED
