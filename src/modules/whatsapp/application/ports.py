@@ -4,6 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from uuid import UUID
 
+from whatsapp.application.message_views import MessageViews
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Outcome
 from whatsapp.domain.repositories import ChannelRepository, MessageRepository
@@ -20,6 +21,11 @@ class Work(Protocol):
     @property
     def messages(self) -> MessageRepository:
         """The tenant's messages."""
+        ...
+
+    @property
+    def views(self) -> MessageViews:
+        """The tenant's messages as they are looked up."""
         ...
 
     async def commit(self) -> None:

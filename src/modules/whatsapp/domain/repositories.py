@@ -68,6 +68,10 @@ class ChannelRepository(Protocol):
         """The channels that may send: verified and active."""
         ...
 
+    async def list(self, *, limit: int = 100, after: UUID | None = None) -> Sequence[Channel]:
+        """Channels in order of their ids, from behind `after`."""
+        ...
+
     async def add(self, entity: Channel) -> Channel:
         """Store a new channel."""
         ...

@@ -13,6 +13,7 @@ from whatsapp.application.ports import BeginWork, Work
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
     SQLAlchemyMessageRepository,
+    SQLAlchemyMessageViews,
 )
 
 
@@ -21,6 +22,7 @@ class _TenantWork:
     session: AsyncSession
     channels: SQLAlchemyChannelRepository
     messages: SQLAlchemyMessageRepository
+    views: SQLAlchemyMessageViews
 
     async def commit(self) -> None:
         async with translated():
@@ -36,9 +38,10 @@ def work_in(sessions: SessionFactory) -> BeginWork:
             await rls.set_context(tenant_id=tenant_id, user_id=user_id)
             session = uow.session
             yield _TenantWork(
-                session, SQLAlchemyChannelRepository(session), SQLAlchemyMessageRepository(session)
+                session,
+                SQLAlchemyChannelRepository(session),
+                SQLAlchemyMessageRepository(session),
+                SQLAlchemyMessageViews(session),
             )
-            # Here and not on the way out: a transaction that is over needs no tenant taken from it.
-            await session.rollback()
 
     return begin

@@ -6,12 +6,20 @@ from whatsapp.infrastructure.persistence.repositories.channel_repository import 
 from whatsapp.infrastructure.persistence.repositories.message_repository import (
     SQLAlchemyMessageRepository,
 )
+from whatsapp.infrastructure.persistence.repositories.message_views import SQLAlchemyMessageViews
+from whatsapp.infrastructure.persistence.repositories.meta_app_repository import (
+    SQLAlchemyMetaAppRepository,
+)
 from whatsapp.infrastructure.persistence.repositories.rate_limiter import RedisRateLimiter
 from whatsapp.infrastructure.persistence.repositories.send_queue import SQLAlchemySendQueue
+from whatsapp.infrastructure.persistence.repositories.webhook_inbox import SQLAlchemyWebhookInbox
 
 __all__ = [
     "RedisRateLimiter",
     "SQLAlchemyChannelRepository",
     "SQLAlchemyMessageRepository",
+    "SQLAlchemyMessageViews",
+    "SQLAlchemyMetaAppRepository",
     "SQLAlchemySendQueue",
+    "SQLAlchemyWebhookInbox",
 ]

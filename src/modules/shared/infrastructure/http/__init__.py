@@ -1,0 +1,1 @@
+"""What every HTTP entry point shares: problem documents, request ids, bounded bodies."""

@@ -1,0 +1,90 @@
+"""What turns a FastAPI app into one of ours: layers around it, and one renderer for errors."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from shared.infrastructure.http.body import BodyLimit, BoundedBody
+from shared.infrastructure.http.errors import (
+    BadRequest,
+    BodyTooLarge,
+    FieldProblem,
+    MalformedBody,
+    MethodNotAllowed,
+    RouteNotFound,
+    ValidationFailed,
+)
+from shared.infrastructure.http.problem import answer_with_problem, problem_response
+from shared.infrastructure.http.request_context import RequestContext
+from shared.infrastructure.observability.metrics import HttpMetrics
+from shared.kernel.errors import TellwireError
+
+_PLACES: Final = frozenset({"body", "query", "path", "header", "cookie"})
+_FIELD_NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,39}")
+_BY_STATUS: Final[dict[int, type[TellwireError]]] = {
+    400: BadRequest,
+    404: RouteNotFound,
+    405: MethodNotAllowed,
+    413: BodyTooLarge,
+}
+
+
+def equip(app: FastAPI, *, metrics: HttpMetrics, limit_of: Callable[[str], BodyLimit]) -> None:
+    """Give `app` request ids, logs, metrics, bounded bodies and problem documents."""
+    app.add_middleware(BoundedBody, limit_of=limit_of)
+    app.add_middleware(RequestContext, metrics=metrics)  # added last, so it is the outermost
+    app.add_exception_handler(TellwireError, answer_with_problem)
+    app.add_exception_handler(RequestValidationError, _answer_validation)
+    app.add_exception_handler(HTTPException, _answer_http)
+
+
+async def _answer_validation(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    return problem_response(validation_error(error.errors()), request.scope)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    ours = _BY_STATUS.get(error.status_code, BadRequest)
+    allowed = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
+    return problem_response(ours(), request.scope, **allowed)
+
+
+def validation_error(faults: Sequence[Any], prefix: str = "") -> TellwireError:
+    """The error for what pydantic found; it repeats rules and places, never what was given."""
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return MalformedBody()
+    return ValidationFailed(
+        [
+            FieldProblem(f"{prefix}{_path(fault['loc'])}", _detail(fault), _code(fault))
+            for fault in faults[:20]
+        ]
+    )
+
+
+def _path(place: Sequence[int | str]) -> str:
+    """`("body", "text", "rows", 1)` as `text.rows[1]`; the whole body is `body`."""
+    parts = place[1:] if place and place[0] in _PLACES else place
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in parts)
+    return text.lstrip(".") or "body"
+
+
+def _shown(name: str) -> str:
+    """A caller's own key may hold anything; only what looks like a field's name is repeated."""
+    return name if _FIELD_NAME.fullmatch(name) else "?"
+
+
+def _detail(fault: Any) -> str:
+    # A validator's own message may quote its input; those of pydantic's rules do not.
+    return "is not valid" if fault["type"] == "value_error" else str(fault["msg"])
+
+
+def _code(fault: Any) -> str:
+    return str(fault["type"])

@@ -1,0 +1,91 @@
+"""Bodies come in whole, within a size and a time, before anything else happens with a request."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.infrastructure.http.errors import BadRequest, BodyTooLarge, RequestTimedOut
+from shared.infrastructure.http.problem import problem_response
+from shared.kernel.errors import TellwireError
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """How large a body may be, and how long all of it together may take to arrive."""
+
+    max_bytes: int
+    within: timedelta
+
+
+class _ClientGone(Exception):
+    """The client hung up while it was sending."""
+
+
+class BoundedBody:
+    """Middleware that reads the body by the limit of its path, and answers 413 and 408 itself.
+
+    A declared length is refused before a byte is read, an undeclared one as soon as it is passed;
+    the connection is closed then, so that nobody goes on sending. Servers set no time for a
+    request's arrival as a whole, and every byte renews their patience: this does set one.
+    """
+
+    def __init__(self, app: ASGIApp, limit_of: Callable[[str], BodyLimit]) -> None:
+        self._app = app
+        self._limit_of = limit_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await _read(scope, receive, self._limit_of(scope["path"]))
+        except _ClientGone:
+            return
+        except TellwireError as error:
+            await problem_response(error, scope, Connection="close")(scope, receive, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+
+async def _read(scope: Scope, receive: Receive, limit: BodyLimit) -> bytes:
+    if _declared(scope) > limit.max_bytes:
+        raise BodyTooLarge(f"At most {limit.max_bytes} bytes")
+    chunks, size = list[bytes](), 0
+    try:
+        async with asyncio.timeout(limit.within.total_seconds()):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _ClientGone
+                chunk: bytes = message.get("body", b"")
+                size += len(chunk)
+                if size > limit.max_bytes:
+                    raise BodyTooLarge(f"At most {limit.max_bytes} bytes")
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise RequestTimedOut from None
+
+
+def _declared(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if not value.isdigit():
+                raise BadRequest("Content-Length is a number")
+            return int(value[:20])
+    return 0
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body in one message, and then whatever comes after a body."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay

@@ -1,0 +1,115 @@
+"""The API process: the HTTP API and webhook intake as one app."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Final
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.infrastructure.database import create_session_factory
+from shared.infrastructure.http.app import equip
+from shared.infrastructure.http.body import BodyLimit
+from shared.infrastructure.observability import HttpMetrics
+from shared.infrastructure.redis import RedisClient
+from shared.infrastructure.settings import DatabaseRole, Settings
+from tellwire.resources import open_database, open_redis, set_up_encryption
+from tenancy.application.authenticate import Authenticate
+from tenancy.infrastructure.work import tenancy_work_in
+from whatsapp.application.accept_message import AcceptBatch, AcceptMessage
+from whatsapp.application.change_message import CancelMessage, RetryMessage
+from whatsapp.application.receive_webhook import AnswerHandshake, KnownApps, ReceiveWebhook
+from whatsapp.entrypoints.http import channels, messages, webhooks
+from whatsapp.entrypoints.http.metrics import ApiMetrics
+from whatsapp.entrypoints.http.operations import Check, operations_router
+from whatsapp.entrypoints.http.services import STATE, HttpServices
+from whatsapp.infrastructure.cloud_api.webhooks import MAX_BODY_BYTES, signature_matches
+from whatsapp.infrastructure.persistence.repositories import (
+    SQLAlchemyMetaAppRepository,
+    SQLAlchemyWebhookInbox,
+)
+from whatsapp.infrastructure.persistence.work import work_in
+
+MEBIBYTE: Final = 1024 * 1024
+REQUEST_LIMIT: Final = BodyLimit(MEBIBYTE, within=timedelta(seconds=15))
+BATCH_LIMIT: Final = BodyLimit(8 * MEBIBYTE, within=timedelta(seconds=30))
+WEBHOOK_LIMIT: Final = BodyLimit(MAX_BODY_BYTES, within=timedelta(seconds=5))
+
+
+def body_limit_of(path: str) -> BodyLimit:
+    """How much may come in at `path`, and in what time."""
+    if path.startswith(f"{webhooks.PREFIX}/"):
+        return WEBHOOK_LIMIT
+    return BATCH_LIMIT if path == "/v1/messages/batch" else REQUEST_LIMIT
+
+
+def create_api(settings: Settings) -> FastAPI:
+    """The app; it connects when it starts and closes everything when it stops.
+
+    Starting raises Misconfigured where a database role could evade row-level security.
+    """
+    registry = CollectorRegistry()
+    metrics = ApiMetrics(registry)
+    checks: dict[str, Check] = {}
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            set_up_encryption(settings)
+            engine = await stack.enter_async_context(open_database(settings, DatabaseRole.APP))
+            intake = await stack.enter_async_context(open_database(settings, DatabaseRole.INTAKE))
+            redis = await stack.enter_async_context(open_redis(settings))
+            setattr(app.state, STATE, _services(engine, intake, metrics))
+            checks.update(_checks(engine, intake, redis))
+            yield
+            checks.clear()
+
+    app = FastAPI(
+        title="Tellwire",
+        summary="Self-hosted, multi-tenant WhatsApp Business messaging",
+        version=version("tellwire"),
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    for router in (messages.router, channels.router, webhooks.router):
+        app.include_router(router)
+    app.include_router(operations_router(lambda: checks, registry))
+    equip(app, metrics=HttpMetrics(registry), limit_of=body_limit_of)
+    return app
+
+
+def _services(engine: AsyncEngine, intake: AsyncEngine, metrics: ApiMetrics) -> HttpServices:
+    sessions = create_session_factory(engine)
+    begin = work_in(sessions)
+    known_apps = KnownApps(apps=SQLAlchemyMetaAppRepository(sessions))
+    return HttpServices(
+        authenticate=Authenticate(begin=tenancy_work_in(sessions)),
+        begin=begin,
+        accept_message=AcceptMessage(begin=begin),
+        accept_batch=AcceptBatch(begin=begin),
+        cancel_message=CancelMessage(begin=begin),
+        retry_message=RetryMessage(begin=begin),
+        answer_handshake=AnswerHandshake(known_apps=known_apps),
+        receive_webhook=ReceiveWebhook(
+            known_apps=known_apps,
+            inbox=SQLAlchemyWebhookInbox(intake),
+            signature_matches=signature_matches,
+        ),
+        metrics=metrics,
+    )
+
+
+def _checks(engine: AsyncEngine, intake: AsyncEngine, redis: RedisClient) -> Mapping[str, Check]:
+    async def ask(database: AsyncEngine) -> None:
+        async with database.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    return {
+        "postgresql": lambda: ask(engine),
+        "postgresql as intake": lambda: ask(intake),
+        "redis": redis.ping,
+    }

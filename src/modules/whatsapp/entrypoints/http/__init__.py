@@ -1,0 +1,1 @@
+"""The HTTP API of version 1 and the intake of Meta's webhooks."""

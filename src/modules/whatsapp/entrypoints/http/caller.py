@@ -1,0 +1,40 @@
+"""Who is calling, as a dependency of routes."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import structlog
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from shared.kernel.errors import Unauthenticated
+from tenancy.application.authenticate import Caller
+from tenancy.domain import Scope
+from whatsapp.entrypoints.http.services import Services
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="ApiKey",
+    bearerFormat="tw_...",
+    description="An API key of a tenant, as `Authorization: Bearer tw_...`.",
+)
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
+    """A dependency that gives the caller, or raises Unauthenticated, or Forbidden without scope."""
+
+    async def caller(services: Services, credentials: Credentials) -> Caller:
+        if credentials is None:
+            raise Unauthenticated
+        found = await services.authenticate(credentials.credentials)
+        structlog.contextvars.bind_contextvars(tenant_id=str(found.tenant_id))
+        found.ensure(scope)
+        return found
+
+    return caller
+
+
+Sender = Annotated[Caller, Depends(caller_with(Scope.MESSAGES_SEND))]
+Reader = Annotated[Caller, Depends(caller_with(Scope.MESSAGES_READ))]
+ChannelReader = Annotated[Caller, Depends(caller_with(Scope.CHANNELS_READ))]

@@ -1,0 +1,44 @@
+"""What the OpenAPI document says of answers that routes do not return themselves."""
+
+from typing import Any, Final
+
+from shared.infrastructure.http.problem import PROBLEM_TYPE
+from whatsapp.entrypoints.http.responses import MessageResponse
+
+Responses = dict[int | str, dict[str, Any]]
+
+_MEANINGS: Final = {
+    400: "The request cannot be understood",
+    401: "No valid API key",
+    403: "The key lacks the scope",
+    404: "Nothing with this id exists in this tenant",
+    408: "The request did not arrive in time",
+    409: "The stored state does not allow it",
+    413: "The body is too large",
+    422: "The request is not valid; `field` says where",
+    503: "Something does not answer; `Retry-After` says when to try again",
+}
+_ALWAYS: Final = (400, 401, 403, 408, 413, 422, 503)
+_SCHEMA: Final = {"$ref": "#/components/schemas/ProblemResponse"}
+
+
+def problems(*codes: int) -> Responses:
+    """Problem documents for these statuses and for those that every route may answer."""
+    return {
+        code: {
+            "description": _MEANINGS[code],
+            "content": {PROBLEM_TYPE: {"schema": _SCHEMA}},
+        }
+        for code in sorted({*codes, *_ALWAYS})
+    }
+
+
+IDEMPOTENT: Final[Responses] = {
+    200: {
+        "description": "The same key and message again: the message that was stored before",
+        "model": MessageResponse,
+        "headers": {
+            "Idempotency-Replayed": {"schema": {"type": "string", "enum": ["true"]}},
+        },
+    }
+}

@@ -1,0 +1,148 @@
+"""What callers may send; the content of a message is checked by the domain, with its own paths."""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from whatsapp.application.accept_message import NewMessage
+from whatsapp.domain.value_objects import (
+    IdempotencyKey,
+    InvalidIdempotencyKey,
+    MessageContent,
+    MessageType,
+    Priority,
+    parse_recipient,
+)
+
+MAX_BATCH: Final = 1000
+_MetaObject = dict[str, Any] | None
+MetadataText = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\u0000]*$")]
+
+
+def _content(kind: str) -> Any:
+    return Field(None, description=f"Meta's `{kind}` object, where `type` is `{kind}`.")
+
+
+class MessageContext(BaseModel):
+    """The message that this one quotes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message_id: str = Field(description="Its id at Meta (wamid).")
+
+
+class SendMessageRequest(BaseModel):
+    """A message to send: who it goes to, and Meta's own object under the name of its type."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "channel_id": "0198f2c4-6b1e-7c3a-9a53-2f1d8e4b7a60",
+                    "to": "+4915550000001",
+                    "type": "text",
+                    "text": {"body": "Your order is on its way."},
+                },
+                {
+                    "channel_id": "0198f2c4-6b1e-7c3a-9a53-2f1d8e4b7a60",
+                    "to": "+4915550000001",
+                    "type": "template",
+                    "template": {"name": "order_sent", "language": {"code": "en"}},
+                    "priority": "high",
+                    "metadata": {"order": "1234"},
+                },
+            ]
+        },
+    )
+
+    channel_id: UUID = Field(description="The channel to send from.")
+    to: str | None = Field(None, description="A phone number with + and country code.")
+    recipient: str | None = Field(
+        None, description="A business-scoped user id, where no number is known."
+    )
+    type: MessageType = MessageType.TEXT
+    text: _MetaObject = _content("text")
+    image: _MetaObject = _content("image")
+    audio: _MetaObject = _content("audio")
+    video: _MetaObject = _content("video")
+    document: _MetaObject = _content("document")
+    sticker: _MetaObject = _content("sticker")
+    location: _MetaObject = _content("location")
+    contacts: list[dict[str, Any]] | None = _content("contacts")
+    interactive: _MetaObject = _content("interactive")
+    template: _MetaObject = _content("template")
+    reaction: _MetaObject = _content("reaction")
+    context: MessageContext | None = None
+    send_at: AwareDatetime | None = Field(
+        None, description="Not before this time; at most 366 days ahead."
+    )
+    expires_at: AwareDatetime | None = Field(
+        None, description="Not after this time: a message still waiting then is not sent."
+    )
+    priority: Priority = Field(Priority.NORMAL, description="The lane in the channel's queue.")
+    metadata: dict[MetadataText, MetadataText] = Field(
+        default_factory=dict[str, str],
+        description="Up to 20 entries of your own, 2000 characters together; given back as stored.",
+    )
+
+    def to_message(self, key: IdempotencyKey | None) -> NewMessage:
+        """The message that is asked for; raises the domain's errors with the field that is wrong.
+
+        An object of another type than `type` names is refused: whoever sends it means something.
+        """
+        return NewMessage(
+            channel_id=self.channel_id,
+            recipient=parse_recipient(to=self.to, recipient=self.recipient),
+            content=MessageContent.from_payload(self._payload()),
+            idempotency_key=key,
+            priority=self.priority,
+            send_at=self.send_at,
+            expires_at=self.expires_at,
+            metadata=self.metadata,
+        )
+
+    def _payload(self) -> dict[str, Any]:
+        payload: dict[str, Any] = {
+            "type": self.type,
+            self.type.value: getattr(self, self.type, None),
+        }
+        if self.context is not None:
+            payload["context"] = {"message_id": self.context.message_id}
+        return payload
+
+
+class BatchEntry(SendMessageRequest):
+    """One message of a batch, with an idempotency key of its own."""
+
+    idempotency_key: str | None = Field(
+        None, description="As the header `Idempotency-Key` of a single message."
+    )
+
+
+class SendBatchRequest(BaseModel):
+    """Up to 1000 messages; each is judged by itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # Entries are validated one by one, so that a fault in one is not a fault of all.
+    messages: Annotated[
+        list[Any],
+        Field(
+            min_length=1,
+            max_length=MAX_BATCH,
+            json_schema_extra={"items": {"$ref": "#/components/schemas/BatchEntry"}},
+        ),
+    ]
+
+
+def read_key(text: str | None, field: str) -> IdempotencyKey | None:
+    """The key that a caller brought; InvalidIdempotencyKey names `field`."""
+    if text is None:
+        return None
+    try:
+        return IdempotencyKey(text)
+    except InvalidIdempotencyKey as error:
+        detail = error.detail
+    raise InvalidIdempotencyKey(detail, field=field)

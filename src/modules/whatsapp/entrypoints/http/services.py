@@ -1,0 +1,39 @@
+"""What the routes work with; the composition root builds it, tests may build their own."""
+
+from dataclasses import dataclass
+from typing import Annotated, Final, cast
+
+from fastapi import Depends, Request
+
+from tenancy.application.authenticate import Authenticate
+from whatsapp.application.accept_message import AcceptBatch, AcceptMessage
+from whatsapp.application.change_message import CancelMessage, RetryMessage
+from whatsapp.application.ports import BeginWork
+from whatsapp.application.receive_webhook import AnswerHandshake, ReceiveWebhook
+from whatsapp.entrypoints.http.metrics import ApiMetrics
+
+STATE: Final = "tellwire_services"
+"""Where the app keeps them while it runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpServices:
+    """The use cases behind the routes."""
+
+    authenticate: Authenticate
+    begin: BeginWork
+    accept_message: AcceptMessage
+    accept_batch: AcceptBatch
+    cancel_message: CancelMessage
+    retry_message: RetryMessage
+    answer_handshake: AnswerHandshake
+    receive_webhook: ReceiveWebhook
+    metrics: ApiMetrics
+
+
+def services_of(request: Request) -> HttpServices:
+    """The services of the app that serves `request`."""
+    return cast("HttpServices", getattr(request.app.state, STATE))
+
+
+Services = Annotated[HttpServices, Depends(services_of)]

@@ -1,0 +1,179 @@
+"""Read-only views of messages: one with its history, and pages of them."""
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Select,
+    case,
+    select,
+)
+from sqlalchemy.orm import InstrumentedAttribute
+
+from whatsapp.application.message_views import (
+    AttemptView,
+    MessageFilter,
+    MessageHistory,
+    MessagePage,
+    StatusView,
+)
+from whatsapp.domain.value_objects import MessageStatus, PhoneNumber
+from whatsapp.infrastructure.persistence.models import (
+    MessageAttemptModel,
+    OutboundMessageModel,
+    SendQueueModel,
+    StatusEventModel,
+)
+from whatsapp.infrastructure.persistence.repositories.message_repository import (
+    SQLAlchemyMessageRepository,
+)
+
+MAX_PAGE: Final = 200
+MAX_LOOKED_AT: Final = 5000
+"""How many messages one page may look at: no index serves status or recipient, which would make
+every message dearer to store; a filter that matches little gives short pages instead."""
+MAX_HISTORY: Final = 500
+_HELD: Final = ("leased", "dispatching")
+
+_M = OutboundMessageModel
+_Q = SendQueueModel
+
+
+class SQLAlchemyMessageViews(SQLAlchemyMessageRepository):
+    """A tenant's messages as its people look them up."""
+
+    async def get_history(self, message_id: UUID) -> MessageHistory | None:
+        """The message with its attempts and statuses, oldest first, at most 500 of each."""
+        message = await self.get_outbound_by_id(message_id)
+        if message is None:
+            return None
+        attempts = await self._execute(
+            self._about(MessageAttemptModel, message_id).order_by(
+                MessageAttemptModel.number, MessageAttemptModel.started_at
+            )
+        )
+        statuses = await self._execute(
+            self._about(StatusEventModel, message_id).order_by(
+                StatusEventModel.occurred_at, StatusEventModel.id
+            )
+        )
+        return MessageHistory(
+            message,
+            [_attempt(row) for row in attempts.scalars()],
+            [_status(row) for row in statuses.scalars()],
+        )
+
+    def _about(
+        self, model: type[MessageAttemptModel] | type[StatusEventModel], message_id: UUID
+    ) -> Select[Any]:
+        return (
+            select(model)
+            .where(model.tenant_id == self.tenant_id, model.message_id == message_id)
+            .limit(MAX_HISTORY)
+        )
+
+    async def list_outbound(
+        self, wanted: MessageFilter, *, limit: int, before: UUID | None = None
+    ) -> MessagePage:
+        """Up to `limit` (at most 200) messages older than `before`, newest first.
+
+        Ids carry the time of acceptance, so that times and cursors are one range of the key.
+        """
+        limit = min(limit, MAX_PAGE)
+        looked_at = self._looked_at(wanted, before).cte("looked_at")
+        query = (
+            select(looked_at)
+            .where(*_matches(wanted, looked_at.c))
+            .order_by(looked_at.c.id.desc())
+            .limit(limit + 1)
+        )
+        rows: list[Any] = list(await self._execute(query))
+        messages = [self._to_entity(row) for row in rows[:limit]]
+        if len(rows) > limit:
+            return MessagePage(messages, messages[-1].id)
+        if not _is_narrow(wanted):
+            return MessagePage(messages, None)
+        return MessagePage(messages, (await self._execute(_last_of(looked_at))).scalar())
+
+    def _looked_at(self, wanted: MessageFilter, before: UUID | None) -> Select[Any]:
+        shown = case((_Q.state.in_(_HELD), MessageStatus.SENDING.value), else_=_M.status)
+        columns = [
+            shown.label("status") if column.name == "status" else column
+            for column in _M.__table__.c
+        ]
+        query = (
+            select(*columns)
+            .outerjoin(_Q, (_Q.tenant_id == _M.tenant_id) & (_Q.id == _M.id))
+            .where(_M.tenant_id == self.tenant_id, *_range(wanted, before, _M.id))
+            .order_by(_M.id.desc())
+            .limit(MAX_LOOKED_AT)
+        )
+        if wanted.channel_id is not None:
+            query = query.where(_M.channel_id == wanted.channel_id)
+        return query
+
+
+def _last_of(looked_at: CTE) -> Select[Any]:
+    """The id behind which the next page goes on looking; none if this page saw everything."""
+    return select(looked_at.c.id).order_by(looked_at.c.id.desc()).offset(MAX_LOOKED_AT - 1).limit(1)
+
+
+def _is_narrow(wanted: MessageFilter) -> bool:
+    """Whether the filter may leave out messages that were looked at."""
+    return wanted.status is not None or wanted.recipient is not None
+
+
+def _range(
+    wanted: MessageFilter, before: UUID | None, column: InstrumentedAttribute[UUID]
+) -> list[ColumnElement[bool]]:
+    bounds: list[ColumnElement[bool]] = []
+    if before is not None:
+        bounds.append(column < before)
+    if wanted.created_from is not None:
+        bounds.append(column >= _first_id_at(wanted.created_from))
+    if wanted.created_before is not None:
+        bounds.append(column < _first_id_at(wanted.created_before))
+    return bounds
+
+
+def _first_id_at(moment: datetime) -> UUID:
+    """The least UUIDv7 of this millisecond."""
+    millis = max(0, int(moment.timestamp() * 1000))
+    return UUID(int=min(millis, (1 << 48) - 1) << 80)
+
+
+def _matches(wanted: MessageFilter, columns: Any) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.status is not None:
+        conditions.append(columns.status == wanted.status.value)
+    if wanted.recipient is not None:
+        to = wanted.recipient
+        conditions.append(
+            columns.recipient == (to.e164 if isinstance(to, PhoneNumber) else to.value)
+        )
+    return conditions
+
+
+def _attempt(row: MessageAttemptModel) -> AttemptView:
+    return AttemptView(
+        number=row.number,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        outcome=row.outcome,
+        code=row.code,
+        reason=row.reason,
+        retry_at=row.retry_at,
+    )
+
+
+def _status(row: StatusEventModel) -> StatusView:
+    return StatusView(
+        status=MessageStatus(row.status),
+        occurred_at=row.occurred_at,
+        received_at=row.received_at,
+        attempt=row.attempt,
+        errors=row.errors or [],
+    )

@@ -1,0 +1,132 @@
+import hashlib
+import hmac
+
+import pytest
+
+APP = "/webhooks/whatsapp/100000000000001"
+SECRET = "canary-app-secret"
+PREVIOUS = "canary-previous-secret"
+VERIFY = "canary-verify-token"
+BODY = b'{"object": "whatsapp_business_account", "entry": [ ]}\n'
+HEADER = "X-Hub-Signature-256"
+
+
+@pytest.fixture(autouse=True)
+async def installed(meta_app):
+    return meta_app
+
+
+def signature(body=BODY, secret=SECRET):
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+async def inbox(world):
+    return await world.query("SELECT app_id, body FROM webhook_inbox ORDER BY id")
+
+
+@pytest.fixture(autouse=True)
+async def empty_inbox(world):
+    await world.query("DELETE FROM webhook_inbox")
+
+
+async def test_a_signed_body_is_stored_as_it_came(client, world) -> None:
+    answer = await client.post(APP, content=BODY, headers={HEADER: signature()})
+
+    assert answer.status_code == 200
+    assert [(row.app_id, bytes(row.body)) for row in await inbox(world)] == [
+        ("100000000000001", BODY)
+    ]
+
+
+async def test_the_secret_before_the_rotation_still_counts(client, world) -> None:
+    answer = await client.post(APP, content=BODY, headers={HEADER: signature(secret=PREVIOUS)})
+
+    assert answer.status_code == 200
+    assert len(await inbox(world)) == 1
+
+
+SHA1 = hmac.new(SECRET.encode(), BODY, hashlib.sha1).hexdigest()
+REFUSED = {
+    "missing": [],
+    "empty": [(HEADER, "")],
+    "wrong secret": [(HEADER, signature(secret="another"))],
+    "of another body": [(HEADER, signature(b"{}"))],
+    "doubled": [(HEADER, signature()), (HEADER, signature())],
+    "doubled in one header": [(HEADER, f"{signature()},{signature()}")],
+    "upper-case digits": [(HEADER, "sha256=" + signature()[7:].upper())],
+    "upper-case prefix": [(HEADER, "SHA256=" + signature()[7:])],
+    "without prefix": [(HEADER, signature()[7:])],
+    "cut short": [(HEADER, signature()[:-2])],
+    "too long": [(HEADER, signature() + "00")],
+    "not ASCII": [(HEADER.encode(), "sha256=é".encode() + b"0" * 62)],
+    "sha1": [("X-Hub-Signature", f"sha1={SHA1}")],
+    "sha1 in the new header": [(HEADER, f"sha1={SHA1}")],
+}
+
+
+@pytest.mark.parametrize("headers", REFUSED.values(), ids=REFUSED.keys())
+async def test_anything_but_one_right_signature_is_refused(client, world, headers) -> None:
+    answer = await client.post(APP, content=BODY, headers=headers)
+
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "unauthenticated"
+    assert await inbox(world) == []
+
+
+async def test_an_unknown_app_is_answered_like_a_wrong_signature(client) -> None:
+    wrong = await client.post(APP, content=BODY, headers={HEADER: signature(secret="x")})
+    answers = [
+        await client.post(f"/webhooks/whatsapp/{app}", content=BODY, headers={HEADER: signature()})
+        for app in ("999", "a%00b", "x" * 200, "%F0%9F%92%A5")
+    ]
+
+    for answer in answers:
+        assert answer.status_code == 401
+        assert answer.json() | {"instance": ""} == wrong.json() | {"instance": ""}
+
+
+async def test_three_mebibytes_are_taken_and_one_byte_more_is_not(client, world) -> None:
+    largest = b"x" * (3 * 1024 * 1024)
+    taken = await client.post(APP, content=largest, headers={HEADER: signature(largest)})
+    refused = await client.post(APP, content=largest + b"x", headers={HEADER: signature()})
+
+    assert taken.status_code == 200
+    assert refused.status_code == 413
+    assert refused.json()["code"] == "body_too_large"
+    assert len(await inbox(world)) == 1
+
+
+@pytest.mark.parametrize("challenge", ["1158201444", "0"])
+async def test_a_handshake_gives_the_challenge_back_as_plain_text(client, challenge) -> None:
+    query = {"hub.mode": "subscribe", "hub.verify_token": VERIFY, "hub.challenge": challenge}
+    answer = await client.get(APP, params=query)
+
+    assert answer.status_code == 200
+    assert answer.text == challenge
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hub.verify_token": "wrong"},
+        {"hub.verify_token": ""},
+        {"hub.verify_token": "é"},
+        {"hub.mode": "unsubscribe"},
+        {"hub.mode": ""},
+    ],
+)
+async def test_a_handshake_with_anything_wrong_is_refused(client, change) -> None:
+    query = {"hub.mode": "subscribe", "hub.verify_token": VERIFY, "hub.challenge": "1"}
+    answer = await client.get(APP, params=query | change)
+
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("challenge", ["", "1a", "<script>", "1" * 65, "١٢٣", "1\n"])
+async def test_a_challenge_is_a_short_string_of_digits(client, challenge) -> None:
+    query = {"hub.mode": "subscribe", "hub.verify_token": VERIFY, "hub.challenge": challenge}
+    answer = await client.get(APP, params=query)
+
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "invalid_challenge"
