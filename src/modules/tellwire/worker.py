@@ -37,9 +37,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
                 tasks.create_task(webhooks.run(stopping)),
             ]
             await stopping.wait()
-            _, late = await asyncio.wait(
-                working, timeout=settings.shutdown_grace.total_seconds()
-            )
+            _, late = await asyncio.wait(working, timeout=settings.shutdown_grace.total_seconds())
             for task in late:
                 task.cancel()
 
@@ -55,9 +53,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWork
     begin = work_in(create_session_factory(app))
     queue = SQLAlchemySendQueue(dispatch)
     limiter = RedisRateLimiter(redis)
-    client = CloudApiClient(
-        http, base_url=settings.graph_base_url, version=settings.graph_version
-    )
+    client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
     sender = CloudApiSender(client)
     choices = DispatchSettings(
         unknown_for=settings.unknown_deadline, max_in_flight=settings.worker_concurrency
@@ -80,7 +76,5 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWork
         retry=RetryFailed(begin=begin),
         settle=SettleUnknown(begin=begin, unknown_for=settings.unknown_deadline),
     )
-    inbox = ProcessWebhooks(
-        inbox=SQLAlchemyWebhookQueue(process), begin=begin, parse=parse_webhook
-    )
+    inbox = ProcessWebhooks(inbox=SQLAlchemyWebhookQueue(process), begin=begin, parse=parse_webhook)
     return send, Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)
