@@ -23,7 +23,10 @@ POOL_TIMEOUT_SECONDS = 10.0
 
 
 class PreludeConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg publishes no types
-    """An asyncpg connection whose next BEGIN takes a statement along, in the same round trip."""
+    """An asyncpg connection whose next BEGIN takes a statement along, in the same round trip.
+
+    Its COMMIT raises where PostgreSQL answers ROLLBACK, because a statement before it had failed.
+    """
 
     __slots__ = ("_prelude",)
 
@@ -45,6 +48,10 @@ class PreludeConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg pu
         if self._prelude and not args and query.startswith("BEGIN"):
             query, self._prelude = f"{query} {self._prelude}", ""
         status: str = await super().execute(query, *args, timeout=timeout)
+        if status == "ROLLBACK" and query.startswith("COMMIT"):
+            raise asyncpg.InFailedSQLTransactionError(
+                "nothing was stored: a statement of this transaction had failed"
+            )
         return status
 
 
