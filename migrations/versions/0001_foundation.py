@@ -446,6 +446,7 @@ def _create_tables() -> None:
             ["tenant_id", "channel_id"],
             ["whatsapp_channels.tenant_id", "whatsapp_channels.id"],
             name=op.f("fk_whatsapp_status_events_whatsapp_channels"),
+            ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
             ["tenant_id", "message_id"],

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.infrastructure.database import Base, TenantScoped, of_tenant
+from shared.infrastructure.database import TENANTS_THEMSELVES, Base, TenantScoped, of_tenant
 
 
 class TenantModel(Base):
@@ -18,7 +18,7 @@ class TenantModel(Base):
     name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    __table_args__ = (CheckConstraint("name <> ''", "name"),)
+    __table_args__ = (CheckConstraint("name <> ''", "name"), TENANTS_THEMSELVES)
 
 
 class ApiKeyModel(TenantScoped, Base):

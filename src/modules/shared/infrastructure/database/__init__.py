@@ -1,6 +1,11 @@
 """PostgreSQL for everybody: engines, sessions bound to a tenant, and the base of repositories."""
 
-from shared.infrastructure.database.base import Base, TenantScoped, of_tenant
+from shared.infrastructure.database.base import (
+    TENANTS_THEMSELVES,
+    Base,
+    TenantScoped,
+    of_tenant,
+)
 from shared.infrastructure.database.driver_errors import (
     AlreadyExists,
     DatabaseFailed,
@@ -28,6 +33,7 @@ from shared.infrastructure.database.tenant_context import (
 from shared.infrastructure.database.unit_of_work import SQLAlchemyUnitOfWork, configure_database
 
 __all__ = [
+    "TENANTS_THEMSELVES",
     "AlreadyExists",
     "Base",
     "DatabaseFailed",

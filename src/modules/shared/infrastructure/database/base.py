@@ -4,7 +4,16 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, LargeBinary, MetaData, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKeyConstraint,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -43,6 +52,15 @@ class TenantScoped:
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True)
+
+
+TENANTS_THEMSELVES = {"info": {"tellwire_tenants": True}}
+"""`__table_args__` of the table whose rows are the tenants: guarded like theirs."""
+
+
+def belongs_to_tenants(table: Table) -> bool:
+    """Whether rows of `table` are a tenant's, or are tenants."""
+    return "tenant_id" in table.c or "tellwire_tenants" in table.info
 
 
 def of_tenant() -> ForeignKeyConstraint:

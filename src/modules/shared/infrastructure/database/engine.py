@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import NullPool
 
-from shared.infrastructure.database.rls import TenantSession
+from shared.infrastructure.database.rls import TENANT_SETTING, TenantSession
 from shared.kernel.errors import Misconfigured
 
 SessionFactory = async_sessionmaker[AsyncSession]
@@ -23,7 +23,10 @@ POOL_TIMEOUT_SECONDS = 10.0
 
 
 class PreludeConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg publishes no types
-    """An asyncpg connection whose next BEGIN takes a statement along, in the same round trip."""
+    """An asyncpg connection whose next BEGIN takes a statement along, in the same round trip.
+
+    Its COMMIT raises where PostgreSQL answers ROLLBACK, because a statement before it had failed.
+    """
 
     __slots__ = ("_prelude",)
 
@@ -45,6 +48,10 @@ class PreludeConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg pu
         if self._prelude and not args and query.startswith("BEGIN"):
             query, self._prelude = f"{query} {self._prelude}", ""
         status: str = await super().execute(query, *args, timeout=timeout)
+        if status == "ROLLBACK" and query.startswith("COMMIT"):
+            raise asyncpg.InFailedSQLTransactionError(
+                "nothing was stored: a statement of this transaction had failed"
+            )
         return status
 
 
@@ -92,26 +99,31 @@ def create_session_factory(engine: AsyncEngine) -> SessionFactory:
 
 
 _UNSAFE_ROLE = text(
-    """
+    f"""
     WITH RECURSIVE held AS (
-        SELECT oid, rolsuper, rolbypassrls, rolreplication
-        FROM pg_roles WHERE rolname = current_user
+        SELECT * FROM pg_roles WHERE rolname = current_user
         UNION
-        SELECT r.oid, r.rolsuper, r.rolbypassrls, r.rolreplication
+        SELECT r.*
         FROM held h JOIN pg_auth_members m ON m.member = h.oid JOIN pg_roles r ON r.oid = m.roleid
     )
     SELECT coalesce(bool_or(rolsuper), true), coalesce(bool_or(rolbypassrls), true),
-           coalesce(bool_or(rolreplication), true),
+           coalesce(bool_or(rolreplication), true), coalesce(bool_or(rolcreaterole), true),
+           coalesce(bool_or(rolname IN ('pg_read_server_files', 'pg_write_server_files',
+                                        'pg_execute_server_program')), true),
            EXISTS (SELECT FROM pg_class c JOIN held h ON c.relowner = h.oid
-                   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S'))
+                   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S')),
+           coalesce(current_setting('{TENANT_SETTING}', true), '') <> ''
     FROM held
-    """
+    """  # noqa: S608  # a constant of ours
 )
 _REASONS = (
     "is a superuser",
     "may bypass row-level security",
     "may replicate (and so read every tenant's rows)",
+    "may create roles (and so make itself a member of others)",
+    "may read or write the server's files",
     "owns tables",
+    "begins every session as one tenant (ALTER ROLE or ALTER DATABASE ... SET)",
 )
 
 

@@ -13,11 +13,18 @@ from typing import Any, Final, Self, cast
 from uuid import UUID
 
 from sqlalchemy import ClauseElement, Connection, Table, event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, with_loader_criteria
+from sqlalchemy.orm import (
+    ORMExecuteState,
+    Session,
+    SessionTransaction,
+    object_mapper,
+    with_loader_criteria,
+)
 from sqlalchemy.sql.util import find_tables
 
-from shared.infrastructure.database.base import TenantScoped
+from shared.infrastructure.database.base import TenantScoped, belongs_to_tenants
 from shared.infrastructure.database.tenant_context import (
     TenantContext,
     TenantContextConflict,
@@ -25,7 +32,7 @@ from shared.infrastructure.database.tenant_context import (
     enter_context,
     leave_context,
 )
-from shared.kernel.errors import InvalidInput
+from shared.kernel.errors import InvalidInput, Misconfigured
 
 TENANT_SETTING: Final = "app.jwt_tenant"
 USER_SETTING: Final = "app.user_id"
@@ -37,6 +44,7 @@ _SET = text(
     f"set_config('{USER_SETTING}', :user, true)"
 )
 _BINDING = "tellwire_binding"
+_IN_FAILED_TRANSACTION = "25P02"
 
 
 class InvalidTenantId(InvalidInput):
@@ -58,6 +66,22 @@ class _Binding:
 class TenantSession(Session):
     """A session that refuses tenant tables without a tenant, and other tasks at any time."""
 
+    # These tell no event what they are about to do, so that without a tenant they do nothing.
+    def bulk_save_objects(self, *args: Any, **kwargs: Any) -> None:
+        """As SQLAlchemy's, under a tenant only."""
+        _active(self)
+        super().bulk_save_objects(*args, **kwargs)
+
+    def bulk_insert_mappings(self, *args: Any, **kwargs: Any) -> None:
+        """As SQLAlchemy's, under a tenant only."""
+        _active(self)
+        super().bulk_insert_mappings(*args, **kwargs)
+
+    def bulk_update_mappings(self, *args: Any, **kwargs: Any) -> None:
+        """As SQLAlchemy's, under a tenant only."""
+        _active(self)
+        super().bulk_update_mappings(*args, **kwargs)
+
 
 class RLSManager:
     """Give a session its tenant: `async with RLSManager(s) as rls: await rls.set_context(...)`.
@@ -65,6 +89,7 @@ class RLSManager:
     Every transaction of the session inside the block has the tenant, after a commit too. A session
     serves one tenant for its life and one task: anything else raises TenantContextConflict. Leaving
     the block flushes, then forgets every loaded object; leaving it by an exception rolls back.
+    Savepoints lie inside the block as a whole: one that encloses it, or outlives it, raises.
     """
 
     def __init__(self, session: AsyncSession) -> None:
@@ -84,12 +109,15 @@ class RLSManager:
         session = self._session.sync_session
         if self._token is not None:
             raise TenantContextConflict("set_context was already called in this block")
-        binding = _bind(session, context)
+        if self._session.in_nested_transaction() and not _is_active(session):
+            raise TenantContextConflict("Enter the context before the savepoint: its end undoes it")
+        token = enter_context(context)
         try:
-            self._token = enter_context(context)
+            _bind(session, context)
         except TenantContextConflict:
-            binding.depth -= 1
+            leave_context(token)
             raise
+        self._token = token
         if not isinstance(session, TenantSession):
             _guard_foreign(session)
         if self._session.in_transaction():
@@ -122,8 +150,17 @@ class RLSManager:
         if failed:
             await self._session.rollback()
             return
+        if self._session.in_nested_transaction():
+            # Rolled back later, the savepoint would bring the tenant back.
+            await self._session.rollback()
+            raise TenantContextConflict("A savepoint was still open: all was rolled back")
         await self._session.flush()
-        await self._session.execute(_SET, {"tenant": "", "user": ""})
+        try:
+            await self._session.execute(_SET, {"tenant": "", "user": ""})
+        except DBAPIError as error:
+            # A statement had failed, and somebody caught that: such a transaction shows nothing.
+            if getattr(error.orig, "sqlstate", None) != _IN_FAILED_TRANSACTION:
+                raise
 
 
 def _uuid(value: UUID | str) -> UUID:
@@ -161,6 +198,11 @@ def bound_tenant(session: AsyncSession | Session) -> UUID:
     return _active(sync).context.tenant_id
 
 
+def _is_active(session: Session) -> bool:
+    binding: _Binding | None = session.info.get(_BINDING)
+    return binding is not None and binding.depth > 0
+
+
 def _active(session: Session) -> _Binding:
     binding: _Binding | None = session.info.get(_BINDING)
     if binding is None or not binding.depth:
@@ -181,13 +223,12 @@ def _touches_tenants(state: ORMExecuteState) -> bool:
         include_aliases=True,
         check_columns=True,
     )
-    return any(isinstance(table, Table) and "tenant_id" in table.c for table in tables)
+    return any(isinstance(table, Table) and belongs_to_tenants(table) for table in tables)
 
 
 def _before_statement(state: ORMExecuteState) -> None:
     """Refuse tenant tables without a tenant; name the tenant in every statement with one."""
-    binding: _Binding | None = state.session.info.get(_BINDING)
-    if binding is None or not binding.depth:
+    if not _is_active(state.session):
         if _touches_tenants(state):
             raise TenantContextMissing
         return
@@ -209,16 +250,26 @@ def _before_statement(state: ORMExecuteState) -> None:
 
 def _before_flush(session: Session, _context: Any, _instances: Any) -> None:
     changed = (*session.new, *session.dirty, *session.deleted)
-    if any(isinstance(row, TenantScoped) for row in changed):
+    tables = (object_mapper(row).local_table for row in changed)
+    if any(isinstance(table, Table) and belongs_to_tenants(table) for table in tables):
+        _active(session)
+
+
+def _before_commit(session: Session) -> None:
+    if _is_active(session):
         _active(session)
 
 
 def _after_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     """Put the tenant into the transaction that begins; savepoints inherit it from the outermost."""
-    binding: _Binding | None = session.info.get(_BINDING)
-    if transaction.nested or binding is None or not binding.depth:
+    if transaction.nested or not _is_active(session):
         return
     context = _active(session).context
+    dbapi_connection = connection.connection.dbapi_connection
+    if dbapi_connection and connection.dialect.detect_autocommit_setting(dbapi_connection):
+        raise Misconfigured(
+            "RLSManager needs transactions: the session's engine has isolation level AUTOCOMMIT"
+        )
     driver = connection.connection.driver_connection
     set_prelude = getattr(driver, "set_prelude", None)
     if set_prelude is None or (driver is not None and driver.is_in_transaction()):
@@ -240,6 +291,7 @@ def _guard_foreign(session: Session) -> None:
 def _listen(target: Session | type[Session]) -> None:
     event.listen(target, "do_orm_execute", _before_statement)
     event.listen(target, "before_flush", _before_flush)
+    event.listen(target, "before_commit", _before_commit)
     event.listen(target, "after_begin", _after_begin)
 
 

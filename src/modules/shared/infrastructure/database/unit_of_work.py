@@ -5,6 +5,7 @@ from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from shared.infrastructure.database.driver_errors import translated
 from shared.kernel.errors import Misconfigured
 
 _configured: dict[str, async_sessionmaker[AsyncSession]] = {}
@@ -55,8 +56,12 @@ class SQLAlchemyUnitOfWork:
         await session.__aexit__(kind, error, trace)
 
     async def commit(self) -> None:
-        """Make everything since the last commit durable; the unit of work can go on afterwards."""
-        await self.session.commit()
+        """Make everything since the last commit durable; the unit of work can go on afterwards.
+
+        Raises DatabaseFailed where a statement had failed before, since then nothing was stored.
+        """
+        async with translated():
+            await self.session.commit()
 
     async def rollback(self) -> None:
         """Undo everything since the last commit."""

@@ -134,7 +134,8 @@ class StatusEventModel(TenantScoped, Base):
             *("tenant_id", "channel_id", "wamid", "status", "occurred_at"),
             name="uq_whatsapp_status_events_report",
         ),
-        ForeignKeyConstraint(_CHANNEL_COLUMNS, _CHANNEL_KEY),
+        # Those without a message of ours would otherwise keep their tenant from being deleted.
+        ForeignKeyConstraint(_CHANNEL_COLUMNS, _CHANNEL_KEY, ondelete="CASCADE"),
         ForeignKeyConstraint(_MESSAGE_COLUMNS, _MESSAGE_KEY, ondelete="CASCADE"),
         Index(None, "tenant_id", "message_id", "occurred_at"),
     )

@@ -1,0 +1,174 @@
+"""What each role may do, asked from the catalogue, and which roles Tellwire refuses to run as."""
+
+import pytest
+
+from shared.infrastructure.database import create_engine, refuse_unsafe_role
+from shared.kernel.errors import Misconfigured
+
+pytestmark = pytest.mark.postgres
+
+RUNTIME = ["tellwire_app", "tellwire_dispatch", "tellwire_intake", "tellwire_process"]
+BY_NAME = {"SELECT", "INSERT", "UPDATE", "DELETE"}
+# What the roles that work for all tenants may touch: nothing here is a payload, a phone number or
+# a token. A wider right needs a line here, and so a reason.
+ACROSS_TENANTS = {
+    ("tellwire_dispatch", "whatsapp_send_queue", "SELECT"),
+    ("tellwire_dispatch", "whatsapp_send_queue.state", "UPDATE"),
+    ("tellwire_dispatch", "whatsapp_send_queue.attempt", "UPDATE"),
+    ("tellwire_dispatch", "whatsapp_send_queue.lease_token", "UPDATE"),
+    ("tellwire_dispatch", "whatsapp_send_queue.lease_until", "UPDATE"),
+    ("tellwire_intake", "webhook_inbox", "INSERT"),
+    ("tellwire_process", "webhook_inbox", "SELECT"),
+    ("tellwire_process", "webhook_inbox", "DELETE"),
+    ("tellwire_process", "webhook_inbox.attempts", "UPDATE"),
+    ("tellwire_process", "webhook_inbox.lease_token", "UPDATE"),
+    ("tellwire_process", "webhook_inbox.lease_until", "UPDATE"),
+    ("tellwire_process", "webhook_quarantine", "SELECT"),
+    ("tellwire_process", "webhook_quarantine", "INSERT"),
+    ("tellwire_process", "webhook_quarantine", "DELETE"),
+    ("tellwire_process", "whatsapp_channels.tenant_id", "SELECT"),
+    ("tellwire_process", "whatsapp_channels.id", "SELECT"),
+    ("tellwire_process", "whatsapp_channels.phone_number_id", "SELECT"),
+    ("tellwire_process", "whatsapp_channels.provider_account_id", "SELECT"),
+    ("tellwire_process", "whatsapp_channels.app_id", "SELECT"),
+    ("tellwire_process", "whatsapp_channels.verified_at", "SELECT"),
+    ("tellwire_process", "tenants.id", "SELECT"),
+}
+_RIGHTS = """
+    SELECT coalesce(g.rolname, 'PUBLIC') AS role, o.object, a.privilege_type, a.is_grantable
+    FROM (
+        SELECT relname::text AS object, relacl AS acl FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S')
+        UNION ALL
+        SELECT c.relname || '.' || t.attname, t.attacl
+        FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid
+        WHERE c.relnamespace = 'public'::regnamespace AND t.attacl IS NOT NULL
+    ) o CROSS JOIN aclexplode(o.acl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
+    WHERE coalesce(g.rolname, '') <> 'tellwire_owner'
+"""
+
+
+@pytest.fixture
+def database(module_database):
+    """Nothing here stores a row, so that one database does for all."""
+    return module_database
+
+
+async def rights(superuser):
+    return [tuple(row) for row in await superuser.fetch(_RIGHTS)]
+
+
+async def test_no_role_of_a_process_is_special_or_owns_anything(superuser):
+    special = await superuser.fetch(
+        "SELECT rolname FROM pg_roles WHERE rolname = ANY($1) AND (rolsuper OR rolbypassrls"
+        " OR rolreplication OR rolcreaterole OR rolcreatedb OR rolconfig IS NOT NULL"
+        " OR EXISTS (SELECT FROM pg_auth_members WHERE member = pg_roles.oid)"
+        " OR EXISTS (SELECT FROM pg_class WHERE relowner = pg_roles.oid)"
+        " OR EXISTS (SELECT FROM pg_proc WHERE proowner = pg_roles.oid)"
+        " OR EXISTS (SELECT FROM pg_namespace WHERE nspowner = pg_roles.oid)"
+        " OR EXISTS (SELECT FROM pg_database WHERE datdba = pg_roles.oid))",
+        RUNTIME,
+    )
+
+    assert special == []
+
+
+async def test_rights_are_given_to_our_roles_by_name_and_cannot_be_passed_on(superuser):
+    found = await rights(superuser)
+
+    assert {role for role, *_ in found} <= set(RUNTIME)
+    assert {privilege for _, _, privilege, _ in found} <= BY_NAME
+    assert not any(grantable for *_, grantable in found)
+
+
+async def test_roles_that_work_for_all_tenants_have_the_rights_they_were_designed_with(superuser):
+    found = {
+        (role, object_, privilege)
+        for role, object_, privilege, _ in await rights(superuser)
+        if role != "tellwire_app"
+    }
+
+    assert found == ACROSS_TENANTS
+
+
+@pytest.mark.parametrize(
+    "loosened",
+    [
+        "GRANT TRUNCATE ON api_keys TO tellwire_app",
+        "GRANT REFERENCES ON api_keys TO tellwire_app",
+        "GRANT TRIGGER ON api_keys TO tellwire_app",
+        "GRANT MAINTAIN ON api_keys TO tellwire_app",
+        "GRANT SELECT ON api_keys TO PUBLIC",
+        "GRANT SELECT ON api_keys TO tellwire_app WITH GRANT OPTION",
+        "GRANT SELECT (access_token) ON whatsapp_channels TO tellwire_process",
+        "GRANT SELECT ON whatsapp_outbound_messages TO tellwire_dispatch",
+        "GRANT DELETE ON whatsapp_send_queue TO tellwire_dispatch",
+        "GRANT SELECT ON webhook_inbox TO tellwire_intake",
+    ],
+)
+async def test_a_loosened_right_would_be_noticed(superuser, loosened):
+    transaction = superuser.transaction()
+    await transaction.start()
+    await superuser.execute(loosened)
+    with pytest.raises(AssertionError):
+        await _all_rights_are_as_designed(superuser)
+    await transaction.rollback()
+
+
+@pytest.mark.parametrize("role", RUNTIME)
+async def test_a_role_of_ours_is_accepted(database, role):
+    await _start_as(database.url(role))
+
+
+async def test_the_owner_of_the_tables_is_refused(database):
+    with pytest.raises(Misconfigured, match="owns tables"):
+        await _start_as(database.url("tellwire_owner"))
+
+
+async def test_a_superuser_is_refused(database):
+    with pytest.raises(Misconfigured, match=r"is a superuser and may bypass row-level security"):
+        await _start_as(database.superuser_url)
+
+
+@pytest.mark.parametrize(
+    ("made_unsafe", "reason"),
+    [
+        ("GRANT tellwire_owner TO unsafe", "owns tables"),
+        ("CREATE ROLE between; GRANT tellwire_owner TO between; GRANT between TO unsafe", "owns"),
+        ("ALTER ROLE unsafe NOINHERIT; GRANT tellwire_owner TO unsafe", "owns tables"),
+        ("ALTER ROLE unsafe BYPASSRLS", "bypass row-level security"),
+        ("CREATE ROLE between BYPASSRLS; GRANT between TO unsafe", "bypass row-level security"),
+        ("ALTER ROLE unsafe REPLICATION", "may replicate"),
+        ("ALTER ROLE unsafe CREATEROLE", "may create roles"),
+        ("GRANT pg_read_server_files TO unsafe", "server's files"),
+        (
+            "ALTER ROLE unsafe SET app.jwt_tenant = '01936f2e-0000-7000-8000-000000000001'",
+            "as one tenant",
+        ),
+    ],
+)
+async def test_a_role_that_could_evade_the_policies_is_refused(
+    database, superuser, made_unsafe, reason
+):
+    await superuser.execute("CREATE ROLE unsafe LOGIN")
+    await superuser.execute(f"GRANT CONNECT ON DATABASE {database.name} TO unsafe")
+    try:
+        await superuser.execute(made_unsafe)
+        with pytest.raises(Misconfigured, match=reason):
+            await _start_as(database.url("unsafe"))
+    finally:
+        await superuser.execute("DROP OWNED BY unsafe; DROP ROLE unsafe")
+        await superuser.execute("DROP ROLE IF EXISTS between")
+
+
+async def _all_rights_are_as_designed(superuser):
+    await test_rights_are_given_to_our_roles_by_name_and_cannot_be_passed_on(superuser)
+    await test_roles_that_work_for_all_tenants_have_the_rights_they_were_designed_with(superuser)
+
+
+async def _start_as(url):
+    engine = create_engine(url)
+    try:
+        await refuse_unsafe_role(engine)
+    finally:
+        await engine.dispose()
