@@ -47,7 +47,7 @@ class Simulator:
             tick_ns=self._tick_ns,
             clock=clock,
             sender=self.sender,
-            version=config.webhooks.version,
+            settings=config.webhooks,
         )
         self.accounts: dict[str, Account] = {}
         self.numbers: dict[str, Number] = {}
