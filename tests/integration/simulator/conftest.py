@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import web
 
 from whatsapp_simulator import SimulatorConfig, serve
@@ -196,3 +197,8 @@ async def start(receiver):
             return Client(url, http, receiver)
 
         yield start
+
+
+def pytest_asyncio_loop_factories():
+    """The loop that Tellwire runs on; it has its own sockets, which the resets depend on."""
+    return {"uvloop": uvloop.new_event_loop}
