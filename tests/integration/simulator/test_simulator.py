@@ -528,6 +528,11 @@ async def test_an_open_simulator_takes_any_number_and_token(start, receiver):
     assert (await client.send(number="31337", token=None))[0] == 401
     assert (await client.call("GET", "v23.0/31337"))[1]["id"] == "31337"
     assert (await client.call("GET", "v23.0/555/subscribed_apps"))[0] == 200
+    await client.control("POST", "numbers", json={"phone_number_id": "8", "messages_per_second": 1})
+    await client.sent(number="8")
+    assert (await client.send(number="8"))[1]["error"]["code"] == 130429
+    inbound = {"phone_number_id": "9", "from": "14155550100"}
+    assert (await client.control("POST", "inbound", json=inbound))[0] == 202
 
 
 async def test_the_report_counts_what_was_doubled(start, receiver):
