@@ -88,6 +88,8 @@ class WebhookSettings:
     give_up_after: Seconds = timedelta(days=7)
     version: Annotated[str, Field(pattern=r"^v[0-9]+\.[0-9]+$")] = "v23.0"
     """Version of the subscription: below v24.0 statuses carry `conversation`."""
+    status_contacts: bool = True
+    """Whether status webhooks name their recipients under `contacts`, as they may since 2026."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,7 @@ async def _report(sim: Simulator, _request: web.Request) -> web.Response:
 
 
 def _number(sim: Simulator, wanted: dict[str, Any]) -> Number:
-    number = sim.numbers.get(str(wanted.get("phone_number_id")))
+    number = sim.number_or_open(str(wanted.get("phone_number_id")))
     if number is None:
         raise InvalidControl("'phone_number_id' is not the id of a simulated number")
     return number
@@ -158,10 +158,11 @@ async def _clear_faults(sim: Simulator, request: web.Request) -> web.Response:
 
 async def _change_number(sim: Simulator, request: web.Request) -> web.Response:
     body = await _object(request)
-    number = sim.numbers.get(str(body.get("phone_number_id")))
-    if number is None:
+    known = sim.numbers.get(str(body.get("phone_number_id")))
+    if known is None and "access_token" in body:
         number = sim.add_number(_new_number(body))
     else:
+        number = _number(sim, body)
         _change(number, body)
     return _json(number.report(sim.clock.monotonic_ns()))
 

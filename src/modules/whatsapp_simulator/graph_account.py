@@ -17,6 +17,19 @@ from whatsapp_simulator.number import Account
 from whatsapp_simulator.simulator import Simulator
 
 ACCOUNT_FIELDS = "id,name,currency,timezone_id,message_template_namespace"
+_TEMPLATE_FILTERS = ("name", "status", "language", "category")
+_MOST_TEMPLATES = 6000
+_EMPTY_FIELDS = (
+    "country",
+    "disable_marketing_messages_on_cloud_api",
+    "is_enabled_for_insights",
+    "marketing_messages_lite_api_status",
+    "marketing_messages_onboarding_status",
+    "on_behalf_of_business_info",
+    "owner_business_info",
+    "subscribed_apps",
+)
+"""Fields that exist and are left out of the answer, as Graph leaves out what is not set."""
 
 
 def account_values(account: Account) -> dict[str, Any]:
@@ -30,6 +43,7 @@ def account_values(account: Account) -> dict[str, Any]:
         "business_verification_status": "verified",
         "ownership_type": "SELF",
         "status": "ACTIVE",
+        **dict.fromkeys(_EMPTY_FIELDS),
         "message_template_namespace": f"ns_{account.waba_id}",
         "health_status": {"can_send_message": "AVAILABLE", "entities": []},
     }
@@ -86,10 +100,10 @@ async def phone_numbers(sim: Simulator, request: web.Request) -> web.StreamRespo
 
 
 async def templates(sim: Simulator, request: web.Request) -> web.StreamResponse:
-    """All templates, by name, status and language; pages by a numeric cursor."""
+    """All templates, by name, status, language and category; pages by a numeric cursor."""
     _account_of(sim, request)
-    wanted = {k: request.query[k] for k in ("name", "status", "language") if k in request.query}
-    rows = sim.templates.listed(**wanted)
+    wanted = {k: request.query[k].split(",") for k in _TEMPLATE_FILTERS if k in request.query}
+    rows = sim.templates.listed(wanted)
     try:
         limit = max(1, int(request.query.get("limit", "25")))
         start = int(request.query.get("after") or "0")
@@ -100,7 +114,15 @@ async def templates(sim: Simulator, request: web.Request) -> web.StreamResponse:
     paging: dict[str, Any] = {"cursors": cursors}
     if start + limit < len(rows):
         paging["next"] = str(request.url.update_query(after=cursors["after"]))
-    return json_answer({"data": page, "paging": paging if page else {}})
+    answer: dict[str, Any] = {"data": page, "paging": paging if page else {}}
+    if "summary" in request.query:
+        answer["summary"] = {
+            "total_count": len(rows),
+            "message_template_count": len(sim.templates.listed({})),
+            "message_template_limit": _MOST_TEMPLATES,
+            "are_translations_complete": True,
+        }
+    return json_answer(answer)
 
 
 async def create_template(sim: Simulator, request: web.Request) -> web.StreamResponse:

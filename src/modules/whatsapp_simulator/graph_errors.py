@@ -124,14 +124,17 @@ class GraphError(Exception):
 # Codes that Graph itself answers; their message has no "(#code)" in front and no `error_data`.
 _BARE = frozenset({0, 1, 2, 104, 190})
 _UNSUPPORTED_REQUEST_SUBCODE = 33
+THROUGHPUT_SUBCODE = 2494055
+"""Declared dead by Meta, and still shown in Meta's own example of 130429."""
 
 
 def answer(error: GraphError, trace_id: str) -> dict[str, Any]:
     """The JSON body of an HTTP error."""
-    bare = error.code in _BARE or error.subcode == _UNSUPPORTED_REQUEST_SUBCODE
+    unsupported = error.subcode == _UNSUPPORTED_REQUEST_SUBCODE
+    bare = error.code in _BARE or unsupported
     body: dict[str, Any] = {
         "message": error.title if bare else f"(#{error.code}) {error.title}",
-        "type": "GraphMethodException" if error.subcode else "OAuthException",
+        "type": "GraphMethodException" if unsupported else "OAuthException",
         "code": error.code,
     }
     if error.details is not None:

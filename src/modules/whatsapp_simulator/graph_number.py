@@ -12,6 +12,14 @@ from whatsapp_simulator.number import Number
 from whatsapp_simulator.simulator import Simulator
 
 NUMBER_FIELDS = "id,display_phone_number,verified_name,quality_rating"
+_EMPTY_FIELDS = (
+    "certificate",
+    "conversational_automation",
+    "eligibility_for_api_business_global_search",
+    "new_certificate",
+    "search_visibility",
+)
+"""Fields that exist and are left out of the answer, as Graph leaves out what is not set."""
 _PIN_DIGITS = 6
 _MOST_REGISTRATIONS = 10
 _REGISTRATION_SPAN_NS = 72 * 3600 * SECOND_NS
@@ -42,6 +50,11 @@ def number_values(sim: Simulator, number: Number) -> dict[str, Any]:
         "is_on_biz_app": False,
         "is_official_business_account": False,
         "last_onboarded_time": "2026-01-01T00:00:00+0000",
+        "is_preverified_number": False,
+        "country_code": "US",
+        "country_dial_code": "1",
+        "quality_score": {"score": number.quality},
+        **dict.fromkeys(_EMPTY_FIELDS),
         "whatsapp_business_manager_messaging_limit": "TIER_UNLIMITED",
         "messaging_limit_tier": "TIER_UNLIMITED",
         "webhook_configuration": {k: v for k, v in callbacks.items() if v is not None},

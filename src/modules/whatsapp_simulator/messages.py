@@ -12,7 +12,7 @@ from aiohttp import web
 
 from whatsapp_simulator.behaviour import NORMAL, Behaviour, magic
 from whatsapp_simulator.breakage import misbehave
-from whatsapp_simulator.graph_errors import THROTTLES, GraphError, answer
+from whatsapp_simulator.graph_errors import THROTTLES, THROUGHPUT_SUBCODE, GraphError, answer
 from whatsapp_simulator.identity import user_id_of, wa_id_of
 from whatsapp_simulator.number import Number
 from whatsapp_simulator.simulator import SIMULATOR, Simulator
@@ -169,7 +169,8 @@ class Visit:
         if limited and not number.pairs.allows(user, self.arrived_ns):
             raise GraphError(131056, "Too many messages to this user; wait and try again")
         if not number.accepted_window.try_add(self.arrived_ns, number.messages_per_second):
-            raise GraphError(130429, "Cloud API message throughput has been reached.")
+            details = "Cloud API message throughput has been reached."
+            raise GraphError(130429, details, subcode=THROUGHPUT_SUBCODE)
         if limited:
             number.pairs.consume(user, self.arrived_ns)
 
@@ -196,7 +197,8 @@ class Visit:
         stretch = stretch_of(sim.rng, sim.delays.jitter)
         steps = plan(sent, behaviour, delays=sim.delays, stretch=stretch)
         sim.board.schedule(sent, steps, self.arrived_ns)
-        self.log("accepted", http=200, wamid=sent.wamid)
+        fault = None if behaviour.after is None else f"{behaviour.after} after"
+        self.log("accepted", http=200, wamid=sent.wamid, fault=fault)
         if behaviour.after is not None:
             number.broken[f"{behaviour.after} after"] += 1
             return await misbehave(self.request, behaviour.after, http=behaviour.http)

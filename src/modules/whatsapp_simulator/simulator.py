@@ -47,7 +47,7 @@ class Simulator:
             tick_ns=self._tick_ns,
             clock=clock,
             sender=self.sender,
-            version=config.webhooks.version,
+            settings=config.webhooks,
         )
         self.accounts: dict[str, Account] = {}
         self.numbers: dict[str, Number] = {}
@@ -75,7 +75,11 @@ class Simulator:
         self.numbers[number.phone_number_id] = number
         return number
 
-    def _open_number(self, phone_number_id: str) -> Number:
+    def number_or_open(self, phone_number_id: str) -> Number | None:
+        """The number of this id; in open mode any numeric id is one, made on first use."""
+        number = self.numbers.get(phone_number_id)
+        if number is not None or not self.config.open_numbers or not phone_number_id.isdecimal():
+            return number
         return self._keep(
             Number(
                 phone_number_id,
@@ -96,11 +100,9 @@ class Simulator:
     def authorised_number(self, request: web.Request, phone_number_id: str) -> Number:
         """The number if the request's token may use it; raises Meta's refusals otherwise."""
         token = bearer_of(request)
-        number = self.numbers.get(phone_number_id)
+        number = self.number_or_open(phone_number_id)
         if number is not None and number.opens_with(token):
             return number
-        if number is None and self.config.open_numbers and phone_number_id.isdecimal():
-            return self._open_number(phone_number_id)
         self.require_known(token)
         raise unknown_object(phone_number_id, request.method)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from whatsapp_simulator.behaviour import Behaviour, Script
 from whatsapp_simulator.clock import SECOND_NS, SimulatorClock
-from whatsapp_simulator.config import StatusDelays
+from whatsapp_simulator.config import StatusDelays, WebhookSettings
 from whatsapp_simulator.graph_errors import reported
 from whatsapp_simulator.number import Number
 from whatsapp_simulator.webhooks import Update, WebhookSender
@@ -155,12 +155,18 @@ class StatusBoard:
     """Holds planned statuses until they are due, in buckets of one tick."""
 
     def __init__(
-        self, *, tick_ns: int, clock: SimulatorClock, sender: WebhookSender, version: str
+        self,
+        *,
+        tick_ns: int,
+        clock: SimulatorClock,
+        sender: WebhookSender,
+        settings: WebhookSettings,
     ) -> None:
         self._tick_ns = max(tick_ns, 1)
         self._clock = clock
         self._sender = sender
-        self._with_conversation = float(version[1:]) < _CONVERSATIONS_END_WITH_VERSION
+        self._with_conversation = float(settings.version[1:]) < _CONVERSATIONS_END_WITH_VERSION
+        self._with_contacts = settings.status_contacts
         self._buckets: dict[int, list[tuple[SentMessage, Step]]] = {}
         self._done = clock.monotonic_ns() // self._tick_ns
 
@@ -181,7 +187,8 @@ class StatusBoard:
         for tick in range(self._done + 1, current + 1):
             for message, step in self._buckets.pop(tick, ()):
                 item = self.payload(message, step, wall_s)
-                self._sender.offer(Update(message.number, "statuses", item))
+                contact = _contact(message) if self._with_contacts else None
+                self._sender.offer(Update(message.number, "statuses", item, contact))
         self._done = max(self._done, current)
 
     def clear(self) -> None:
@@ -208,6 +215,11 @@ class StatusBoard:
             if self._with_conversation:
                 item["conversation"] = _conversation(message, step, wall_s)
         return item
+
+
+def _contact(message: SentMessage) -> dict[str, str]:
+    ids = {"wa_id": message.wa_id, "user_id": message.user_id}
+    return {key: value for key, value in ids.items() if value is not None}
 
 
 def _pricing(category: str) -> dict[str, Any]:

@@ -6,13 +6,12 @@ from typing import Any, Literal
 
 from whatsapp_simulator.graph_errors import GraphError
 from whatsapp_simulator.identity import Names
+from whatsapp_simulator.template_seed import SEED, Status
 
 _VARIABLE = re.compile(r"\{\{\s*([A-Za-z0-9_]+)\s*\}\}")
 _NAME = re.compile(r"[a-z0-9_]{1,512}", re.ASCII)
 _MEDIA_HEADERS = frozenset({"IMAGE", "VIDEO", "DOCUMENT", "LOCATION"})
 _CATEGORIES = frozenset({"MARKETING", "UTILITY", "AUTHENTICATION"})
-
-Status = Literal["APPROVED", "PENDING", "REJECTED", "PAUSED", "DISABLED"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,7 +75,7 @@ class TemplateBook:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._templates: dict[tuple[str, str], Template] = {}
-        for name, language, category, status, components in _SEED:
+        for name, language, category, status, components in SEED:
             self.add(
                 name, language=language, category=category, status=status, components=components
             )
@@ -121,10 +120,10 @@ class TemplateBook:
         """The template with this id, if any."""
         return next((t for t in self._templates.values() if t.template_id == template_id), None)
 
-    def listed(self, **wanted: str) -> list[dict[str, Any]]:
-        """All templates that agree with what is wanted (`name`, `status`, `language`)."""
+    def listed(self, wanted: dict[str, list[str]]) -> list[dict[str, Any]]:
+        """All templates whose fields have one of the values wanted of them."""
         rows = (template.listed() for template in self._templates.values())
-        return [r for r in rows if all(r.get(k) == v for k, v in wanted.items())]
+        return [r for r in rows if all(r[k] in values for k, values in wanted.items())]
 
     def check(self, sent: dict[str, Any]) -> Template:
         """The template a message names, if its parameters fit; raises Meta's 132xxx otherwise."""
@@ -194,94 +193,3 @@ def _check_kinds(
     for parameter in parameters:
         if parameter.get("type") == "text" and not parameter.get("text"):
             raise GraphError(131008, f"{part}: Parameter of type text is missing text value")
-
-
-_Row = tuple[str, str, str, Status, list[dict[str, Any]]]
-_SEED: tuple[_Row, ...] = (
-    (
-        "hello_world",
-        "en_US",
-        "UTILITY",
-        "APPROVED",
-        [
-            {"type": "HEADER", "format": "TEXT", "text": "Hello World"},
-            {"type": "BODY", "text": "Welcome and congratulations! This message shows it works."},
-            {"type": "FOOTER", "text": "WhatsApp Business Platform sample message"},
-        ],
-    ),
-    (
-        "order_update",
-        "en_US",
-        "UTILITY",
-        "APPROVED",
-        [{"type": "BODY", "text": "Hello {{1}}, your order {{2}} is on its way to you."}],
-    ),
-    (
-        "order_update",
-        "pt_BR",
-        "UTILITY",
-        "APPROVED",
-        [{"type": "BODY", "text": "Olá {{1}}, seu pedido {{2}} está a caminho."}],
-    ),
-    (
-        "appointment_reminder",
-        "en_US",
-        "UTILITY",
-        "APPROVED",
-        [
-            {"type": "BODY", "text": "Dear {{name}}, we expect you on {{day}} at our place."},
-            {
-                "type": "BUTTONS",
-                "buttons": [
-                    {"type": "QUICK_REPLY", "text": "I will come"},
-                    {"type": "QUICK_REPLY", "text": "Cancel"},
-                ],
-            },
-        ],
-    ),
-    (
-        "verification_code",
-        "en_US",
-        "AUTHENTICATION",
-        "APPROVED",
-        [
-            {"type": "BODY", "text": "*{{1}}* is your verification code."},
-            {
-                "type": "BUTTONS",
-                "buttons": [
-                    {
-                        "type": "URL",
-                        "text": "Copy code",
-                        "url": "https://www.whatsapp.com/otp/code/?otp_type=COPY_CODE&code={{1}}",
-                    }
-                ],
-            },
-        ],
-    ),
-    (
-        "season_sale",
-        "en_US",
-        "MARKETING",
-        "APPROVED",
-        [
-            {"type": "HEADER", "format": "IMAGE"},
-            {"type": "BODY", "text": "Good news, {{1}}: everything is cheaper until Sunday."},
-            {
-                "type": "BUTTONS",
-                "buttons": [
-                    {"type": "URL", "text": "Shop", "url": "https://shop.example/sale/{{1}}"}
-                ],
-            },
-        ],
-    ),
-    (
-        "newsletter",
-        "en_US",
-        "MARKETING",
-        "APPROVED",
-        [{"type": "BODY", "text": "This is our monthly letter. Reply STOP to leave the list."}],
-    ),
-    ("paused_offer", "en_US", "MARKETING", "PAUSED", [{"type": "BODY", "text": "Paused."}]),
-    ("disabled_offer", "en_US", "MARKETING", "DISABLED", [{"type": "BODY", "text": "Disabled."}]),
-    ("pending_offer", "en_US", "MARKETING", "PENDING", [{"type": "BODY", "text": "In review."}]),
-)

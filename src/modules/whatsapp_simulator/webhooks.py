@@ -72,6 +72,7 @@ def envelope(updates: list[Update]) -> dict[str, Any]:
     """One payload for all updates: an entry per account, a change per number and kind."""
     entries: dict[str, list[dict[str, Any]]] = {}
     values: dict[tuple[str, str], dict[str, Any]] = {}
+    named: set[tuple[str, ...]] = set()
     for update in updates:
         changes = entries.setdefault(update.number.account.waba_id, [])
         if update.kind == "value":
@@ -83,7 +84,10 @@ def envelope(updates: list[Update]) -> dict[str, Any]:
             value = values[key] = _value(update.number)
             changes.append({"value": value, "field": update.field})
         if update.contact is not None:
-            value.setdefault("contacts", []).append(update.contact)
+            who = (*key, update.contact.get("wa_id", ""), update.contact.get("user_id", ""))
+            if who not in named:
+                named.add(who)
+                value.setdefault("contacts", []).append(update.contact)
         value.setdefault(update.kind, []).append(update.item)
     listed = [{"id": waba_id, "changes": changes} for waba_id, changes in entries.items()]
     return {"object": "whatsapp_business_account", "entry": listed}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from whatsapp_simulator.behaviour import Behaviour, magic
 from whatsapp_simulator.clock import MILLISECOND_NS, SECOND_NS, SimulatorClock
-from whatsapp_simulator.config import StatusDelays
+from whatsapp_simulator.config import StatusDelays, WebhookSettings
 from whatsapp_simulator.number import Account, Number
 from whatsapp_simulator.statuses import Delays, SentMessage, StatusBoard, plan, stretch_of
 
@@ -131,7 +131,12 @@ def _board(version="v23.0"):
         monotonic_ns=lambda: now["ns"], wall_ns=lambda: 1_800_000_000 * SECOND_NS
     )
     collector = Collector()
-    board = StatusBoard(tick_ns=20 * MILLISECOND_NS, clock=clock, sender=collector, version=version)
+    board = StatusBoard(
+        tick_ns=20 * MILLISECOND_NS,
+        clock=clock,
+        sender=collector,
+        settings=WebhookSettings(version=version),
+    )
     return now, board, collector
 
 

@@ -49,11 +49,11 @@ def test_an_envelope_groups_by_account_then_by_number_and_kind():
     first, second = Account("1"), Account("2")
     a, b, c = _number("10", first), _number("11", first), _number("20", second)
     updates = [
-        Update(a, "statuses", {"id": "s1"}),
+        Update(a, "statuses", {"id": "s1"}, {"wa_id": "1"}),
         Update(c, "statuses", {"id": "s2"}),
         Update(a, "messages", {"id": "m1"}, {"wa_id": "1"}),
         Update(b, "statuses", {"id": "s3"}),
-        Update(a, "statuses", {"id": "s4"}),
+        Update(a, "statuses", {"id": "s4"}, {"wa_id": "1"}),
         Update(c, "value", {"event": "X"}, field="account_update"),
     ]
 
@@ -68,6 +68,7 @@ def test_an_envelope_groups_by_account_then_by_number_and_kind():
         "phone_number_id": "10",
     }
     assert "messages" not in statuses["value"]
+    assert statuses["value"]["contacts"] == [{"wa_id": "1"}]
     assert messages["value"]["contacts"] == [{"wa_id": "1"}]
     assert other["value"]["metadata"]["phone_number_id"] == "11"
     assert payload["entry"][1]["changes"][1] == {"field": "account_update", "value": {"event": "X"}}
