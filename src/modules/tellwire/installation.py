@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database import SessionFactory, create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
+from shared.kernel.clock import Clock, utc_now
+from shared.kernel.secret import Secret
 from tellwire.resources import open_database, set_up_encryption
 from tenancy.application.api_keys import CreateApiKey
 from tenancy.application.create_tenant import CreateTenant
@@ -17,7 +19,11 @@ from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
 from tenancy.infrastructure.work import tenancy_work_in
 from whatsapp.application.add_channel import AddChannel, VerifyChannel
 from whatsapp.application.ports import BeginWork
+from whatsapp.domain.entities.meta_app import MetaApp
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
+from whatsapp.infrastructure.persistence.repositories.meta_app_repository import (
+    SQLAlchemyMetaAppRepository,
+)
 from whatsapp.infrastructure.persistence.work import work_in
 
 
@@ -57,6 +63,22 @@ class Installation:
                 version=self.settings.graph_version,
             )
             yield VerifyChannel(begin=self.begin, directory=client)
+
+    @property
+    def now(self) -> Clock:
+        """The clock of this installation."""
+        return utc_now
+
+    async def add_app(self, app_id: str, *, secret: Secret, verify_token: Secret) -> None:
+        """Store a Meta app; the secret it had before stays valid beside the new one."""
+        apps = SQLAlchemyMetaAppRepository(self.sessions)
+        known = await apps.find_app(app_id)
+        previous = known.secret if known is not None and known.secret != secret else None
+        await apps.save_app(
+            MetaApp(
+                app_id=app_id, secret=secret, previous_secret=previous, verify_token=verify_token
+            )
+        )
 
     async def tenants(self) -> AsyncIterator[UUID]:
         """The ids of all tenants, as the role that may know them."""

@@ -12,6 +12,7 @@ from shared.infrastructure.encryption import KeyFile
 from shared.infrastructure.encryption.rotation import encrypted_columns, rotate, sessions_from
 from shared.infrastructure.settings import DatabaseRole, load_settings
 from shared.kernel.errors import Misconfigured
+from shared.kernel.secret import Secret
 from tellwire.cli.terminal import console, run
 from tellwire.database import load_models, migrate_async
 from tellwire.embedded.services import reachable_services
@@ -26,6 +27,7 @@ ResultT = TypeVar("ResultT")
 
 tenant = typer.Typer(no_args_is_help=True, help="Tenants: the organisations that send.")
 channel = typer.Typer(no_args_is_help=True, help="Channels: a tenant's WhatsApp numbers.")
+app_commands = typer.Typer(no_args_is_help=True, help="Meta apps, whose webhooks come in here.")
 key = typer.Typer(no_args_is_help=True, help="API keys, with which a tenant's programs call.")
 keys = typer.Typer(no_args_is_help=True, help="Encryption keys of the whole installation.")
 
@@ -37,6 +39,7 @@ def register(app: typer.Typer) -> None:
     app.command()(migrate)
     app.add_typer(tenant, name="tenant")
     app.add_typer(channel, name="channel")
+    app.add_typer(app_commands, name="app")
     app.add_typer(key, name="key")
     app.add_typer(keys, name="keys")
 
@@ -119,6 +122,42 @@ def add_channel(
 
     stored = _with_installation(add)
     console.print(str(stored.id), highlight=False)
+
+
+@app_commands.command("add")
+def add_app(
+    app_id: Annotated[str, typer.Argument(help="Meta's id of the app.")],
+    secret: Annotated[
+        str,
+        typer.Option(
+            envvar="TELLWIRE_APP_SECRET",
+            prompt="App secret",
+            hide_input=True,
+            help="The app secret; better in the variable than on the command line.",
+        ),
+    ],
+    verify_token: Annotated[
+        str,
+        typer.Option(
+            envvar="TELLWIRE_VERIFY_TOKEN",
+            prompt="Verify token",
+            hide_input=True,
+            help="What Meta has to show when it subscribes.",
+        ),
+    ],
+) -> None:
+    """Take in a Meta app, or change its secret: the one before it stays valid meanwhile."""
+    _with_installation(
+        lambda installation: installation.add_app(
+            app_id, secret=Secret(secret), verify_token=Secret(verify_token)
+        )
+    )
+    settings = load_settings()
+    console.print(
+        f"Webhooks of this app go to http://{settings.api_host}:{settings.api_port}"
+        f"/webhooks/whatsapp/{app_id} (behind your HTTPS proxy)",
+        highlight=False,
+    )
 
 
 @key.command("create")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import typer
 from alembic.script import ScriptDirectory
@@ -52,11 +53,11 @@ def doctor() -> None:
 
 async def examinations(settings: Settings) -> AsyncIterator[Finding]:
     """Look at one thing after the other; none hides the next."""
-    yield await _look("encryption keys", lambda: _keys(settings))
+    yield await _look("encryption keys", partial(_keys, settings))
     for role in _PROCESS_ROLES:
-        yield await _look(f"database role {role.value}", lambda r=role: _role(settings, r))
-    yield await _look("database schema", lambda: _schema(settings))
-    yield await _look("Redis", lambda: _redis(settings))
+        yield await _look(f"database role {role.value}", partial(_role, settings, role))
+    yield await _look("database schema", partial(_schema, settings))
+    yield await _look("Redis", partial(_redis, settings))
 
 
 async def _look(what: str, check: Callable[[], Awaitable[None]]) -> Finding:

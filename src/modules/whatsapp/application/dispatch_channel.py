@@ -1,4 +1,4 @@
-"""Sending what is due on one channel: claim, reserve slots, mark, send on the slot, record.
+"""Sending what is due on one channel: claim, mark, reserve slots, send on the slot, record.
 
 No transaction is open while a request is under way. Each step is durable before the next begins, so
 that a crash at any instant leaves an entry that says what may have happened:
@@ -13,7 +13,7 @@ a slot that is reached too late is forfeited and its message takes another one.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -139,20 +139,41 @@ class DispatchChannel:
                 loaded = await self._load(entries)
                 pending = [entry for entry in entries if entry.message_id in loaded]
                 while pending and (channel := await self._sendable_channel()) is not None:
-                    group = pending[: _group_size(channel.messages_per_second)]
-                    slots = await self._reserve(channel, len(group))
-                    group, pending = group[: len(slots)], pending[len(slots) :]
-                    marked = await self.queue.mark(group, lease=self.settings.lease)
-                    for entry, slot in zip(group, slots, strict=True):
-                        if entry.message_id in marked:
-                            await room.acquire()
-                            message = loaded[entry.message_id]
-                            flight = flights.create_task(self._fly(channel, entry, message, slot))
-                            flight.add_done_callback(lambda _: room.release())
+                    size = _group_size(channel.messages_per_second)
+                    group, pending = pending[:size], pending[size:]
+                    await self._launch(channel, group, loaded, flights, room)
             finally:
                 if pending:
                     await self.queue.release(pending)
         return claimed
+
+    async def _launch(
+        self,
+        channel: Channel,
+        group: Sequence[ClaimedEntry],
+        loaded: Mapping[UUID, OutboundMessage],
+        flights: asyncio.TaskGroup,
+        room: asyncio.Semaphore,
+    ) -> None:
+        """Mark a group, then give each of it a slot and let it go.
+
+        Marked first: a slot may be there at once, and it does not wait for PostgreSQL.
+        """
+        marked = await self.queue.mark(group, lease=self.settings.lease)
+        going = [entry for entry in group if entry.message_id in marked]
+        while going:
+            try:
+                slots = await self._reserve(channel, len(going))
+            except Unavailable:
+                await self._take_back(going)
+                raise
+            for entry, slot in zip(going, slots, strict=False):
+                await room.acquire()
+                flight = flights.create_task(
+                    self._fly(channel, entry, loaded[entry.message_id], slot)
+                )
+                flight.add_done_callback(lambda _: room.release())
+            going = going[len(slots) :]
 
     async def _claim(self) -> Sequence[ClaimedEntry]:
         channel = await self._sendable_channel()
@@ -213,7 +234,7 @@ class DispatchChannel:
             while not await reach(slot, monotonic=self.monotonic):
                 slot = (await self._reserve(channel, 1))[0]
         except Unavailable:
-            await self._take_back(entry)
+            await self._take_back([entry])
             return
         started_at = self.now()
         try:
@@ -233,21 +254,22 @@ class DispatchChannel:
         )
         await self._heed(channel, outcome)
 
-    async def _take_back(self, entry: ClaimedEntry) -> None:
-        """Undo the mark of an entry of which nothing has left; if that fails, its lease decides."""
+    async def _take_back(self, entries: Sequence[ClaimedEntry]) -> None:
+        """Undo the marks of entries of which nothing has left; if that fails, leases decide."""
         with suppress(Unavailable):
-            await self.queue.unmark([entry])
-            await self.queue.release([entry])
+            await self.queue.unmark(entries)
+            await self.queue.release(entries)
 
     async def _heed(self, channel: Channel, outcome: Outcome) -> None:
         """Slow down or stop what the outcome is about, and nothing else."""
         with suppress(Unavailable):
             match outcome:
                 case Throttled(scope=ThrottleScope.NUMBER):
-                    await self.limiter.hold(channel.phone_number_id, THROTTLED_HOLD)
+                    wait = max(outcome.hold, THROTTLED_HOLD)
+                    await self.limiter.hold(channel.phone_number_id, wait)
                     await self.limiter.slow_down(channel.phone_number_id)
                 case Throttled(scope=ThrottleScope.ACCOUNT | ThrottleScope.APP):
-                    wait = outcome.retry_after or outcome.retry.base
+                    wait = max(outcome.hold, outcome.retry.base)
                     await self.limiter.hold(channel.phone_number_id, wait)
                 case Rejected(action=RejectAction.PAUSE_CHANNEL):
                     await self._pause(outcome)

@@ -132,6 +132,11 @@ class Throttled(_Failed):
     retry: RetryPolicy
     retry_after: timedelta | None = None
 
+    @property
+    def hold(self) -> timedelta:
+        """How long the whole scope has to rest at least; zero where slowing down is enough."""
+        return max(self.retry.floor, self.retry_after or timedelta())
+
 
 @dataclass(frozen=True, slots=True)
 class Deferred(_Failed):

@@ -374,10 +374,12 @@ def test_a_user_id_where_the_number_belongs_is_a_user_id():
 
 def test_the_contact_tells_the_half_of_the_identity_that_the_message_leaves_out():
     contacts = [{"wa_id": "16505551234", "user_id": "US.1A2b"}]
+    by_user_id = _text(**{"from": "US.1A2b"})
 
-    (element,) = _parse(_value(messages=[_text()], contacts=contacts))
+    elements = _parse(_value(messages=[_text(), by_user_id], contacts=contacts))
 
-    assert (element.wa_id, element.user_id) == ("16505551234", "US.1A2b")
+    for element in elements:
+        assert (element.wa_id, element.user_id) == ("16505551234", "US.1A2b")
 
 
 def test_a_type_that_nobody_knows_is_received_raw():

@@ -111,3 +111,14 @@ def test_a_throttle_waits_as_long_as_meta_asked():
         "Rate limit hit",
         "Too many messages",
     )
+
+
+def test_a_scope_rests_as_long_as_its_rule_or_meta_demands():
+    hours = RetryPolicy(
+        base=timedelta(hours=1), cap=timedelta(hours=6), retries=8, floor=timedelta(hours=1)
+    )
+    asked = timedelta(seconds=40)
+
+    assert Throttled(WHY, ThrottleScope.NUMBER, TWICE).hold == timedelta()
+    assert Throttled(WHY, ThrottleScope.NUMBER, TWICE, asked).hold == asked
+    assert Throttled(WHY, ThrottleScope.NUMBER, hours, asked).hold == timedelta(hours=1)

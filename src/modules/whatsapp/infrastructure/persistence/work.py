@@ -43,5 +43,7 @@ def work_in(sessions: SessionFactory) -> BeginWork:
                 SQLAlchemyMessageRepository(session),
                 SQLAlchemyMessageViews(session),
             )
+            # Here and not on the way out: a transaction that is over needs no tenant taken from it.
+            await session.rollback()
 
     return begin

@@ -1,0 +1,213 @@
+"""A whole installation in real processes, as an operator would run it, with a simulated Meta."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+APP_ID = "100000000000001"
+APP_SECRET = "e2e-app-secret"
+VERIFY_TOKEN = "e2e-verify-token"
+READY_WITHIN_SECONDS = 60
+FINAL = frozenset({"read", "played", "failed", "cancelled", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A tenant with one channel and a key, as its own programs know it."""
+
+    name: str
+    tenant_id: str
+    channel_id: str
+    phone_number_id: str
+    api_key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_key}"}
+
+
+@dataclass(slots=True)
+class Stack:
+    """URLs, environment and processes of one installation."""
+
+    directory: Path
+    api: str
+    simulator: str
+    environment: dict[str, str]
+    http: aiohttp.ClientSession
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Run `tellwire ...` with its output in a file of the directory."""
+        with (self.directory / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603  # our own command
+                [sys.executable, "-m", "tellwire", *arguments],
+                env=self.environment,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes[name] = process
+        return process
+
+    async def command(self, *arguments: str, **variables: str) -> str:
+        """Run a command to its end; gives what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tellwire", *arguments),
+            env=self.environment | variables,
+            cwd=self.directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(READY_WITHIN_SECONDS):
+            out, err = await process.communicate()
+        assert process.returncode == 0, f"tellwire {arguments[0]}: {err.decode()}"
+        return out.decode().strip()
+
+    async def until_ready(self, url: str, process: subprocess.Popen[bytes]) -> None:
+        """Wait until `url` answers 200, or fail with the process's own words."""
+        async with asyncio.timeout(READY_WITHIN_SECONDS):
+            while True:
+                assert process.poll() is None, self.logs()
+                try:
+                    async with self.http.get(url) as answer:
+                        if answer.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    def logs(self) -> str:
+        """What the processes said, for the message of a failed test."""
+        files = sorted(self.directory.glob("*.log"))
+        return "\n".join(f"== {file.name}\n{file.read_text()[-4000:]}" for file in files)
+
+    async def new_sender(self, name: str, number: str, *, rate: int = 80) -> Sender:
+        """A tenant, its channel and its key, made on the command line."""
+        tenant = await self.command("tenant", "create", name)
+        channel = await self.command(
+            *("channel", "add", "--tenant", tenant, "--phone-number-id", number),
+            *("--name", "Main", "--app-id", APP_ID, "--rate", str(rate)),
+            TELLWIRE_ACCESS_TOKEN=f"EAAG{number}",
+        )
+        key = await self.command("key", "create", "--tenant", tenant)
+        return Sender(name, tenant, channel.splitlines()[-1], number, key)
+
+    async def post(self, sender: Sender, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+        """Accept one message through the HTTP API."""
+        async with self.http.post(
+            f"{self.api}/v1/messages",
+            json={"channel_id": sender.channel_id, **body},
+            headers=sender.headers | headers,
+        ) as answer:
+            stored = await answer.json()
+            assert answer.status in {200, 202}, stored
+            return stored
+
+    async def get(self, sender: Sender, message_id: str) -> dict[str, Any]:
+        """A message with its history."""
+        url = f"{self.api}/v1/messages/{message_id}"
+        async with self.http.get(url, headers=sender.headers) as answer:
+            assert answer.status == 200
+            return await answer.json()
+
+    async def follow(
+        self, sender: Sender, ids: Iterable[str], *, within: float
+    ) -> dict[str, dict[str, Any]]:
+        """The messages once all have come to their end, or as they are after `within` seconds."""
+        waiting, ended = set(ids), {}
+        limit = asyncio.get_running_loop().time() + within
+        while waiting and asyncio.get_running_loop().time() < limit:
+            for message_id in list(waiting):
+                message = await self.get(sender, message_id)
+                if message["status"] in FINAL:
+                    ended[message_id] = message
+                    waiting.discard(message_id)
+            await asyncio.sleep(0.2)
+        return ended | {one: await self.get(sender, one) for one in waiting}
+
+    async def control(self, path: str, **body: Any) -> dict[str, Any]:
+        """The simulator's control API: a POST with a body, otherwise a GET."""
+        method = "POST" if body else "GET"
+        url = f"{self.simulator}/_simulator/{path}"
+        async with self.http.request(method, url, json=body or None) as answer:
+            assert answer.status < 300, await answer.text()
+            return await answer.json()
+
+    async def seen_of(self, sender: Sender) -> dict[str, Any]:
+        """What Meta saw of one number."""
+        report = await self.control("report")
+        return next(n for n in report["numbers"] if n["phone_number_id"] == sender.phone_number_id)
+
+    def end(self) -> None:
+        """Stop everything, the last started first; nothing is left."""
+        for process in reversed(self.processes.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in reversed(self.processes.values()):
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(timeout=10)
+
+
+@asynccontextmanager
+async def running_stack(
+    directory: Path, *, workers: int = 2, simulator: dict[str, Any] | None = None
+) -> AsyncIterator[Stack]:
+    """Everything up: embedded PostgreSQL and Redis, API, workers, and a simulator."""
+    api_port, simulator_port = free_port(), free_port()
+    api, meta = f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{simulator_port}"
+    configuration = {
+        "app_secret": APP_SECRET,
+        "app_id": APP_ID,
+        "verify_token": VERIFY_TOKEN,
+        "port": simulator_port,
+        "open_numbers": True,
+        "webhook_url": f"{api}/webhooks/whatsapp/{APP_ID}",
+        **(simulator or {}),
+    }
+    (directory / "simulator.json").write_text(json.dumps(configuration))
+    environment = {key: value for key, value in os.environ.items() if "TELLWIRE" not in key} | {
+        "TELLWIRE_DATA_DIRECTORY": str(directory / "data"),
+        "TELLWIRE_API_PORT": str(api_port),
+        "TELLWIRE_GRAPH_BASE_URL": meta,
+    }
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with aiohttp.ClientSession(timeout=timeout) as http:
+        stack = Stack(directory, api, meta, environment, http)
+        try:
+            judge = stack.start("simulator", "simulator", "--config", "simulator.json")
+            serve = stack.start("serve", "serve", "--workers", str(workers))
+            await stack.until_ready(f"{meta}/_simulator/health", judge)
+            await stack.until_ready(f"{api}/readyz", serve)
+            await stack.command(
+                *("app", "add", APP_ID),
+                TELLWIRE_APP_SECRET=APP_SECRET,
+                TELLWIRE_VERIFY_TOKEN=VERIFY_TOKEN,
+            )
+            yield stack
+        finally:
+            stack.end()
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,47 @@
+"""Messages of two tenants go all the way, once, and never too fast; answers come back."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from stack import running_stack
+
+PER_TENANT = 250
+
+
+@pytest.mark.timeout(180)
+async def test_500_messages_of_two_tenants_are_all_read_once_and_never_over_the_rate(
+    directory,
+) -> None:
+    async with running_stack(directory) as stack:
+        senders = [
+            await stack.new_sender("Ana's Bakery", "1001"),
+            await stack.new_sender("Bea's Bikes", "2002"),
+        ]
+
+        async def run(sender):
+            posts = [
+                stack.post(
+                    sender,
+                    {
+                        "to": f"+4915100{number:06d}",
+                        "type": "text",
+                        "text": {"body": f"Message {number}"},
+                    },
+                    **{"Idempotency-Key": f"order-{number}"},
+                )
+                for number in range(PER_TENANT)
+            ]
+            accepted = await asyncio.gather(*posts)
+            return await stack.follow(sender, [one["id"] for one in accepted], within=90)
+
+        ended = await asyncio.gather(*(run(sender) for sender in senders))
+
+        for sender, messages in zip(senders, ended, strict=True):
+            statuses = Counter(message["status"] for message in messages.values())
+            assert statuses == {"read": PER_TENANT}, stack.logs()
+            seen = await stack.seen_of(sender)
+            assert seen["distinct_messages"] == seen["accepted"] == PER_TENANT
+            assert seen["doubled_messages"] == 0
+            assert seen["max_offered_in_any_second"] <= 80
+            assert seen["rejected"] == {}
