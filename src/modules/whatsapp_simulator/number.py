@@ -8,7 +8,7 @@ from whatsapp_simulator.clock import SECOND_NS
 from whatsapp_simulator.limits import PairLimit, SlidingSecond
 from whatsapp_simulator.recent import RecentMap
 
-_REMEMBERED_CALLBACKS = 4_000_000
+_REMEMBERED_CALLBACKS = 500_000
 _REMEMBERED_IDS = 200_000
 _REMEMBERED_WINDOWS = 200_000
 WINDOW_NS = 24 * 3600 * SECOND_NS
@@ -35,7 +35,10 @@ class Account:
 
 
 class Doubles:
-    """Counts values that were accepted more than once; remembers hashes, not texts."""
+    """Counts values that were accepted more than once; remembers hashes, not texts.
+
+    Sees a repetition within at least the last 500 000 different values.
+    """
 
     def __init__(self) -> None:
         self._seen: RecentMap[int, bool] = RecentMap(_REMEMBERED_CALLBACKS)

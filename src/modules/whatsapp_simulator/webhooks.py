@@ -186,7 +186,10 @@ class WebhookSender:
             return
         for url, waiting in self._waiting.items():
             if self.shuffle:
-                self._rng.shuffle(waiting)
+                mixed = list(waiting)  # a deque takes linear time to reach its middle
+                self._rng.shuffle(mixed)
+                waiting.clear()
+                waiting.extend(mixed)
             while waiting and self._ready.qsize() < self._settings.concurrency:
                 batch = min(self._settings.batch, len(waiting))
                 updates = [waiting.popleft() for _ in range(batch)]
