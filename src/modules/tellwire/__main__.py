@@ -1,5 +1,5 @@
 """`python -m tellwire` is the command `tellwire`."""
 
-from tellwire.cli import main
+from tellwire.cli.main import main
 
 main()

@@ -2,7 +2,11 @@
 
 import typer
 
-from tellwire.cli import administration, demonstration, diagnosis, messages, processes
+from tellwire.cli.administration import register as register_administration
+from tellwire.cli.demonstration import register as register_demonstration
+from tellwire.cli.diagnosis import register as register_diagnosis
+from tellwire.cli.messages import register as register_messages
+from tellwire.cli.processes import register as register_processes
 
 app = typer.Typer(
     name="tellwire",
@@ -11,8 +15,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-processes.register(app)
-administration.register(app)
-messages.register(app)
-diagnosis.register(app)
-demonstration.register(app)
+for register in (
+    register_demonstration,
+    register_processes,
+    register_administration,
+    register_messages,
+    register_diagnosis,
+):
+    register(app)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tellwire.demo.traffic import Followed
@@ -56,19 +57,23 @@ def tenant_report(one: Followed, before: dict[str, Any], after: dict[str, Any]) 
 
 def as_table(reports: Sequence[TenantReport]) -> Table:
     """The report as people read it."""
-    table = Table(title="What became of the messages", title_justify="left")
-    table.add_column("tenant")
-    for name in ("accepted", "sent", "delivered", "read", "failed"):
-        table.add_column(name, justify="right")
-    table.add_column("most in one second / rate", justify="right")
-    for name in ("doubled", "lost"):
-        table.add_column(name, justify="right")
+    table = Table(
+        title="What became of the messages",
+        caption="most/s: most requests that Meta saw in any sliding second, of what it allows",
+        title_justify="left",
+        caption_justify="left",
+        padding=(0, 0),
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("tenant", no_wrap=True)
+    for name in ("accepted", "sent", "delivered", "read", "failed", "most/s", "doubled", "lost"):
+        table.add_column(name, justify="right", min_width=len(name))
     for one in reports:
         table.add_row(
             one.name,
             *(str(n) for n in (one.accepted, one.sent, one.delivered, one.read)),
             f"{one.failed} {one.reasons}".strip(),
-            f"{one.most_per_second} / {one.rate}",
+            f"{one.most_per_second}/{one.rate}",
             str(one.doubled),
             str(one.lost),
             style=None if one.is_clean else "bold red",

@@ -51,7 +51,7 @@ class DemoChoices:
 async def run_demo(settings: Settings, choices: DemoChoices) -> int:
     """Run the demonstration; gives the exit code, 0 only for a clean report."""
     simulator = f"http://{SIMULATOR_HOST}:{choices.simulator_port}"
-    settings = settings.model_copy(update={"graph_base_url": simulator})
+    settings = settings.model_copy(update={"graph_base_url": simulator, "log_level": "warning"})
     console.print("Starting PostgreSQL, Redis, API, workers and the simulator ...")
     async with embedded_services(settings) as ready:
         directory = settings.data_directory.absolute()
