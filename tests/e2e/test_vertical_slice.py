@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+
 from stack import running_stack
 
 PER_TENANT = 250

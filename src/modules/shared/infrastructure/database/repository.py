@@ -17,6 +17,9 @@ Entity = TypeVar("Entity")
 Model = TypeVar("Model", bound=TenantScoped)
 
 MAX_PAGE = 1000
+# What comes back is mapped to entities at once: nothing is read from, or kept in step with, objects
+# that the session may hold.
+_OPTIONS = {SCOPED: True, "populate_existing": True, "synchronize_session": False}
 
 
 class SQLAlchemyRepository(ABC, Generic[Entity, Model]):
@@ -103,9 +106,7 @@ class SQLAlchemyRepository(ABC, Generic[Entity, Model]):
     ) -> Result[Any]:
         """Run a statement that names the tenant itself; driver errors come out as ours."""
         async with translated(self.constraint_errors):
-            return await self._session.execute(
-                statement, parameters, execution_options={SCOPED: True, "populate_existing": True}
-            )
+            return await self._session.execute(statement, parameters, execution_options=_OPTIONS)
 
     @staticmethod
     def _values(row: TenantScoped) -> dict[str, Any]:
