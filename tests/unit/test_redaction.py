@@ -42,7 +42,7 @@ def in_text(canary):
     return f"before {canary} after" if "password" not in canary else f"postgresql://{canary}@host/x"
 
 
-@pytest.mark.parametrize("MARKED", CANARIES.values(), ids=CANARIES.keys())
+@pytest.mark.parametrize("canary", CANARIES.values(), ids=CANARIES.keys())
 def test_a_canary_is_taken_out_of_a_text(canary) -> None:
     redacted = redact_text(in_text(canary))
 
@@ -72,7 +72,7 @@ def test_a_secret_field_is_hidden_whatever_the_nesting(name) -> None:
     assert "MARKED" not in json.dumps(redact(value))
 
 
-@pytest.mark.parametrize("MARKED", CANARIES.values(), ids=CANARIES.keys())
+@pytest.mark.parametrize("canary", CANARIES.values(), ids=CANARIES.keys())
 def test_no_log_line_of_structlog_holds_a_canary(logged, canary) -> None:
     text = in_text(canary)
     structlog.contextvars.bind_contextvars(somewhere=text)
@@ -85,7 +85,7 @@ def test_no_log_line_of_structlog_holds_a_canary(logged, canary) -> None:
     assert canary not in logged()
 
 
-@pytest.mark.parametrize("MARKED", CANARIES.values(), ids=CANARIES.keys())
+@pytest.mark.parametrize("canary", CANARIES.values(), ids=CANARIES.keys())
 def test_no_log_line_of_the_standard_library_holds_a_canary(logged, canary) -> None:
     text = in_text(canary)
     logging.getLogger("a.library").warning("said %s", text)
@@ -96,11 +96,15 @@ def test_no_log_line_of_the_standard_library_holds_a_canary(logged, canary) -> N
     assert canary not in logged()
 
 
-@pytest.mark.parametrize("MARKED", CANARIES.values(), ids=CANARIES.keys())
+@pytest.mark.parametrize("canary", CANARIES.values(), ids=CANARIES.keys())
 def test_no_traceback_holds_a_canary(logged, canary) -> None:
     text = in_text(canary)
-    try:
+
+    def fail():
         raise RuntimeError(text)
+
+    try:
+        fail()
     except RuntimeError:
         logging.getLogger("a.library").exception("failed")
         structlog.stdlib.get_logger("x").exception("failed")

@@ -52,7 +52,7 @@ def markdown() -> str:
     """The reference as `docs/errors.md` has it."""
     rows = (
         f'| <a id="{error.code}"></a>`{error.code}` | {error.status} | '
-        f"{'yes' if error.retryable else 'no'} | {error.title} |\n"
+        f"{'yes' if error.retryable else 'no'} | {html.escape(error.title, quote=False)} |\n"
         for error in error_classes()
     )
     return _HEAD + "".join(rows)

@@ -139,9 +139,7 @@ class SendBatchRequest(BaseModel):
 
     # Entries are documented here and validated one by one, so that a fault in one is not a fault
     # of all.
-    messages: Annotated[
-        list[SkipValidation[BatchEntry]], Field(min_length=1, max_length=MAX_BATCH)
-    ]
+    messages: Annotated[list[SkipValidation[BatchEntry]], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 def read_key(text: str | None, field: str) -> IdempotencyKey | None:
