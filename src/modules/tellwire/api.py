@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,9 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.http.app import equip
 from shared.infrastructure.http.body import BodyLimit
+from shared.infrastructure.http.problem import ERROR_REFERENCE
 from shared.infrastructure.observability import HttpMetrics
 from shared.infrastructure.redis import RedisClient
 from shared.infrastructure.settings import DatabaseRole, Settings
+from tellwire import error_reference
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from tenancy.application.authenticate import Authenticate
 from tenancy.infrastructure.work import tenancy_work_in
@@ -78,8 +81,14 @@ def create_api(settings: Settings) -> FastAPI:
     for router in (messages.router, channels.router, webhooks.router):
         app.include_router(router)
     app.include_router(operations_router(lambda: checks, registry))
+    app.get(ERROR_REFERENCE, include_in_schema=False)(show_errors)
     equip(app, metrics=HttpMetrics(registry), limit_of=body_limit_of)
     return app
+
+
+async def show_errors() -> HTMLResponse:
+    """What every code means, at the address that problem documents name as their type."""
+    return HTMLResponse(error_reference.page())
 
 
 def _services(engine: AsyncEngine, intake: AsyncEngine, metrics: ApiMetrics) -> HttpServices:

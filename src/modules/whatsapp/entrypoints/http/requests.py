@@ -3,11 +3,19 @@
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SkipValidation,
+    StringConstraints,
+)
 
 from whatsapp.application.accept_message import NewMessage
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
+    InvalidContent,
     InvalidIdempotencyKey,
     MessageContent,
     MessageType,
@@ -104,6 +112,9 @@ class SendMessageRequest(BaseModel):
         )
 
     def _payload(self) -> dict[str, Any]:
+        for kind in MessageType:
+            if kind is not self.type and getattr(self, kind, None) is not None:
+                raise InvalidContent(f"`type` is {self.type}, so that this is not sent", field=kind)
         payload: dict[str, Any] = {
             "type": self.type,
             self.type.value: getattr(self, self.type, None),
@@ -126,15 +137,9 @@ class SendBatchRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    # Entries are validated one by one, so that a fault in one is not a fault of all.
-    messages: Annotated[
-        list[Any],
-        Field(
-            min_length=1,
-            max_length=MAX_BATCH,
-            json_schema_extra={"items": {"$ref": "#/components/schemas/BatchEntry"}},
-        ),
-    ]
+    # Entries are documented here and validated one by one, so that a fault in one is not a fault
+    # of all.
+    messages: Annotated[list[SkipValidation[BatchEntry]], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 def read_key(text: str | None, field: str) -> IdempotencyKey | None:
