@@ -102,7 +102,7 @@ class Life(RuleBasedStateMachine):
         rls, self.rls, self.tenant = self.rls, None, None
         error = ValueError() if failed else None
         try:
-            self.do(lambda: rls.__aexit__(failed and ValueError or None, error, None))
+            self.do(lambda: rls.__aexit__((failed and ValueError) or None, error, None))
         except TenantContextConflict:
             assert self.savepoints
             assert not failed
