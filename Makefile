@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo serve test check format bench lock clean
+.PHONY: help run demo serve test pgbouncer check format bench lock clean
 
 help: ## List these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,16 @@ check: $(VENV)/.dev ## Format, lint, types, import contracts and the tests that 
 	@$(BIN)/pyright
 	@$(BIN)/pytest -q -n 2 tests/unit tests/architecture
 
-test: $(VENV)/.dev ## Run all tests: real PostgreSQL, real Redis, real processes
+test: $(VENV)/.dev pgbouncer ## Run all tests: real PostgreSQL, real Redis, real processes
 	@$(BIN)/pytest -n 2 --dist loadgroup $(T)
+
+# No Python package carries PgBouncer: root gets it from Debian, others are told what is left out.
+pgbouncer:
+	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "Installing PgBouncer ..." && \
+		apt-get -qq update >/dev/null && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends pgbouncer >/dev/null; \
+	} || echo "PgBouncer is missing: its tests are skipped"
 
 bench: $(VENV)/.dev ## Measure against named rivals side by side; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks

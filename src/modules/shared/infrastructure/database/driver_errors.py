@@ -65,6 +65,13 @@ class InvalidReference(InvalidInput):
     title = "The row refers to something that does not exist in this tenant"
 
 
+class InvalidValue(InvalidInput):
+    """A value is of a kind or size that its column cannot hold; nothing was written."""
+
+    code = "invalid_value"
+    title = "A value is too large, of the wrong type, or holds characters that cannot be stored"
+
+
 class AlreadyExists(Conflict):
     """A row with the same unique value exists in this tenant."""
 
@@ -86,6 +93,7 @@ _BY_STATE: Final[Mapping[str, type[TellwireError]]] = {
 # Classes of SQLSTATE that mean the server or the connection went away: 08 connection, 53 resources,
 # 57P operator intervention (shutdown, crash, terminated), 57014 cancelled by a time-out.
 _GONE: Final = ("08", "53", "57")
+_DATA: Final = "22"
 
 
 def _state(error: DBAPIError) -> str:
@@ -101,9 +109,11 @@ def translate(error: BaseException, constraints: ConstraintErrors) -> TellwireEr
     """The error of ours that `error` means; None if it is not the database's."""
     if isinstance(error, PoolTimeoutError | ConnectionError | OSError | TimeoutError):
         return DatabaseUnavailable()
+    if not isinstance(error, StatementError):
+        return None
     if not isinstance(error, DBAPIError):
-        own = error.orig if isinstance(error, StatementError) else None
-        return own if isinstance(own, TellwireError) else None
+        # Raised while a value was turned into a parameter: by us, or because it cannot be.
+        return error.orig if isinstance(error.orig, TellwireError) else InvalidValue()
     constraint = _constraint(error)
     if isinstance(error, IntegrityError) and constraint in constraints:
         return constraints[constraint]()
@@ -115,6 +125,8 @@ def _of_state(state: str, constraint: str, *, gone: bool) -> TellwireError:
         return TenantNotFound()
     if state in _BY_STATE:
         return _BY_STATE[state]()
+    if state.startswith(_DATA):
+        return InvalidValue()
     if gone or not state or state.startswith(_GONE):
         return DatabaseUnavailable()
     return DatabaseFailed(f"The database refused a statement with SQLSTATE {state}")
@@ -131,6 +143,10 @@ async def translated(constraints: ConstraintErrors | None = None) -> AsyncGenera
         if ours is None:
             raise
     if ours is not None:
-        # Raised after the except block, so that the driver's exception is not even its __context__.
-        ours.__cause__ = ours.__context__ = None
-        raise ours
+        ours.__cause__ = None
+        try:
+            raise ours
+        except TellwireError:
+            # Raising set it, since whoever awaits this block still handles the driver's exception.
+            ours.__context__ = None
+            raise

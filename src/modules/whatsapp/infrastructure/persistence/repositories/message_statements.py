@@ -330,7 +330,9 @@ RECORD_ATTEMPTS: Final = _typed(
              retry_at)
         SELECT :tenant, r.attempt_id, r.id, r.number, r.started_at, r.finished_at, r.outcome,
                r.code, r.title, CASE WHEN r.status = 'retrying' THEN r.due_at END
-        FROM result r WHERE r.number > 0
+        FROM result r WHERE r.number > 0 AND EXISTS (
+            SELECT FROM whatsapp_outbound_messages m WHERE m.tenant_id = :tenant AND m.id = r.id
+        )
     ), updated AS (
         UPDATE whatsapp_outbound_messages m
         SET status = CASE WHEN m.status || '>' || r.status = ANY(:forward) OR m.status = 'queued'

@@ -1,0 +1,221 @@
+"""Each method of the repositories: one statement, and nothing for another tenant."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from shared.infrastructure.database import (
+    RLSManager,
+    RowSecurityViolation,
+    create_engine,
+    create_session_factory,
+)
+from shared.kernel.clock import utc_now
+from shared.kernel.errors import NotFoundException
+from shared.kernel.ids import new_id
+from whatsapp.domain.entities import (
+    Channel,
+    ChannelNotFound,
+    InvalidTransition,
+    MessageNotFound,
+)
+from whatsapp.domain.repositories import AttemptResult, StatusReport
+from whatsapp.domain.value_objects import AccessToken, MessageStatus
+from whatsapp.infrastructure.persistence.repositories import (
+    SQLAlchemyChannelRepository,
+    SQLAlchemyMessageRepository,
+)
+
+pytestmark = pytest.mark.postgres
+
+SECOND = timedelta(seconds=1)
+
+
+class Given:
+    """Ana's channel and messages in every stage, and the repositories of whoever asks."""
+
+    def __init__(self, ana, saved, received):
+        self.ana, self.saved, self.received = ana, saved, received
+        self.channels = self.messages = None
+
+    def sit_down(self, session):
+        self.channels = SQLAlchemyChannelRepository(session)
+        self.messages = SQLAlchemyMessageRepository(session)
+
+    def new_channel(self):
+        return Channel(
+            tenant_id=self.ana.tenant_id,
+            name="Second",
+            phone_number_id="3003",
+            access_token=AccessToken("EAAG-second"),
+        )
+
+    def attempt(self, status=MessageStatus.SENT):
+        now = utc_now()
+        return AttemptResult(
+            message_id=self.saved.id,
+            lease_token=new_id(),
+            number=1,
+            status=status,
+            outcome="accepted",
+            started_at=now,
+            finished_at=now,
+            wamid="wamid.x",
+        )
+
+    def report(self, status=MessageStatus.DELIVERED):
+        return StatusReport(
+            wamid="wamid.x", status=status, occurred_at=utc_now(), message_id=self.saved.id
+        )
+
+
+# Each method, called about Ana's things, and what another tenant gets for it.
+METHODS = {
+    "channels.get_by_id": (lambda g: g.channels.get_by_id(g.ana.channel.id), None),
+    "channels.get_by_phone_number_id": (
+        lambda g: g.channels.get_by_phone_number_id(g.ana.channel.phone_number_id),
+        None,
+    ),
+    "channels.get_by_organization": (
+        lambda g: g.channels.get_by_organization(g.ana.tenant_id),
+        [],
+    ),
+    "channels.get_active_channels": (lambda g: g.channels.get_active_channels(), "bea's"),
+    "channels.add": (lambda g: g.channels.add(g.new_channel()), RowSecurityViolation),
+    "channels.update": (lambda g: g.channels.update(g.ana.channel), NotFoundException),
+    "channels.delete": (lambda g: g.channels.delete(new_id()), False),
+    "channels.list": (lambda g: g.channels.list(), "bea's"),
+    "messages.get_by_id": (lambda g: g.messages.get_by_id(g.saved.id), None),
+    "messages.add": (lambda g: g.messages.add(g.fresh), RowSecurityViolation),
+    "messages.update": (lambda g: g.messages.update(g.saved), MessageNotFound),
+    "messages.delete": (lambda g: g.messages.delete(g.saved.id), False),
+    "messages.list": (lambda g: g.messages.list(), []),
+    "messages.save_outbound": (lambda g: g.messages.save_outbound(g.fresh), RowSecurityViolation),
+    "messages.save_outbound_many": (
+        lambda g: g.messages.save_outbound_many([g.fresh]),
+        RowSecurityViolation,
+    ),
+    "messages.get_outbound_by_id": (lambda g: g.messages.get_outbound_by_id(g.saved.id), None),
+    "messages.get_outbound_by_wa_id": (
+        lambda g: g.messages.get_outbound_by_wa_id("wamid.out"),
+        None,
+    ),
+    "messages.get_outbound_by_idempotency_key": (
+        lambda g: g.messages.get_outbound_by_idempotency_key(g.saved.idempotency_key),
+        None,
+    ),
+    "messages.get_failed_for_retry": (lambda g: g.messages.get_failed_for_retry(), []),
+    "messages.update_outbound": (lambda g: g.messages.update_outbound(g.saved), MessageNotFound),
+    "messages.cancel_outbound": (
+        lambda g: g.messages.cancel_outbound(g.saved.id, utc_now()),
+        InvalidTransition,
+    ),
+    "messages.load_for_sending": (lambda g: g.messages.load_for_sending([g.saved.id]), []),
+    "messages.record_attempts": (lambda g: g.messages.record_attempts([g.attempt()]), frozenset()),
+    "messages.record_statuses": (
+        lambda g: g.messages.record_statuses(g.ana.channel.id, [g.report()]),
+        ChannelNotFound,
+    ),
+    "messages.settle_abandoned": (
+        lambda g: g.messages.settle_abandoned(g.ana.channel.id, unknown_for=SECOND),
+        0,
+    ),
+    "messages.give_up_unknown": (
+        lambda g: g.messages.give_up_unknown(g.ana.channel.id, at=utc_now()),
+        0,
+    ),
+    "messages.save_inbound": (lambda g: g.messages.save_inbound(g.heard), RowSecurityViolation),
+    "messages.get_inbound_by_wa_id": (
+        lambda g: g.messages.get_inbound_by_wa_id(g.received.wamid),
+        None,
+    ),
+}
+
+
+@pytest.fixture
+async def given(at, ana, message, inbound):
+    async with at(ana) as desk:
+        saved = await desk.messages.save_outbound(message(ana, wamid="wamid.out"))
+        received = await desk.messages.save_inbound(inbound(ana))
+    given = Given(ana, saved, received)
+    given.fresh, given.heard = message(ana), inbound(ana)
+    return given
+
+
+@pytest.fixture
+async def watched(wire, database):
+    engine = create_engine(wire.url(database.url("tellwire_app")))
+    yield create_session_factory(engine)
+    await engine.dispose()
+
+
+def test_every_method_is_in_the_table():
+    public = {
+        f"{name}.{method}"
+        for name, repository in (
+            ("channels", SQLAlchemyChannelRepository),
+            ("messages", SQLAlchemyMessageRepository),
+        )
+        for method in dir(repository)
+        if callable(getattr(repository, method))
+        and not method.startswith("_")
+        and method != "model"
+    }
+
+    assert public == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_a_method_is_one_statement(watched, wire, given, name):
+    async with watched() as session, RLSManager(session) as rls:
+        await rls.set_context(tenant_id=given.ana.tenant_id)
+        given.sit_down(session)
+        await session.execute(text("SELECT 1"))
+        wire.clear()
+        await METHODS[name][0](given)
+        statements = wire.statements
+        await session.commit()
+
+    assert len(statements) == 1, statements
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_another_tenant_gets_nothing_and_changes_nothing(
+    sessions, given, bea, superuser, name
+):
+    call, expected = METHODS[name]
+    before = await everything_of(superuser, given.ana)
+    async with sessions() as session, RLSManager(session) as rls:
+        await rls.set_context(tenant_id=bea.tenant_id)
+        given.sit_down(session)
+        if isinstance(expected, type):
+            with pytest.raises(expected):
+                await call(given)
+            await session.rollback()
+        else:
+            got = await call(given)
+            if expected == "bea's":
+                assert [row.id for row in got] == [bea.channel.id]
+            else:
+                assert got == expected
+            await session.commit()
+
+    assert await everything_of(superuser, given.ana) == before
+
+
+async def everything_of(superuser, customer):
+    tables = await superuser.fetch(
+        "SELECT table_name FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND column_name = 'tenant_id'"
+    )
+    return {
+        row["table_name"]: [
+            str(found)
+            for found in await superuser.fetch(
+                f"SELECT t::text FROM {row['table_name']} t WHERE tenant_id = $1",  # noqa: S608  # our tables
+                customer.tenant_id,
+            )
+        ]
+        for row in tables
+    }
