@@ -3,6 +3,10 @@
 Each statement names `tenant_id = :tenant` itself. Statements that change a message also keep its
 queue entry in step, so that no crash can part the two. Which status may follow which comes in as
 `:forward`, pairs made from the domain's own transition table.
+
+After five executions PostgreSQL plans a prepared statement once for all tenants, and then takes
+every channel for a small one. So what is looked up row by row stands in a LATERAL subquery with a
+LIMIT, which it cannot turn into a join that reads a whole channel (see test_generic_plans.py).
 """
 
 from typing import Any, Final, cast
@@ -185,12 +189,12 @@ FAILED_FOR_RETRY: Final = _as_messages(
     WITH due AS MATERIALIZED (
         SELECT q.id, q.due_at
         FROM whatsapp_channels c
+        CROSS JOIN unnest(ARRAY[{RETRY_LANES}, {RETRY_LANES + 1}, {RETRY_LANES + 2}]) AS l(lane)
         CROSS JOIN LATERAL (
             SELECT e.id, e.due_at FROM whatsapp_send_queue e
-            WHERE e.tenant_id = :tenant AND e.channel_id = c.id
-              AND e.lane >= {RETRY_LANES} AND e.lane < {UNKNOWN_LANES}
+            WHERE e.tenant_id = :tenant AND e.channel_id = c.id AND e.lane = l.lane
               AND e.due_at <= now()
-            ORDER BY e.lane, e.due_at, e.id
+            ORDER BY e.due_at, e.id
             LIMIT :limit
             FOR UPDATE SKIP LOCKED
         ) q
@@ -382,9 +386,11 @@ RECORD_STATUSES: Final = _typed(
     ), matched AS (
         SELECT r.*, coalesce(by_id.id, by_wamid.id) AS id
         FROM report r
-        LEFT JOIN whatsapp_outbound_messages by_id
-            ON by_id.tenant_id = :tenant AND by_id.id = r.message_id
-           AND by_id.channel_id = :channel
+        LEFT JOIN LATERAL (
+            SELECT i.id FROM whatsapp_outbound_messages i
+            WHERE i.tenant_id = :tenant AND i.id = r.message_id AND i.channel_id = :channel
+            LIMIT 1
+        ) by_id ON true
         LEFT JOIN LATERAL (
             SELECT w.id FROM whatsapp_outbound_messages w
             WHERE by_id.id IS NULL AND w.tenant_id = :tenant AND w.wamid = r.wamid
