@@ -13,11 +13,11 @@ from shared.infrastructure.encryption.rotation import encrypted_columns, rotate,
 from shared.infrastructure.settings import DatabaseRole, load_settings
 from shared.kernel.errors import Misconfigured
 from shared.kernel.secret import Secret
-from tellwire.cli.terminal import console, run
 from tellwire.database import load_models, migrate_async
 from tellwire.embedded.services import reachable_services
 from tellwire.installation import Installation, open_installation
 from tellwire.resources import key_file_of, load_key_ring
+from tellwire.terminal import console, run
 from tenancy.domain import Scope
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.entities.channel import DEFAULT_MESSAGES_PER_SECOND

@@ -6,8 +6,8 @@ import typer
 
 from shared.infrastructure.observability import configure_logging
 from shared.infrastructure.settings import load_settings
-from tellwire.cli.terminal import run
 from tellwire.demo.run import DemoChoices, run_demo
+from tellwire.terminal import run
 
 DEFAULT_MESSAGES = 150
 

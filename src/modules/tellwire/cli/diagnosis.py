@@ -10,10 +10,10 @@ from sqlalchemy import text
 
 from shared.infrastructure.settings import DatabaseRole, Settings, load_settings
 from shared.kernel.errors import Misconfigured, TellwireError
-from tellwire.cli.terminal import console, run
 from tellwire.database import alembic_config
 from tellwire.embedded.services import reachable_services
 from tellwire.resources import load_key_ring, open_database, open_redis
+from tellwire.terminal import console, run
 
 _PROCESS_ROLES = (
     DatabaseRole.APP,

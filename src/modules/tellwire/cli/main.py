@@ -5,7 +5,7 @@ import sys
 
 from shared.kernel.errors import Misconfigured, TellwireError
 from tellwire.cli.commands import app
-from tellwire.cli.terminal import complain
+from tellwire.terminal import complain
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import typer
 
 from shared.infrastructure.settings import load_settings
 from shared.kernel.errors import Unavailable
-from tellwire.cli.terminal import console, errors, run
+from tellwire.terminal import console, errors, run
 
 TIMEOUT = aiohttp.ClientTimeout(total=15)
 

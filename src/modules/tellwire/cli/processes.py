@@ -10,10 +10,10 @@ import uvicorn
 from shared.infrastructure.observability import configure_logging
 from shared.infrastructure.settings import Settings, load_settings
 from tellwire.api import create_api
-from tellwire.cli.terminal import console, run, run_until_signalled
 from tellwire.embedded.services import embedded_services
 from tellwire.processes import api_child, worker_children
 from tellwire.supervisor import Supervisor
+from tellwire.terminal import console, run, run_until_signalled
 from tellwire.worker import run_worker
 from whatsapp_simulator.config import SimulatorConfig
 from whatsapp_simulator.server import serve as serve_simulator

@@ -11,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from shared.infrastructure.settings import Settings
 from shared.kernel.secret import Secret
-from tellwire.cli.terminal import console
 from tellwire.demo.report import TenantReport, as_table, tenant_report
 from tellwire.demo.scene import (
     APP_ID,
@@ -29,6 +28,7 @@ from tellwire.embedded.services import embedded_services
 from tellwire.installation import Installation, open_installation
 from tellwire.processes import api_child, simulator_child, worker_children
 from tellwire.supervisor import Supervisor
+from tellwire.terminal import console
 from tenancy.domain import Scope
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.value_objects import AccessToken

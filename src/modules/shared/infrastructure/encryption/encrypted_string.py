@@ -44,7 +44,7 @@ class EncryptedString(TypeDecorator[Secret]):
     cache_ok = True
     hashable = False  # as `Secret` is, so that SQLAlchemy says so where it would need a hash
     # SQLAlchemy documents a class here; its annotation is that of the property behind it.
-    comparator_factory = _NullTestsOnly  # pyright: ignore[reportAssignmentType]
+    comparator_factory = _NullTestsOnly  # pyright: ignore[reportAssignmentType]  # as above
 
     # SQLAlchemy leaves keyword-only arguments out of the key under which it caches statements: two
     # columns that differ in one alone would share processors, and with them a binding.

@@ -105,6 +105,7 @@ class SecretWithoutTenant(DontWrapMixin, TenantContextMissing):
     """A tenant's secret was bound or read without a tenant; nothing was sent to the database."""
 
     code = "secret_without_tenant"
+    title = "A tenant's secret needs a tenant context: enter RLSManager(session) first"
 
 
 class DecryptionFailed(TellwireError):
@@ -121,21 +122,25 @@ class UnknownVersion(DecryptionFailed):
     """The first byte names no format of ours (a newer release, or plaintext put in by hand)."""
 
     code = "decryption_unknown_version"
+    title = "A stored secret is not in a format that this release knows"
 
 
 class UnknownKeyId(DecryptionFailed):
     """The value was encrypted with a key that the ring does not have (any more)."""
 
     code = "decryption_unknown_key"
+    title = "A stored secret was encrypted with a key that the ring does not have"
 
 
 class Tampered(DecryptionFailed):
     """The value was changed, moved to another column or tenant, or the key's material differs."""
 
     code = "decryption_tampered"
+    title = "A stored secret was changed or moved, or its key is another one now"
 
 
 class Malformed(DecryptionFailed):
     """The value is too short or not bytes, or does not hold text."""
 
     code = "decryption_malformed"
+    title = "A stored secret is cut short or holds no text"

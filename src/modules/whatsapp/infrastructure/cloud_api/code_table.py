@@ -405,7 +405,7 @@ def rule_for(
     code: int | None, *, subcode: int | None = None, is_transient: bool = False
 ) -> CodeRule:
     """The rule of a code; for one that nobody knows, permanent unless Meta calls it transient."""
-    if code == 100 and subcode == _WRONG_OBJECT_SUBCODE:  # noqa: PLR2004 - Meta's own number
+    if code == 100 and subcode == _WRONG_OBJECT_SUBCODE:  # noqa: PLR2004  # Meta's own number
         return _WRONG_OBJECT
     rule = None if code is None else CODES.get(code) or _family(code)
     return rule or (UNKNOWN_TRANSIENT_CODE if is_transient else UNKNOWN_CODE)

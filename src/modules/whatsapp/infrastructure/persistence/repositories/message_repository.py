@@ -1,6 +1,5 @@
 """Messages in PostgreSQL: inbound, outbound, what became of each attempt and what Meta reported."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -19,7 +18,6 @@ from whatsapp.domain.entities import (
     MessageNotFound,
     OutboundMessage,
 )
-from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import AttemptResult, StatusReport
 from whatsapp.domain.send_queue import (
     RETRY_LANES,
@@ -28,18 +26,24 @@ from whatsapp.domain.send_queue import (
 )
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
-    InboundContent,
     MessageContent,
     MessageStatus,
     MessageType,
-    PhoneNumber,
     Priority,
-    Recipient,
-    UserId,
     sources_of,
 )
-from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
+from whatsapp.infrastructure.persistence.models import OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories import message_statements as sql
+from whatsapp.infrastructure.persistence.repositories.message_rows import (
+    arrays_of,
+    columns_of,
+    failure_of,
+    failures_of,
+    inbound_columns_of,
+    inbound_of,
+    recipient_key,
+    recipient_of,
+)
 
 MAX_BATCH: Final = 1000
 _WAITING: Final = {
@@ -76,8 +80,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         Where the key was there before, the stored message comes back with `replayed` set. Raises
         IdempotencyKeyReused if that one is another message, ChannelNotFound, TenantNotFound.
         """
-        parameters = _columns(message)
-        parameters |= {"recipient_key": _recipient_key(message), "due_at": message.due_at}
+        parameters = columns_of(message)
+        parameters |= {"recipient_key": recipient_key(message), "due_at": message.due_at}
         row: Any = (await self._execute(sql.SAVE_OUTBOUND, parameters)).one()
         return self._saved(message, row)
 
@@ -96,7 +100,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         # One order for all batches: two of them that share keys wait for, not on, each other.
         firsts = {m.idempotency_key.value: m for m in reversed(messages)}
         ordered = [firsts[key] for key in sorted(firsts)]
-        rows: Any = await self._execute(sql.SAVE_OUTBOUND_MANY, _arrays(ordered))
+        rows: Any = await self._execute(sql.SAVE_OUTBOUND_MANY, arrays_of(ordered))
         stored = {row.idempotency_key: row for row in rows}
         return [
             self._saved(m, stored[m.idempotency_key.value], first=firsts[m.idempotency_key.value])
@@ -153,7 +157,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         return self._to_entity(row)
 
     def _update(self, message: OutboundMessage) -> dict[str, Any]:
-        values = _columns(message)
+        values = columns_of(message)
         names = ("id", "status", "status_at", "next_attempt_at", "attempts", "wamid", "details")
         failure = ("failure_code", "failure_title", "failure_details")
         state, lanes = _WAITING.get(message.status, (None, None))
@@ -163,7 +167,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "state": state,
             "lane": None if lanes is None else message.priority.lane + lanes,
             "due_at": message.due_at,
-            "recipient_key": _recipient_key(message),
+            "recipient_key": recipient_key(message),
         }
 
     async def cancel_outbound(self, message_id: UUID, at: datetime) -> OutboundMessage:
@@ -210,7 +214,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "finished": [result.finished_at for result in results],
             "due": [result.due_at for result in results],
             "attempt_ids": [new_id() for _ in results],
-        } | _failures(failures)
+        } | failures_of(failures)
 
     async def record_statuses(
         self, channel_id: UUID, reports: Sequence[StatusReport]
@@ -234,7 +238,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "pricing": [
                 json.dumps(report.pricing) if report.pricing else None for report in reports
             ],
-        } | _failures([report.failure for report in reports])
+        } | failures_of([report.failure for report in reports])
         row: Any = (await self._execute(sql.RECORD_STATUSES, parameters)).one()
         return row.kept, row.moved
 
@@ -264,8 +268,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
         Raises ChannelNotFound, TenantNotFound.
         """
-        row: Any = (await self._execute(sql.SAVE_INBOUND, _inbound_columns(message))).one()
-        stored = _to_inbound(row)
+        row: Any = (await self._execute(sql.SAVE_INBOUND, inbound_columns_of(message))).one()
+        stored = inbound_of(row)
         stored.replayed = not row.inserted
         return stored
 
@@ -273,7 +277,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """The inbound message that Meta calls `wamid`."""
         parameters = {"tenant": self.tenant_id, "wamid": wamid}
         row: Any = (await self._execute(sql.GET_INBOUND_BY_WAMID, parameters)).one_or_none()
-        return None if row is None else _to_inbound(row)
+        return None if row is None else inbound_of(row)
 
     def _first(self, result: Any) -> OutboundMessage | None:
         row: Any = result.one_or_none()
@@ -285,7 +289,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             tenant_id=row.tenant_id,
             id=row.id,
             channel_id=row.channel_id,
-            recipient=_recipient(row.recipient),
+            recipient=recipient_of(row.recipient),
             content=MessageContent(MessageType(row.type), row.body, row.context_wamid),
             idempotency_key=IdempotencyKey(row.idempotency_key),
             status=status,
@@ -297,13 +301,13 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             wamid=row.wamid,
             attempts=row.attempts,
             next_attempt_at=row.next_attempt_at,
-            failure=_failure(row),
+            failure=failure_of(row),
             created_at=row.created_at,
             status_at=row.status_at,
         )
 
     def _to_model(self, entity: OutboundMessage) -> OutboundMessageModel:
-        return OutboundMessageModel(**_columns(entity))
+        return OutboundMessageModel(**columns_of(entity))
 
 
 def _sources(message: OutboundMessage) -> Iterable[MessageStatus]:
@@ -315,104 +319,3 @@ def _sources(message: OutboundMessage) -> Iterable[MessageStatus]:
     if message.status is MessageStatus.QUEUED:
         return {message.stored_status or MessageStatus.QUEUED}
     return sources_of(message.status) | {message.status}
-
-
-def _recipient(text: str) -> Recipient:
-    return PhoneNumber(text) if text.startswith("+") else UserId(text)
-
-
-def _recipient_text(recipient: Recipient) -> str:
-    return recipient.e164 if isinstance(recipient, PhoneNumber) else recipient.value
-
-
-def _recipient_key(message: OutboundMessage) -> int:
-    """The same 64-bit number for the same recipient of the same channel."""
-    text = f"{message.channel_id}:{_recipient_text(message.recipient)}"
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
-
-
-def _columns(message: OutboundMessage) -> dict[str, Any]:
-    failure = message.failure
-    return {
-        "tenant_id": message.tenant_id,
-        "id": message.id,
-        "channel_id": message.channel_id,
-        "recipient": _recipient_text(message.recipient),
-        "type": message.content.type.value,
-        "body": message.content.to_dict()[message.content.type.value],
-        "context_wamid": message.content.context_message_id,
-        "idempotency_key": message.idempotency_key.value,
-        "digest": message.digest,
-        "status": message.status.value,
-        "lane": message.priority.lane,
-        "send_at": message.send_at,
-        "expires_at": message.expires_at,
-        "details": dict(message.metadata),
-        "wamid": message.wamid,
-        "attempts": message.attempts,
-        "next_attempt_at": message.next_attempt_at,
-        "failure_code": failure and failure.code,
-        "failure_title": failure and failure.title,
-        "failure_details": failure and failure.details,
-        "created_at": message.created_at,
-        "status_at": message.status_at,
-    }
-
-
-def _arrays(messages: Sequence[OutboundMessage]) -> dict[str, list[Any]]:
-    rows = [_columns(message) for message in messages]
-    for row in rows:
-        row["body"], row["details"] = json.dumps(row["body"]), json.dumps(row["details"])
-    arrays = {name: [row[name] for row in rows] for name in rows[0]}
-    arrays["recipient_key"] = [_recipient_key(message) for message in messages]
-    arrays["due_at"] = [message.due_at for message in messages]
-    return arrays
-
-
-def _failure(row: OutboundMessageModel) -> FailureReason | None:
-    if row.failure_title is None:
-        return None
-    return FailureReason(row.failure_code, row.failure_title, row.failure_details or "")
-
-
-def _failures(failures: Sequence[FailureReason | None]) -> dict[str, list[Any]]:
-    return {
-        "codes": [failure and failure.code for failure in failures],
-        "titles": [failure and failure.title for failure in failures],
-        "details": [failure and failure.details for failure in failures],
-    }
-
-
-def _inbound_columns(message: InboundMessage) -> dict[str, Any]:
-    return {
-        "tenant_id": message.tenant_id,
-        "id": message.id,
-        "channel_id": message.channel_id,
-        "wamid": message.wamid,
-        "sender": message.sender and message.sender.e164,
-        "sender_user_id": message.sender_user_id and message.sender_user_id.value,
-        "profile_name": message.profile_name,
-        "type": message.content.type,
-        "body": message.content.to_dict()[message.content.type],
-        "context_wamid": message.context_wamid,
-        "raw": dict(message.raw),
-        "sent_at": message.sent_at,
-    }
-
-
-def _to_inbound(row: InboundMessageModel) -> InboundMessage:
-    return InboundMessage(
-        tenant_id=row.tenant_id,
-        id=row.id,
-        channel_id=row.channel_id,
-        wamid=row.wamid,
-        content=InboundContent(row.type, row.body),
-        sent_at=row.sent_at,
-        sender=PhoneNumber(row.sender) if row.sender else None,
-        sender_user_id=UserId(row.sender_user_id) if row.sender_user_id else None,
-        profile_name=row.profile_name,
-        context_wamid=row.context_wamid,
-        raw=row.raw,
-        received_at=row.received_at,
-    )

@@ -1,0 +1,120 @@
+"""What the columns of messages hold: from domain to row and back, without a session."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from whatsapp.domain.entities import InboundMessage, OutboundMessage
+from whatsapp.domain.outcome import FailureReason
+from whatsapp.domain.value_objects import InboundContent, PhoneNumber, Recipient, UserId
+from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
+
+
+def recipient_of(text: str) -> Recipient:
+    """The recipient that is stored as `text`."""
+    return PhoneNumber(text) if text.startswith("+") else UserId(text)
+
+
+def recipient_text(recipient: Recipient) -> str:
+    """How a recipient is stored: a number begins with `+`, a user id does not."""
+    return recipient.e164 if isinstance(recipient, PhoneNumber) else recipient.value
+
+
+def recipient_key(message: OutboundMessage) -> int:
+    """The same 64-bit number for the same recipient of the same channel."""
+    text = f"{message.channel_id}:{recipient_text(message.recipient)}"
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def columns_of(message: OutboundMessage) -> dict[str, Any]:
+    """What the columns of an outbound message hold."""
+    failure = message.failure
+    return {
+        "tenant_id": message.tenant_id,
+        "id": message.id,
+        "channel_id": message.channel_id,
+        "recipient": recipient_text(message.recipient),
+        "type": message.content.type.value,
+        "body": message.content.to_dict()[message.content.type.value],
+        "context_wamid": message.content.context_message_id,
+        "idempotency_key": message.idempotency_key.value,
+        "digest": message.digest,
+        "status": message.status.value,
+        "lane": message.priority.lane,
+        "send_at": message.send_at,
+        "expires_at": message.expires_at,
+        "details": dict(message.metadata),
+        "wamid": message.wamid,
+        "attempts": message.attempts,
+        "next_attempt_at": message.next_attempt_at,
+        "failure_code": failure and failure.code,
+        "failure_title": failure and failure.title,
+        "failure_details": failure and failure.details,
+        "created_at": message.created_at,
+        "status_at": message.status_at,
+    }
+
+
+def arrays_of(messages: Sequence[OutboundMessage]) -> dict[str, list[Any]]:
+    """The columns of many messages, each as one array; JSON as text."""
+    rows = [columns_of(message) for message in messages]
+    for row in rows:
+        row["body"], row["details"] = json.dumps(row["body"]), json.dumps(row["details"])
+    arrays = {name: [row[name] for row in rows] for name in rows[0]}
+    arrays["recipient_key"] = [recipient_key(message) for message in messages]
+    arrays["due_at"] = [message.due_at for message in messages]
+    return arrays
+
+
+def failure_of(row: OutboundMessageModel) -> FailureReason | None:
+    """Why the message failed, if it did."""
+    if row.failure_title is None:
+        return None
+    return FailureReason(row.failure_code, row.failure_title, row.failure_details or "")
+
+
+def failures_of(failures: Sequence[FailureReason | None]) -> dict[str, list[Any]]:
+    """Failures as three arrays, with nothing where there was none."""
+    return {
+        "codes": [failure and failure.code for failure in failures],
+        "titles": [failure and failure.title for failure in failures],
+        "details": [failure and failure.details for failure in failures],
+    }
+
+
+def inbound_columns_of(message: InboundMessage) -> dict[str, Any]:
+    """What the columns of an inbound message hold."""
+    return {
+        "tenant_id": message.tenant_id,
+        "id": message.id,
+        "channel_id": message.channel_id,
+        "wamid": message.wamid,
+        "sender": message.sender and message.sender.e164,
+        "sender_user_id": message.sender_user_id and message.sender_user_id.value,
+        "profile_name": message.profile_name,
+        "type": message.content.type,
+        "body": message.content.to_dict()[message.content.type],
+        "context_wamid": message.context_wamid,
+        "raw": dict(message.raw),
+        "sent_at": message.sent_at,
+    }
+
+
+def inbound_of(row: InboundMessageModel) -> InboundMessage:
+    """The inbound message that `row` stores."""
+    return InboundMessage(
+        tenant_id=row.tenant_id,
+        id=row.id,
+        channel_id=row.channel_id,
+        wamid=row.wamid,
+        content=InboundContent(row.type, row.body),
+        sent_at=row.sent_at,
+        sender=PhoneNumber(row.sender) if row.sender else None,
+        sender_user_id=UserId(row.sender_user_id) if row.sender_user_id else None,
+        profile_name=row.profile_name,
+        context_wamid=row.context_wamid,
+        raw=row.raw,
+        received_at=row.received_at,
+    )
