@@ -1,0 +1,116 @@
+"""The command line as an operator uses it, on a running installation and beside it."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import pytest
+
+from shared.kernel.ids import new_id
+from stack import running_stack
+
+
+async def tellwire(stack, *arguments: str, **variables: str) -> tuple[int, str]:
+    """Run a command that may fail; gives its exit code and all it said."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tellwire", *arguments),
+        env=stack.environment | variables,
+        cwd=stack.directory,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        said, _ = await process.communicate()
+    return process.returncode or 0, said.decode()
+
+
+@pytest.mark.timeout(180)
+async def test_an_operator_sets_up_sends_and_looks_after_an_installation(directory) -> None:
+    async with running_stack(directory, workers=1) as stack:
+        sender = await stack.new_sender("Ana's Bakery", "1001")
+
+        code, said = await tellwire(stack, "doctor")
+        assert (code, said.count("ok ")) == (0, 7), said
+
+        code, said = await tellwire(stack, "migrate")
+        assert code == 0, said
+
+        send = ("send", "+4915112345678", "Hello", "--channel", sender.channel_id)
+        key = {"TELLWIRE_API_KEY": sender.api_key}
+        code, said = await tellwire(stack, *send, "--idempotency-key", "k1", **key)
+        again = await tellwire(stack, *send, "--idempotency-key", "k1", **key)
+        assert code == again[0] == 0, said
+        message_id = said.split()[0]
+        assert again[1].split()[0] == message_id
+        ended = await stack.follow(sender, [message_id], within=30)
+        assert ended[message_id]["status"] == "read"
+
+        code, said = await tellwire(stack, *send, TELLWIRE_API_KEY="tw_wrong")
+        assert (code, said.split(":")[0]) == (1, "unauthenticated")
+        assert "tw_wrong" not in said
+
+        code, said = await tellwire(
+            stack,
+            *("channel", "add", "--tenant", str(new_id()), "--phone-number-id", "77"),
+            *("--name", "Nobody's", "--no-verify"),
+            TELLWIRE_ACCESS_TOKEN="EAAG-canary",
+        )
+        assert (code, said.split(":")[0]) == (1, "tenant_not_found")
+        assert "EAAG-canary" not in said
+
+        code, said = await tellwire(stack, "keys", "rotate")
+        assert code == 0, said
+        assert said.startswith("0 re-encrypted")
+
+        code, said = await tellwire(stack, "serve")
+        assert code == 1
+        assert "embedded_service_running" in said
+
+
+@pytest.mark.timeout(120)
+async def test_a_taken_port_is_named_before_anything_starts(directory) -> None:
+    async with running_stack(directory, workers=1) as stack:
+        elsewhere = {"TELLWIRE_DATA_DIRECTORY": str(directory / "other")}
+
+        code, said = await tellwire(stack, "serve", **elsewhere)
+
+        assert code == 1
+        assert "port_taken" in said
+        assert "TELLWIRE_API_PORT" in said
+
+
+@pytest.mark.timeout(180)
+async def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(directory) -> None:
+    async with running_stack(directory, workers=2) as stack:
+        sender = await stack.new_sender("Ana's Bakery", "1001")
+        bodies = [
+            {"to": f"+4915100{n:06d}", "type": "text", "text": {"body": f"{n}"}} for n in range(200)
+        ]
+
+        accepted = await asyncio.gather(*(stack.post(sender, body) for body in bodies))
+        for _ in range(2):
+            await asyncio.sleep(0.4)
+            os.kill(worker_of(stack), signal.SIGKILL)
+        ended = await stack.follow(sender, [one["id"] for one in accepted], within=120)
+
+        assert {message["status"] for message in ended.values()} == {"read"}, stack.logs()
+        seen = await stack.seen_of(sender)
+        assert (seen["distinct_messages"], seen["doubled_messages"]) == (200, 0)
+
+
+def worker_of(stack) -> int:
+    """The process id of one of the supervisor's workers."""
+    parent = stack.processes["serve"].pid
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            stat = open(f"/proc/{entry}/stat").read().rsplit(")", 1)[1].split()
+            command = open(f"/proc/{entry}/cmdline").read().split("\0")
+        except OSError:
+            continue
+        if int(stat[1]) == parent and "worker" in command:
+            return int(entry)
+    raise AssertionError("no worker runs")
