@@ -96,12 +96,8 @@ async def call_everything(client, customer):
     ]
 
 
-async def test_no_answer_and_no_log_line_holds_what_it_must_not(
-    client,
-    ana,
-    meta_app,
-    logged,  # noqa: ARG001
-) -> None:
+@pytest.mark.usefixtures("meta_app")
+async def test_no_answer_and_no_log_line_holds_what_it_must_not(client, ana, logged) -> None:
     answers = await call_everything(client, ana)
     log = logged()
 
@@ -144,7 +140,8 @@ async def test_log_lines_name_the_request_and_the_tenant(client, ana, logged) ->
     assert "/v1/messages" in line
 
 
-async def test_metrics_come_from_closed_sets(client, ana, meta_app) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("meta_app")
+async def test_metrics_come_from_closed_sets(client, ana) -> None:
     await call_everything(client, ana)
     await client.request("MARKED", "/v1/messages", headers=ana.headers)
     metrics = (await client.get("/metrics")).text

@@ -103,7 +103,8 @@ def message_to(customer):
     }
 
 
-async def test_without_postgresql_everything_may_be_tried_again(cables, ana, meta_app) -> None:
+@pytest.mark.usefixtures("meta_app")
+async def test_without_postgresql_everything_may_be_tried_again(cables, ana) -> None:
     postgres, _, settings = cables
     async with running(settings) as client:
         sent = await client.post("/v1/messages", json=message_to(ana), headers=ana.headers)

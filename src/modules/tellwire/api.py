@@ -1,10 +1,10 @@
 """The API process: the HTTP API and webhook intake as one app."""
 
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
-from typing import Final, cast
+from typing import Final
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
@@ -117,8 +117,7 @@ def _checks(engine: AsyncEngine, intake: AsyncEngine, redis: RedisClient) -> Map
             await connection.execute(text("SELECT 1"))
 
     async def ping() -> None:
-        # Typed for the synchronous client too.
-        await cast("Awaitable[bool]", redis.ping())
+        await redis.ping()
 
     return {
         "postgresql": lambda: ask(engine),

@@ -27,37 +27,43 @@ class Readiness:
 
     def __init__(self) -> None:
         self._checks: Mapping[str, Check] = {}
-        self._asked: dict[str, asyncio.Future[object]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._asked: dict[str, asyncio.Task[bool]] = {}
 
     @asynccontextmanager
     async def watching(self, checks: Mapping[str, Check]) -> AsyncGenerator[None]:
         """Use `checks` inside the block; before and after it, nothing is ready."""
-        self._checks = checks
-        try:
+        async with asyncio.TaskGroup() as group:
+            self._checks, self._group = checks, group
             yield
-        finally:
-            self._checks = {}
+            self._checks, self._group = {}, None
             for asked in self._asked.values():
                 asked.cancel()
-            await asyncio.gather(*self._asked.values(), return_exceptions=True)
-            self._asked.clear()
 
     async def ensure(self) -> None:
         """Raise NotReady, which names what does not answer."""
-        if not self._checks:
+        if self._group is None:
             raise NotReady("Not started")
-        names = tuple(self._checks)
-        answers = await asyncio.gather(*(self._answers(name) for name in names))
+        names, group = tuple(self._checks), self._group
+        answers = await asyncio.gather(*(self._answers(name, group) for name in names))
         missing = [name for name, answered in zip(names, answers, strict=True) if not answered]
         if missing:
             raise NotReady(f"No answer from {', '.join(missing)}")
 
-    async def _answers(self, name: str) -> bool:
+    async def _answers(self, name: str, group: asyncio.TaskGroup) -> bool:
         asked = self._asked.get(name)
         if asked is None or asked.done():
-            asked = self._asked[name] = asyncio.ensure_future(self._checks[name]())
+            asked = self._asked[name] = group.create_task(_ask(self._checks[name]))
         await asyncio.wait({asked}, timeout=READY_WITHIN.total_seconds())
-        return asked.done() and not asked.cancelled() and asked.exception() is None
+        return asked.done() and not asked.cancelled() and asked.result()
+
+
+async def _ask(check: Check) -> bool:
+    try:
+        await check()
+    except Exception:  # noqa: BLE001  # whatever is wrong with it, it did not answer
+        return False
+    return True
 
 
 def operations_router(readiness: Readiness, registry: CollectorRegistry) -> APIRouter:
