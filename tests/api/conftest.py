@@ -1,5 +1,7 @@
-"""The real app over real PostgreSQL and Redis, called through ASGI, with its lifespan."""
+"""The real app over real PostgreSQL and Redis, through ASGI or behind a real server."""
 
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+import uvicorn
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -153,6 +156,23 @@ async def client(world) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def live_url(settings) -> Iterator[str]:
+    """The address of the app behind a real server on a port of its own."""
+    server = uvicorn.Server(
+        uvicorn.Config(create_api(settings), port=0, log_config=None, access_log=False)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(timeout=10)
+
+
 @pytest.fixture
 async def ana(world) -> Customer:
     return await world.customer("Ana")
@@ -173,13 +193,3 @@ async def meta_app(world) -> MetaApp:
     )
     await SQLAlchemyMetaAppRepository(world.sessions).save_app(app)
     return app
-
-
-def text_message(customer: Customer, body: str = "Hello", **more: Any) -> dict[str, Any]:
-    return {
-        "channel_id": str(customer.channel_id),
-        "to": "+4915550000001",
-        "type": "text",
-        "text": {"body": body},
-        **more,
-    }

@@ -28,7 +28,7 @@ from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.receive_webhook import AnswerHandshake, KnownApps, ReceiveWebhook
 from whatsapp.entrypoints.http import channels, messages, webhooks
 from whatsapp.entrypoints.http.metrics import ApiMetrics
-from whatsapp.entrypoints.http.operations import Check, operations_router
+from whatsapp.entrypoints.http.operations import Check, Readiness, operations_router
 from whatsapp.entrypoints.http.services import STATE, HttpServices
 from whatsapp.infrastructure.cloud_api.webhooks import MAX_BODY_BYTES, signature_matches
 from whatsapp.infrastructure.persistence.repositories import (
@@ -57,7 +57,7 @@ def create_api(settings: Settings) -> FastAPI:
     """
     registry = CollectorRegistry()
     metrics = ApiMetrics(registry)
-    checks: dict[str, Check] = {}
+    readiness = Readiness()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -67,9 +67,8 @@ def create_api(settings: Settings) -> FastAPI:
             intake = await stack.enter_async_context(open_database(settings, DatabaseRole.INTAKE))
             redis = await stack.enter_async_context(open_redis(settings))
             setattr(app.state, STATE, _services(engine, intake, metrics))
-            checks.update(_checks(engine, intake, redis))
-            yield
-            checks.clear()
+            async with readiness.watching(_checks(engine, intake, redis)):
+                yield
 
     app = FastAPI(
         title="Tellwire",
@@ -80,7 +79,7 @@ def create_api(settings: Settings) -> FastAPI:
     )
     for router in (messages.router, channels.router, webhooks.router):
         app.include_router(router)
-    app.include_router(operations_router(lambda: checks, registry))
+    app.include_router(operations_router(readiness, registry))
     app.get(ERROR_REFERENCE, include_in_schema=False)(show_errors)
     equip(app, metrics=HttpMetrics(registry), limit_of=body_limit_of)
     return app
@@ -117,8 +116,11 @@ def _checks(engine: AsyncEngine, intake: AsyncEngine, redis: RedisClient) -> Map
         async with database.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
+    async def ping() -> None:
+        await redis.ping()
+
     return {
         "postgresql": lambda: ask(engine),
         "postgresql as intake": lambda: ask(intake),
-        "redis": redis.ping,
+        "redis": ping,
     }

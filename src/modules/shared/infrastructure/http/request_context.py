@@ -74,8 +74,12 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            header = (REQUEST_ID_HEADER.encode(), self._request_id)
-            message = {**message, "headers": [*message.get("headers", []), header]}
+            headers = [
+                *message.get("headers", []),
+                (REQUEST_ID_HEADER.encode(), self._request_id),
+                (b"x-content-type-options", b"nosniff"),
+            ]
+            message = {**message, "headers": headers}
         await self._send(message)
 
 

@@ -1,40 +1,84 @@
 """Routes for those who run the process: is it alive, can it serve, what does it count."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from shared.infrastructure.http.errors import NotReady
+from whatsapp.entrypoints.http.documentation import problems
 
 READY_WITHIN: Final = timedelta(seconds=1)
-Check = Callable[[], Awaitable[object]]
+Check = Callable[[], Coroutine[Any, Any, object]]
 """Asks something for a sign of life; anything it raises means no."""
 
 
-def operations_router(
-    checks: Callable[[], Mapping[str, Check]], registry: CollectorRegistry
-) -> APIRouter:
-    """`/healthz`, `/readyz` and `/metrics`; `checks` are asked for each time."""
+class Readiness:
+    """Whether everything answers that the process depends on, told within a second.
+
+    A check that hangs is left to hang, and is asked no second time meanwhile: giving up a query
+    takes a driver longer than the second, and frequent questions must not eat up the connections.
+    """
+
+    def __init__(self) -> None:
+        self._checks: Mapping[str, Check] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._asked: dict[str, asyncio.Task[bool]] = {}
+
+    @asynccontextmanager
+    async def watching(self, checks: Mapping[str, Check]) -> AsyncGenerator[None]:
+        """Use `checks` inside the block; before and after it, nothing is ready."""
+        async with asyncio.TaskGroup() as group:
+            self._checks, self._group = checks, group
+            yield
+            self._checks, self._group = {}, None
+            for asked in self._asked.values():
+                asked.cancel()
+
+    async def ensure(self) -> None:
+        """Raise NotReady, which names what does not answer."""
+        if self._group is None:
+            raise NotReady("Not started")
+        names, group = tuple(self._checks), self._group
+        answers = await asyncio.gather(*(self._answers(name, group) for name in names))
+        missing = [name for name, answered in zip(names, answers, strict=True) if not answered]
+        if missing:
+            raise NotReady(f"No answer from {', '.join(missing)}")
+
+    async def _answers(self, name: str, group: asyncio.TaskGroup) -> bool:
+        asked = self._asked.get(name)
+        if asked is None or asked.done():
+            asked = self._asked[name] = group.create_task(_ask(self._checks[name]))
+        await asyncio.wait({asked}, timeout=READY_WITHIN.total_seconds())
+        return asked.done() and not asked.cancelled() and asked.result()
+
+
+async def _ask(check: Check) -> bool:
+    try:
+        await check()
+    except Exception:  # noqa: BLE001  # whatever is wrong with it, it did not answer
+        return False
+    return True
+
+
+def operations_router(readiness: Readiness, registry: CollectorRegistry) -> APIRouter:
+    """`/healthz`, `/readyz` and `/metrics`."""
     router = APIRouter(tags=["Operations"])
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """The process is alive; it says nothing of what it depends on."""
+        """The process is alive; this says nothing of what it depends on."""
         return {"status": "ok"}
 
-    @router.get("/readyz")
+    @router.get("/readyz", responses=problems(503))
     async def readyz() -> dict[str, str]:
-        """PostgreSQL and Redis answer within a second."""
-        named = checks()
-        answers = await asyncio.gather(*(_answers(check) for check in named.values()))
-        missing = [name for name, answered in zip(named, answers, strict=True) if not answered]
-        if missing:
-            raise NotReady(f"No answer from {', '.join(missing)}")
+        """PostgreSQL and Redis answer; told within a second, 503 otherwise."""
+        await readiness.ensure()
         return {"status": "ok"}
 
     @router.get("/metrics", response_class=Response)
@@ -43,12 +87,3 @@ def operations_router(
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
-
-
-async def _answers(check: Check) -> bool:
-    try:
-        async with asyncio.timeout(READY_WITHIN.total_seconds()):
-            await check()
-    except Exception:  # noqa: BLE001  # whatever is wrong with it, it did not answer
-        return False
-    return True

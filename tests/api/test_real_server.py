@@ -1,0 +1,107 @@
+"""What only a real server on a real socket shows."""
+
+import asyncio
+import time
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+
+import tellwire.api
+from shared.infrastructure.http.body import BodyLimit
+
+WEBHOOK = "/webhooks/whatsapp/100000000000001"
+MEBIBYTE = 1024 * 1024
+
+
+class Caller:
+    """A connection on which a test says exactly what it wants."""
+
+    def __init__(self, reader, writer) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connect(cls, url):
+        parts = urlsplit(url)
+        return cls(*await asyncio.open_connection(parts.hostname, parts.port))
+
+    async def say(self, data) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def hear(self):
+        """Everything until the server closes, as status and text."""
+        heard = await asyncio.wait_for(self.reader.read(), timeout=10)
+        self.writer.close()
+        return int(heard[9:12] or 0), heard.decode()
+
+
+@pytest.fixture
+async def caller(live_url):
+    return await Caller.connect(live_url)
+
+
+def head(path, *headers):
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: api.test", *headers, "", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [(WEBHOOK, 3 * MEBIBYTE), ("/v1/messages", MEBIBYTE), ("/v1/messages/batch", 8 * MEBIBYTE)],
+)
+async def test_a_declared_length_is_refused_before_the_body_is_read(caller, path, limit) -> None:
+    await caller.say(head(path, f"Content-Length: {limit + 1}"))
+
+    status, text = await caller.hear()
+
+    assert status == 413
+    assert "body_too_large" in text
+
+
+async def test_an_undeclared_length_is_refused_as_soon_as_it_is_passed(caller) -> None:
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    await caller.say(head(WEBHOOK, "Transfer-Encoding: chunked"))
+    # 48 chunks are the limit; one byte more passes it, and the last chunk never comes.
+    await caller.say(chunk * 48)
+    await caller.say(b"1\r\nx\r\n")
+
+    status, text = await caller.hear()
+
+    assert status == 413
+    assert "body_too_large" in text
+
+
+@pytest.mark.parametrize("length", ["-1", "1e9", "0x10", "\xb2", "9" * 5000])
+async def test_a_length_that_is_none_is_refused(caller, length) -> None:
+    await caller.say(head(WEBHOOK, f"Content-Length: {length}"))
+
+    status, _ = await caller.hear()
+
+    assert status in {400, 413}
+
+
+async def test_a_slow_sender_is_cut_off_however_steadily_it_sends(caller, monkeypatch) -> None:
+    within = timedelta(milliseconds=400)
+    monkeypatch.setattr(tellwire.api, "WEBHOOK_LIMIT", BodyLimit(MEBIBYTE, within=within))
+    started = time.monotonic()
+
+    async def drip():
+        while True:
+            await caller.say(b"x")
+            await asyncio.sleep(0.02)
+
+    await caller.say(head(WEBHOOK, "Content-Length: 100000"))
+    dripping = asyncio.create_task(drip())
+    status, text = await caller.hear()
+    dripping.cancel()
+    await asyncio.gather(dripping, return_exceptions=True)
+
+    assert status == 408
+    assert "request_timed_out" in text
+    assert within.total_seconds() <= time.monotonic() - started < 5
+
+
+async def test_meta_is_given_five_seconds() -> None:
+    limit = tellwire.api.body_limit_of(WEBHOOK)
+
+    assert limit == BodyLimit(3 * MEBIBYTE, within=timedelta(seconds=5))
