@@ -65,6 +65,13 @@ class InvalidReference(InvalidInput):
     title = "The row refers to something that does not exist in this tenant"
 
 
+class StillReferenced(Conflict):
+    """Other rows refer to this one, so that it was not deleted."""
+
+    code = "still_referenced"
+    title = "Other things still refer to this; delete them first"
+
+
 class InvalidValue(InvalidInput):
     """A value is of a kind or size that its column cannot hold; nothing was written."""
 

@@ -64,7 +64,8 @@ class BatchTooLarge(InvalidInput):
 class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, OutboundMessageModel]):
     """The tenant's messages; saving an outbound message queues it in the same statement.
 
-    `get_by_id`, `list` and `delete` of the base are about outbound messages.
+    The methods of the base are about outbound messages. `add` and `update` are `save_outbound` and
+    `update_outbound`: no message is stored without its queue entry, none moves back.
     """
 
     model = OutboundMessageModel
@@ -84,6 +85,18 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         parameters |= {"recipient_key": recipient_key(message), "due_at": message.due_at}
         row: Any = (await self._execute(sql.SAVE_OUTBOUND, parameters)).one()
         return self._saved(message, row)
+
+    async def add(self, entity: OutboundMessage) -> OutboundMessage:
+        """As `save_outbound`."""
+        return await self.save_outbound(entity)
+
+    async def update(self, entity: OutboundMessage) -> OutboundMessage:
+        """As `update_outbound`."""
+        return await self.update_outbound(entity)
+
+    async def get_by_id(self, entity_id: UUID) -> OutboundMessage | None:
+        """As `get_outbound_by_id`."""
+        return await self.get_outbound_by_id(entity_id)
 
     async def save_outbound_many(
         self, messages: Sequence[OutboundMessage]
