@@ -262,6 +262,12 @@ TROUBLES = {
 
 
 @pytest.fixture
+def database(module_database):
+    """Each test has tenants of its own; one database does for all."""
+    return module_database
+
+
+@pytest.fixture
 async def superuser(database):
     connection = await asyncpg.connect(database.superuser_url.replace("+asyncpg", ""))
     yield connection
