@@ -100,7 +100,8 @@ _BY_STATE: Final[Mapping[str, type[TellwireError]]] = {
 # Classes of SQLSTATE that mean the server or the connection went away: 08 connection, 53 resources,
 # 57P operator intervention (shutdown, crash, terminated), 57014 cancelled by a time-out.
 _GONE: Final = ("08", "53", "57")
-_DATA: Final = "22"
+# 22 data, 54 a limit of the program (a text too long for its index).
+_DATA: Final = ("22", "54")
 
 
 def _state(error: DBAPIError) -> str:

@@ -1,6 +1,5 @@
 """Messages in PostgreSQL: inbound, outbound, what became of each attempt and what Meta reported."""
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
@@ -41,8 +40,13 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     failures_of,
     inbound_columns_of,
     inbound_of,
+    json_of,
     recipient_key,
     recipient_of,
+)
+from whatsapp.infrastructure.persistence.repositories.storable import (
+    storable_attempt,
+    storable_text,
 )
 
 MAX_BATCH: Final = 1000
@@ -242,15 +246,13 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "forward": sql.FORWARD_PAIRS,
             "event_ids": [new_id() for _ in reports],
             "message_ids": [report.message_id for report in reports],
-            "wamids": [report.wamid for report in reports],
+            "wamids": [storable_text(report.wamid) for report in reports],
             "statuses": [report.status.value for report in reports],
             "ranks": [report.status.rank for report in reports],
-            "attempts": [report.attempt for report in reports],
+            "attempts": [storable_attempt(report.attempt) for report in reports],
             "occurred": [report.occurred_at for report in reports],
-            "errors": [json.dumps(report.errors) if report.errors else None for report in reports],
-            "pricing": [
-                json.dumps(report.pricing) if report.pricing else None for report in reports
-            ],
+            "errors": [json_of(report.errors) for report in reports],
+            "pricing": [json_of(report.pricing) for report in reports],
         } | failures_of([report.failure for report in reports])
         row: Any = (await self._execute(sql.RECORD_STATUSES, parameters)).one()
         return row.kept, row.moved
