@@ -221,6 +221,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         return {
             "tenant": self.tenant_id,
             "forward": sql.FORWARD_PAIRS,
+            "known": sql.KNOWN_STATUSES,
+            "ranks": sql.RANKS,
             "ids": [result.message_id for result in results],
             "tokens": [result.lease_token for result in results],
             "numbers": [result.number for result in results],
