@@ -17,13 +17,11 @@ from shared.kernel.errors import TellwireError
 from shared.kernel.ids import new_id
 from whatsapp.domain.entities import Channel, InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
-from whatsapp.domain.repositories import StatusReport
 from whatsapp.domain.value_objects import (
     AccessToken,
     IdempotencyKey,
     InboundContent,
     MessageContent,
-    MessageStatus,
     PhoneNumber,
 )
 from whatsapp.infrastructure.persistence.repositories import (
@@ -181,11 +179,6 @@ async def update_with_a_code_beyond_an_integer(case):
     await case.messages.update_outbound(saved)
 
 
-async def status_with_a_nul(case):
-    report = StatusReport(wamid=f"{CANARY}\0", status=MessageStatus.SENT, occurred_at=utc_now())
-    await case.messages.record_statuses(case.ana.channel.id, [report])
-
-
 async def failed_transaction(case):
     await case.session.execute(text("SAVEPOINT s"))
     try:
@@ -252,13 +245,18 @@ TROUBLES = {
     batch_with_an_unknown_channel: "channel_not_found",
     update_of_an_unknown_message: "message_not_found",
     update_with_a_code_beyond_an_integer: "invalid_value",
-    status_with_a_nul: "invalid_value",
     failed_transaction: "database_failed",
     ended_by_the_server: "database_unavailable",
     ended_before_the_commit: "database_unavailable",
     statement_timeout: "database_unavailable",
     lock_timeout: "transaction_conflict",
 }
+
+
+@pytest.fixture
+def database(module_database):
+    """Each test has tenants of its own; one database does for all."""
+    return module_database
 
 
 @pytest.fixture

@@ -71,6 +71,12 @@ TENANT_STATEMENTS = {
 
 
 @pytest.fixture
+def database(module_database):
+    """Each test has tenants of its own; one database does for all."""
+    return module_database
+
+
+@pytest.fixture
 async def watched(wire, database):
     """A session factory whose words on the wire can be counted."""
     engine = create_engine(wire.url(database.url("tellwire_app")))

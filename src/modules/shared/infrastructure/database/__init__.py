@@ -13,6 +13,7 @@ from shared.infrastructure.database.driver_errors import (
     InvalidReference,
     InvalidValue,
     RowSecurityViolation,
+    StillReferenced,
     TenantNotFound,
     TransactionConflict,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "SQLAlchemyRepository",
     "SQLAlchemyUnitOfWork",
     "SessionFactory",
+    "StillReferenced",
     "TenantContext",
     "TenantContextConflict",
     "TenantContextMissing",

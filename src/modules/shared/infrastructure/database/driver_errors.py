@@ -65,6 +65,13 @@ class InvalidReference(InvalidInput):
     title = "The row refers to something that does not exist in this tenant"
 
 
+class StillReferenced(Conflict):
+    """Other rows refer to this one, so that it was not deleted."""
+
+    code = "still_referenced"
+    title = "Other things still refer to this; delete them first"
+
+
 class InvalidValue(InvalidInput):
     """A value is of a kind or size that its column cannot hold; nothing was written."""
 
@@ -93,7 +100,8 @@ _BY_STATE: Final[Mapping[str, type[TellwireError]]] = {
 # Classes of SQLSTATE that mean the server or the connection went away: 08 connection, 53 resources,
 # 57P operator intervention (shutdown, crash, terminated), 57014 cancelled by a time-out.
 _GONE: Final = ("08", "53", "57")
-_DATA: Final = "22"
+# 22 data, 54 a limit of the program (a text too long for its index).
+_DATA: Final = ("22", "54")
 
 
 def _state(error: DBAPIError) -> str:

@@ -9,7 +9,12 @@ from sqlalchemy import Executable, Result, delete, insert, inspect, select, upda
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.infrastructure.database.base import TenantScoped
-from shared.infrastructure.database.driver_errors import ConstraintErrors, translated
+from shared.infrastructure.database.driver_errors import (
+    ConstraintErrors,
+    InvalidReference,
+    StillReferenced,
+    translated,
+)
 from shared.infrastructure.database.rls import SCOPED, bound_tenant
 from shared.kernel.errors import NotFoundException
 
@@ -76,13 +81,19 @@ class SQLAlchemyRepository(ABC, Generic[Entity, Model]):
         return updated
 
     async def delete(self, entity_id: UUID) -> bool:
-        """Delete the row with this id; False where this tenant has none."""
+        """Delete the row with this id; False where this tenant has none.
+
+        Raises StillReferenced where other rows need it.
+        """
         query = (
             delete(self.model)
             .where(self.model.tenant_id == self.tenant_id, self.model.id == entity_id)
             .returning(self.model.id)
         )
-        return (await self._execute(query)).first() is not None
+        try:
+            return (await self._execute(query)).first() is not None
+        except InvalidReference:
+            raise StillReferenced from None
 
     async def list(self, *, limit: int = 100, after: UUID | None = None) -> Sequence[Entity]:
         """Up to `limit` (at most 1000) entities in order of their ids, from behind `after`."""

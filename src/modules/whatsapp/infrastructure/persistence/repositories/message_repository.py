@@ -1,6 +1,5 @@
 """Messages in PostgreSQL: inbound, outbound, what became of each attempt and what Meta reported."""
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
@@ -41,8 +40,13 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     failures_of,
     inbound_columns_of,
     inbound_of,
+    json_of,
     recipient_key,
     recipient_of,
+)
+from whatsapp.infrastructure.persistence.repositories.storable import (
+    storable_attempt,
+    storable_text,
 )
 
 MAX_BATCH: Final = 1000
@@ -64,7 +68,8 @@ class BatchTooLarge(InvalidInput):
 class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, OutboundMessageModel]):
     """The tenant's messages; saving an outbound message queues it in the same statement.
 
-    `get_by_id`, `list` and `delete` of the base are about outbound messages.
+    The methods of the base are about outbound messages. `add` and `update` are `save_outbound` and
+    `update_outbound`: no message is stored without its queue entry, none moves back.
     """
 
     model = OutboundMessageModel
@@ -84,6 +89,18 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         parameters |= {"recipient_key": recipient_key(message), "due_at": message.due_at}
         row: Any = (await self._execute(sql.SAVE_OUTBOUND, parameters)).one()
         return self._saved(message, row)
+
+    async def add(self, entity: OutboundMessage) -> OutboundMessage:
+        """As `save_outbound`."""
+        return await self.save_outbound(entity)
+
+    async def update(self, entity: OutboundMessage) -> OutboundMessage:
+        """As `update_outbound`."""
+        return await self.update_outbound(entity)
+
+    async def get_by_id(self, entity_id: UUID) -> OutboundMessage | None:
+        """As `get_outbound_by_id`."""
+        return await self.get_outbound_by_id(entity_id)
 
     async def save_outbound_many(
         self, messages: Sequence[OutboundMessage]
@@ -204,6 +221,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         return {
             "tenant": self.tenant_id,
             "forward": sql.FORWARD_PAIRS,
+            "known": sql.KNOWN_STATUSES,
+            "ranks": sql.RANKS,
             "ids": [result.message_id for result in results],
             "tokens": [result.lease_token for result in results],
             "numbers": [result.number for result in results],
@@ -229,15 +248,13 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "forward": sql.FORWARD_PAIRS,
             "event_ids": [new_id() for _ in reports],
             "message_ids": [report.message_id for report in reports],
-            "wamids": [report.wamid for report in reports],
+            "wamids": [storable_text(report.wamid) for report in reports],
             "statuses": [report.status.value for report in reports],
             "ranks": [report.status.rank for report in reports],
-            "attempts": [report.attempt for report in reports],
+            "attempts": [storable_attempt(report.attempt) for report in reports],
             "occurred": [report.occurred_at for report in reports],
-            "errors": [json.dumps(report.errors) if report.errors else None for report in reports],
-            "pricing": [
-                json.dumps(report.pricing) if report.pricing else None for report in reports
-            ],
+            "errors": [json_of(report.errors) for report in reports],
+            "pricing": [json_of(report.pricing) for report in reports],
         } | failures_of([report.failure for report in reports])
         row: Any = (await self._execute(sql.RECORD_STATUSES, parameters)).one()
         return row.kept, row.moved

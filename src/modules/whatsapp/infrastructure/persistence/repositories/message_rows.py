@@ -9,6 +9,11 @@ from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.value_objects import InboundContent, PhoneNumber, Recipient, UserId
 from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
+from whatsapp.infrastructure.persistence.repositories.storable import (
+    storable_code,
+    storable_json,
+    storable_text,
+)
 
 
 def recipient_of(text: str) -> Recipient:
@@ -75,12 +80,17 @@ def failure_of(row: OutboundMessageModel) -> FailureReason | None:
     return FailureReason(row.failure_code, row.failure_title, row.failure_details or "")
 
 
+def json_of(value: object) -> str | None:
+    """What Meta sent along, as JSON text that can be stored."""
+    return json.dumps(storable_json(value)) if value else None
+
+
 def failures_of(failures: Sequence[FailureReason | None]) -> dict[str, list[Any]]:
     """Failures as three arrays, with nothing where there was none."""
     return {
-        "codes": [failure and failure.code for failure in failures],
-        "titles": [failure and failure.title for failure in failures],
-        "details": [failure and failure.details for failure in failures],
+        "codes": [failure and storable_code(failure.code) for failure in failures],
+        "titles": [failure and storable_text(failure.title) for failure in failures],
+        "details": [failure and storable_text(failure.details) for failure in failures],
     }
 
 
@@ -90,14 +100,14 @@ def inbound_columns_of(message: InboundMessage) -> dict[str, Any]:
         "tenant_id": message.tenant_id,
         "id": message.id,
         "channel_id": message.channel_id,
-        "wamid": message.wamid,
+        "wamid": storable_text(message.wamid),
         "sender": message.sender and message.sender.e164,
         "sender_user_id": message.sender_user_id and message.sender_user_id.value,
-        "profile_name": message.profile_name,
-        "type": message.content.type,
-        "body": message.content.to_dict()[message.content.type],
-        "context_wamid": message.context_wamid,
-        "raw": dict(message.raw),
+        "profile_name": storable_text(message.profile_name),
+        "type": storable_text(message.content.type),
+        "body": storable_json(message.content.to_dict()[message.content.type]),
+        "context_wamid": storable_text(message.context_wamid),
+        "raw": storable_json(dict(message.raw)),
         "sent_at": message.sent_at,
     }
 

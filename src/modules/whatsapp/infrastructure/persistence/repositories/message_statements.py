@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import TypeEngine
 
 from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES
-from whatsapp.domain.value_objects import FORWARD
+from whatsapp.domain.value_objects import FORWARD, MessageStatus
 from whatsapp.infrastructure.persistence.models import (
     InboundMessageModel,
     OutboundMessageModel,
@@ -42,6 +42,9 @@ from whatsapp.infrastructure.persistence.models import (
 )
 
 FORWARD_PAIRS: Final = [f"{old}>{new}" for old, following in FORWARD.items() for new in following]
+
+KNOWN_STATUSES: Final = [status.value for status in MessageStatus]
+RANKS: Final = [status.rank for status in MessageStatus]
 
 _MESSAGES = cast("Table", OutboundMessageModel.__table__)
 _INBOUND = cast("Table", InboundMessageModel.__table__)
@@ -300,8 +303,13 @@ LOAD_FOR_SENDING: Final = _as_messages(
 
 RECORD_ATTEMPTS: Final = _typed(
     f"""
-    WITH result AS (
-        SELECT * FROM unnest(
+    WITH stored AS MATERIALIZED (
+        SELECT m.id, m.status FROM whatsapp_outbound_messages m
+        WHERE m.tenant_id = :tenant AND m.id = ANY(CAST(:ids AS uuid[]))
+        ORDER BY m.id FOR NO KEY UPDATE
+    ), result AS (
+        SELECT r.*, s.status = 'queued' OR s.status || '>' || r.status = ANY(:forward) AS onward
+        FROM unnest(
             CAST(:ids AS uuid[]), CAST(:tokens AS uuid[]), CAST(:numbers AS smallint[]),
             CAST(:statuses AS text[]), CAST(:outcomes AS text[]), CAST(:wamids AS text[]),
             CAST(:codes AS integer[]), CAST(:titles AS text[]), CAST(:details AS text[]),
@@ -309,13 +317,14 @@ RECORD_ATTEMPTS: Final = _typed(
             CAST(:due AS timestamptz[]), CAST(:attempt_ids AS uuid[])
         ) AS r(id, token, number, status, outcome, wamid, code, title, details,
                started_at, finished_at, due_at, attempt_id)
+        JOIN stored s ON s.id = r.id
     ), settled AS (
         DELETE FROM whatsapp_send_queue q USING result r
         WHERE q.tenant_id = :tenant AND q.id = r.id
-          AND r.status NOT IN ('queued', 'retrying', 'unknown')
+          AND (r.status NOT IN ('queued', 'retrying', 'unknown') OR NOT r.onward)
           AND (q.lease_token = r.token
                OR (r.status = 'sent' AND q.state = 'unknown' AND q.attempt = r.number))
-        RETURNING q.id
+        RETURNING q.id, q.channel_id
     ), moved AS (
         UPDATE whatsapp_send_queue q
         SET state = CASE r.status WHEN 'queued' THEN 'ready' ELSE r.status END,
@@ -324,31 +333,51 @@ RECORD_ATTEMPTS: Final = _typed(
             due_at = coalesce(r.due_at, q.due_at), lease_token = NULL, lease_until = NULL
         FROM result r
         WHERE q.tenant_id = :tenant AND q.id = r.id AND q.lease_token = r.token
-          AND r.status IN ('queued', 'retrying', 'unknown')
-        RETURNING q.id
+          AND r.status IN ('queued', 'retrying', 'unknown') AND r.onward
+        RETURNING q.id, q.channel_id
     ), held AS (
-        SELECT id FROM settled UNION ALL SELECT id FROM moved
+        SELECT id, channel_id FROM settled UNION ALL SELECT id, channel_id FROM moved
+    ), parked AS (
+        UPDATE whatsapp_status_events e SET message_id = held.id
+        FROM result r JOIN held ON held.id = r.id
+        WHERE e.tenant_id = :tenant AND e.channel_id = held.channel_id AND e.wamid = r.wamid
+          AND e.message_id IS NULL
+        RETURNING e.message_id AS id, e.status, e.occurred_at
+    ), furthest AS (
+        SELECT DISTINCT ON (p.id) p.*
+        FROM parked p
+        JOIN unnest(CAST(:known AS text[]), CAST(:ranks AS smallint[])) AS k(status, rank)
+          ON k.status = p.status
+        ORDER BY p.id, k.rank DESC, p.occurred_at
+    ), outcome AS (
+        SELECT r.id, r.number, r.wamid, r.due_at, r.onward,
+               coalesce(f.status, r.status) AS status,
+               coalesce(f.occurred_at, r.finished_at) AS status_at,
+               CASE f.status WHEN 'failed' THEN NULL ELSE r.code END AS code,
+               CASE f.status WHEN 'failed' THEN 'Meta reported a failure' ELSE r.title END AS title,
+               CASE f.status WHEN 'failed' THEN '' ELSE r.details END AS details
+        FROM result r JOIN held ON held.id = r.id
+        LEFT JOIN furthest f
+          ON f.id = r.id AND r.status || '>' || f.status = ANY(:forward)
     ), attempted AS (
         INSERT INTO whatsapp_message_attempts
             (tenant_id, id, message_id, number, started_at, finished_at, outcome, code, reason,
              retry_at)
         SELECT :tenant, r.attempt_id, r.id, r.number, r.started_at, r.finished_at, r.outcome,
                r.code, r.title, CASE WHEN r.status = 'retrying' THEN r.due_at END
-        FROM result r WHERE r.number > 0 AND EXISTS (
-            SELECT FROM whatsapp_outbound_messages m WHERE m.tenant_id = :tenant AND m.id = r.id
-        )
+        FROM result r WHERE r.number > 0
     ), updated AS (
         UPDATE whatsapp_outbound_messages m
-        SET status = CASE WHEN m.status || '>' || r.status = ANY(:forward) OR m.status = 'queued'
-                          THEN r.status ELSE m.status END,
-            status_at = CASE WHEN m.status || '>' || r.status = ANY(:forward) OR m.status = 'queued'
-                             THEN r.finished_at ELSE m.status_at END,
-            wamid = coalesce(m.wamid, r.wamid),
-            attempts = greatest(m.attempts, r.number),
-            next_attempt_at = CASE WHEN r.status = 'retrying' THEN r.due_at END,
-            failure_code = r.code, failure_title = r.title, failure_details = r.details
-        FROM result r JOIN held ON held.id = r.id
-        WHERE m.tenant_id = :tenant AND m.id = r.id
+        SET status = CASE WHEN o.onward THEN o.status ELSE m.status END,
+            status_at = CASE WHEN o.onward THEN o.status_at ELSE m.status_at END,
+            wamid = coalesce(m.wamid, o.wamid),
+            attempts = greatest(m.attempts, o.number),
+            next_attempt_at = CASE WHEN o.onward AND o.status = 'retrying' THEN o.due_at END,
+            failure_code = CASE WHEN o.onward THEN o.code ELSE m.failure_code END,
+            failure_title = CASE WHEN o.onward THEN o.title ELSE m.failure_title END,
+            failure_details = CASE WHEN o.onward THEN o.details ELSE m.failure_details END
+        FROM outcome o
+        WHERE m.tenant_id = :tenant AND m.id = o.id
     )
     SELECT id FROM held
     """,  # noqa: S608  # constants of this module
@@ -367,11 +396,16 @@ RECORD_ATTEMPTS: Final = _typed(
     due=ARRAY(DateTime(timezone=True)),
     attempt_ids=ARRAY(Uuid()),
     forward=ARRAY(TEXT()),
+    known=ARRAY(TEXT()),
+    ranks=ARRAY(SmallInteger()),
 )
 """Record what requests led to, if the lease still stands; gives the ids for which it did.
 
-A queued message counts as `sending` here: the worker holds it. Attempts are kept even where the
-lease was lost, as evidence."""
+A queued message counts as `sending` here: the worker holds it. Where a report has overtaken the
+answer, the message keeps its status and its entry goes: what was delivered is not tried again. A
+report that came before its wamid was known was kept without a message; it is matched here, and
+counts. Attempts are kept even where the lease was lost, as evidence. Messages are locked first and
+in order, as by everything that also touches their entries."""
 
 RECORD_STATUSES: Final = _typed(
     f"""
@@ -384,7 +418,9 @@ RECORD_STATUSES: Final = _typed(
         ) AS r(event_id, message_id, wamid, status, rank, attempt, occurred_at, errors, pricing,
                code, title, details)
     ), matched AS (
-        SELECT r.*, coalesce(by_id.id, by_wamid.id) AS id
+        SELECT r.*, coalesce(by_id.id, by_wamid.id) AS id,
+               r.status = 'failed'
+               AND coalesce(r.attempt < coalesce(by_id.attempts, by_wamid.attempts), false) AS late
         FROM report r
         LEFT JOIN LATERAL (
             SELECT i.id FROM whatsapp_outbound_messages i
@@ -392,7 +428,7 @@ RECORD_STATUSES: Final = _typed(
             LIMIT 1
         ) by_id ON true
         LEFT JOIN LATERAL (
-            SELECT w.id FROM whatsapp_outbound_messages w
+            SELECT w.id, w.attempts FROM whatsapp_outbound_messages w
             WHERE by_id.id IS NULL AND w.tenant_id = :tenant AND w.wamid = r.wamid
               AND w.channel_id = :channel
             LIMIT 1
@@ -409,7 +445,7 @@ RECORD_STATUSES: Final = _typed(
     ), best AS (
         SELECT DISTINCT ON (x.id) x.*
         FROM matched x JOIN kept ON kept.id = x.event_id
-        WHERE x.id IS NOT NULL
+        WHERE x.id IS NOT NULL AND NOT x.late
         ORDER BY x.id, x.rank DESC, x.occurred_at
     ), updated AS (
         UPDATE whatsapp_outbound_messages m
@@ -419,7 +455,7 @@ RECORD_STATUSES: Final = _typed(
         FROM best b
         WHERE m.tenant_id = :tenant AND m.id = b.id
           AND m.status || '>' || b.status = ANY(:forward)
-          AND NOT (b.status = 'failed' AND b.attempt < m.attempts)
+          AND NOT (b.status = 'failed' AND coalesce(b.attempt < m.attempts, false))
         RETURNING m.id, m.status
     ), settled AS (
         DELETE FROM whatsapp_send_queue q USING updated u
