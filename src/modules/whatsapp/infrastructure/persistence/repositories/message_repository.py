@@ -1,6 +1,7 @@
 """Messages in PostgreSQL: inbound, outbound, what became of each attempt and what Meta reported."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 from uuid import UUID
@@ -87,8 +88,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """
         parameters = columns_of(message)
         parameters |= {"recipient_key": recipient_key(message), "due_at": message.due_at}
-        row: Any = (await self._execute(sql.SAVE_OUTBOUND, parameters)).one()
-        return self._saved(message, row)
+        older: Any = (await self._run(sql.SAVE_OUTBOUND, parameters)).one_or_none()
+        return self._saved(message, message, older)
 
     async def add(self, entity: OutboundMessage) -> OutboundMessage:
         """As `save_outbound`."""
@@ -117,38 +118,41 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         # One order for all batches: two of them that share keys wait for, not on, each other.
         firsts = {m.idempotency_key.value: m for m in reversed(messages)}
         ordered = [firsts[key] for key in sorted(firsts)]
-        rows: Any = await self._execute(sql.SAVE_OUTBOUND_MANY, arrays_of(ordered))
-        stored = {row.idempotency_key: row for row in rows}
+        rows: Any = await self._run(sql.SAVE_OUTBOUND_MANY, arrays_of(ordered))
+        older = {row.idempotency_key: row for row in rows}
         return [
-            self._saved(m, stored[m.idempotency_key.value], first=firsts[m.idempotency_key.value])
+            self._saved(m, firsts[m.idempotency_key.value], older.get(m.idempotency_key.value))
             for m in messages
         ]
 
-    def _saved(
-        self, given: OutboundMessage, row: Any, first: OutboundMessage | None = None
-    ) -> OutboundMessage:
-        if row.digest != given.digest:
+    def _saved(self, given: OutboundMessage, first: OutboundMessage, older: Any) -> OutboundMessage:
+        """What is stored under the key of `given`: the row `older`, or else `first`, just now."""
+        if older is None and first is given:
+            return _stored(given, replayed=False)
+        if given.digest != (first if older is None else older).digest:
             raise IdempotencyKeyReused
-        stored = self._to_entity(row)
-        stored.replayed = not row.inserted or (first is not None and first is not given)
+        if older is None:
+            return _stored(first, replayed=True)
+        stored = self._to_entity(older)
+        stored.replayed = True
         return stored
 
     async def get_outbound_by_id(self, message_id: UUID) -> OutboundMessage | None:
         """The outbound message with this id; `sending` while a worker holds it."""
         return self._first(
-            await self._execute(sql.GET_BY_ID, {"tenant": self.tenant_id, "id": message_id})
+            await self._run(sql.GET_BY_ID, {"tenant": self.tenant_id, "id": message_id})
         )
 
     async def get_outbound_by_wa_id(self, wamid: str) -> OutboundMessage | None:
         """The outbound message that Meta calls `wamid`."""
         return self._first(
-            await self._execute(sql.GET_BY_WAMID, {"tenant": self.tenant_id, "wamid": wamid})
+            await self._run(sql.GET_BY_WAMID, {"tenant": self.tenant_id, "wamid": wamid})
         )
 
     async def get_outbound_by_idempotency_key(self, key: IdempotencyKey) -> OutboundMessage | None:
         """The outbound message that was stored under `key`, to answer a repetition with."""
         return self._first(
-            await self._execute(sql.GET_BY_KEY, {"tenant": self.tenant_id, "key": key.value})
+            await self._run(sql.GET_BY_KEY, {"tenant": self.tenant_id, "key": key.value})
         )
 
     async def get_failed_for_retry(self, limit: int = 100) -> Sequence[OutboundMessage]:
@@ -157,7 +161,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         They stay locked until the transaction ends, and other workers skip them: `requeue()` and
         `update_outbound()` them before it commits.
         """
-        rows: Any = await self._execute(
+        rows: Any = await self._run(
             sql.FAILED_FOR_RETRY, {"tenant": self.tenant_id, "limit": min(limit, MAX_BATCH)}
         )
         return [self._to_entity(row) for row in rows]
@@ -168,7 +172,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         A stale update never moves a status back: what is stored comes back unchanged in status.
         MessageNotFound where this tenant has no such message.
         """
-        row: Any = (await self._execute(sql.UPDATE_OUTBOUND, self._update(message))).one_or_none()
+        row: Any = (await self._run(sql.UPDATE_OUTBOUND, self._update(message))).one_or_none()
         if row is None:
             raise MessageNotFound
         return self._to_entity(row)
@@ -195,14 +199,14 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "at": at,
             "forward": sql.FORWARD_PAIRS,
         }
-        row: Any = (await self._execute(sql.CANCEL_OUTBOUND, parameters)).one_or_none()
+        row: Any = (await self._run(sql.CANCEL_OUTBOUND, parameters)).one_or_none()
         if row is None:
             raise InvalidTransition("Only a message that waits to be sent can be cancelled")
         return self._to_entity(row)
 
     async def load_for_sending(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:
         """The messages that a worker has claimed, in no particular order."""
-        rows: Any = await self._execute(
+        rows: Any = await self._run(
             sql.LOAD_FOR_SENDING, {"tenant": self.tenant_id, "ids": list(ids)}
         )
         return [self._to_entity(row) for row in rows]
@@ -213,7 +217,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         A result whose lease was lost is kept as evidence in the history of attempts and changes
         nothing else, unless it proves that a message of unknown outcome was sent.
         """
-        rows: Any = await self._execute(sql.RECORD_ATTEMPTS, self._attempts(results))
+        rows: Any = await self._run(sql.RECORD_ATTEMPTS, self._attempts(results))
         return frozenset(rows.scalars())
 
     def _attempts(self, results: Sequence[AttemptResult]) -> dict[str, Any]:
@@ -256,7 +260,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "errors": [json_of(report.errors) for report in reports],
             "pricing": [json_of(report.pricing) for report in reports],
         } | failures_of([report.failure for report in reports])
-        row: Any = (await self._execute(sql.RECORD_STATUSES, parameters)).one()
+        row: Any = (await self._run(sql.RECORD_STATUSES, parameters)).one()
         return row.kept, row.moved
 
     async def settle_abandoned(
@@ -273,19 +277,19 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "unknown_for": unknown_for,
             "limit": limit,
         }
-        return len((await self._execute(sql.SETTLE_ABANDONED, parameters)).all())
+        return len((await self._run(sql.SETTLE_ABANDONED, parameters)).all())
 
     async def give_up_unknown(self, channel_id: UUID, *, at: datetime, limit: int = 1000) -> int:
         """Fail what is still unknown after its deadline; gives how many. It is never sent again."""
         parameters = {"tenant": self.tenant_id, "channel": channel_id, "at": at, "limit": limit}
-        return len((await self._execute(sql.GIVE_UP_UNKNOWN, parameters)).all())
+        return len((await self._run(sql.GIVE_UP_UNKNOWN, parameters)).all())
 
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:
         """Store it once per channel and wamid; a repetition gives the stored one, `replayed`.
 
         Raises ChannelNotFound, TenantNotFound.
         """
-        row: Any = (await self._execute(sql.SAVE_INBOUND, inbound_columns_of(message))).one()
+        row: Any = (await self._run(sql.SAVE_INBOUND, inbound_columns_of(message))).one()
         stored = inbound_of(row)
         stored.replayed = not row.inserted
         return stored
@@ -293,7 +297,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     async def get_inbound_by_wa_id(self, wamid: str) -> InboundMessage | None:
         """The inbound message that Meta calls `wamid`."""
         parameters = {"tenant": self.tenant_id, "wamid": wamid}
-        row: Any = (await self._execute(sql.GET_INBOUND_BY_WAMID, parameters)).one_or_none()
+        row: Any = (await self._run(sql.GET_INBOUND_BY_WAMID, parameters)).one_or_none()
         return None if row is None else inbound_of(row)
 
     def _first(self, result: Any) -> OutboundMessage | None:
@@ -325,6 +329,14 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
     def _to_model(self, entity: OutboundMessage) -> OutboundMessageModel:
         return OutboundMessageModel(**columns_of(entity))
+
+
+def _stored(message: OutboundMessage, *, replayed: bool) -> OutboundMessage:
+    """A message that was stored as it is: the database fills in nothing."""
+    stored = copy(message)
+    stored.metadata = dict(message.metadata)
+    stored.stored_status, stored.replayed = message.status, replayed
+    return stored
 
 
 def _sources(message: OutboundMessage) -> Iterable[MessageStatus]:

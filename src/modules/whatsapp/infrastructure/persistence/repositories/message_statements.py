@@ -62,7 +62,7 @@ def _as_messages(statement: str, **types: TypeEngine[Any]) -> Any:
 
 
 def _save_outbound() -> Any:
-    """Insert message and queue entry, or give the row that holds the idempotency key.
+    """Insert message and queue entry, or give the older row that holds the idempotency key.
 
     The no-op update makes the losing of two concurrent saves wait for the winner and then return
     the winner's row; `xmax = 0` tells which of the two happened.
@@ -91,11 +91,11 @@ def _save_outbound() -> Any:
         *("lane", "state", "due_at", "attempt"),
     ]
     queued = insert(_QUEUE).from_select(names, entry).cte("queued")
-    return select(stored).add_cte(queued)
+    return select(stored).where(~stored.c.inserted).add_cte(queued)
 
 
 def _save_outbound_many() -> Any:
-    """As `_save_outbound`, with a column's values as one array each."""
+    """As `_save_outbound`, with a column's values as one array each; gives older rows alone."""
     names = [column.name for column in _MESSAGES.c]
     # Arrays of JSON travel as text: PostgreSQL has no array constructor for the binary form.
     arrays = {c.name: TEXT() if isinstance(c.type, JSONB) else c.type for c in _MESSAGES.c}
@@ -121,7 +121,7 @@ def _save_outbound_many() -> Any:
             SELECT s.tenant_id, s.id, s.channel_id, g.recipient_key, s.lane, 'ready', g.due_at, 0
             FROM stored s JOIN given g USING (id) WHERE s.inserted
         )
-        SELECT * FROM stored
+        SELECT * FROM stored WHERE NOT inserted
     """  # noqa: S608  # column names of our own table, no values
     types: dict[str, TypeEngine[Any]] = {name: ARRAY(kind) for name, kind in arrays.items()}
     types |= {"recipient_key": ARRAY(BigInteger()), "due_at": ARRAY(DateTime(timezone=True))}
