@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo serve test pgbouncer check format bench lock clean
+.PHONY: help run demo serve test pgbouncer check docs format bench lock clean
 
 help: ## List these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ pgbouncer:
 
 bench: $(VENV)/.dev ## Measure against named rivals side by side; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.dev ## Write anew what the documents repeat from the code: reference, settings, errors
+	@$(BIN)/python docs/build_reference.py
+	@$(BIN)/python -m tellwire.error_reference > docs/errors.md
 
 format: $(VENV)/.dev ## Format and mend what the linter can
 	@$(BIN)/ruff format .

@@ -139,15 +139,17 @@ class Settings(BaseSettings):
         "console", description="Log lines for people (console) or for machines (json)."
     )
     worker_concurrency: int = Field(
-        64, ge=1, le=10_000, description="Requests to Meta that one worker has in flight at once."
+        64,
+        ge=1,
+        le=10_000,
+        description="Requests to Meta that one worker has in flight at once for a number.",
     )
     shutdown_grace_seconds: PositiveSeconds = Field(
         20.0, description="How long processes may finish what they began before they are killed."
     )
     unknown_deadline_seconds: PositiveSeconds = Field(
         120.0,
-        description="How long a message whose fate is unknown waits for an echo from Meta while "
-        "webhooks arrive.",
+        description="How long a message whose fate is unknown waits for an echo from Meta.",
     )
 
     @model_validator(mode="after")
