@@ -97,7 +97,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(direct
             os.kill(worker_of(stack), signal.SIGKILL)
         ended = await stack.follow(sender, [one["id"] for one in accepted], within=100)
 
-        # What a worker had marked and not sent is held until its deadline: neither lost nor doubled.
+        # What a worker had marked and not sent is held until a deadline: neither lost nor doubled.
         statuses = Counter(message["status"] for message in ended.values())
         assert statuses["read"] + statuses["unknown"] == 200, stack.logs()
         seen = await stack.seen_of(sender)
