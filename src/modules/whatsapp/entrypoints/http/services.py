@@ -31,8 +31,9 @@ class HttpServices:
     metrics: ApiMetrics
 
 
-def services_of(request: Request) -> HttpServices:
+async def services_of(request: Request) -> HttpServices:
     """The services of the app that serves `request`."""
+    # A coroutine although it waits for nothing: FastAPI runs plain functions in a thread.
     return cast("HttpServices", getattr(request.app.state, STATE))
 
 

@@ -83,7 +83,8 @@ class SQLAlchemyMessageViews(SQLAlchemyMessageRepository):
         Ids carry the time of acceptance, so that times and cursors are one range of the key.
         """
         limit = min(limit, MAX_PAGE)
-        looked_at = self._looked_at(wanted, before).cte("looked_at")
+        reach = MAX_LOOKED_AT if _is_narrow(wanted) else limit + 1
+        looked_at = self._looked_at(wanted, before).limit(reach).cte("looked_at")
         query = (
             select(looked_at)
             .where(*_matches(wanted, looked_at.c))
@@ -99,21 +100,33 @@ class SQLAlchemyMessageViews(SQLAlchemyMessageRepository):
         return MessagePage(messages, (await self._execute(_last_of(looked_at))).scalar())
 
     def _looked_at(self, wanted: MessageFilter, before: UUID | None) -> Select[Any]:
-        shown = case((_Q.state.in_(_HELD), MessageStatus.SENDING.value), else_=_M.status)
         columns = [
-            shown.label("status") if column.name == "status" else column
+            _shown_status().label("status") if column.name == "status" else column
             for column in _M.__table__.c
         ]
         query = (
             select(*columns)
-            .outerjoin(_Q, (_Q.tenant_id == _M.tenant_id) & (_Q.id == _M.id))
             .where(_M.tenant_id == self.tenant_id, *_range(wanted, before, _M.id))
             .order_by(_M.id.desc())
-            .limit(MAX_LOOKED_AT)
         )
         if wanted.channel_id is not None:
             query = query.where(_M.channel_id == wanted.channel_id)
         return query
+
+
+def _shown_status() -> ColumnElement[str]:
+    """The status, `sending` while a worker holds the queue entry.
+
+    Written as a scalar subquery: a join, PostgreSQL would gladly do by reading the whole queue.
+    """
+    state = (
+        select(_Q.state)
+        .where(_Q.tenant_id == _M.tenant_id, _Q.id == _M.id)
+        .correlate(_M)
+        .scalar_subquery()
+    )
+    held = (_M.status == MessageStatus.QUEUED.value) & state.in_(_HELD)
+    return case((held, MessageStatus.SENDING.value), else_=_M.status)
 
 
 def _last_of(looked_at: CTE) -> Select[Any]:
