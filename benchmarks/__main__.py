@@ -1,0 +1,87 @@
+"""`python -m benchmarks [name ...]`: measure, show, and write docs/benchmarks.md if all were run.
+
+A benchmark is a module of this directory with a TITLE and `async def run(context)`, which gives
+its figures; its docstring becomes the text above its table.
+"""
+
+import argparse
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import asyncpg
+import uvloop
+from benchmarks import report
+from benchmarks.harness import Context
+from benchmarks.servers import Servers, running_servers
+from redis import Redis
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tellwire.embedded.postgres import SUPERUSER
+
+QUICK = 0.25
+FIRST = ("repository", "rls", "encryption")  # The others follow by name.
+
+
+def find_benchmarks() -> dict[str, ModuleType]:
+    """Every benchmark by its module's name, in the order of the page."""
+    names = {path.stem for path in Path(__file__).parent.glob("*.py")} - {"__main__"}
+    ordered = [*FIRST, *sorted(names - set(FIRST))]
+    modules = {name: importlib.import_module(f"benchmarks.{name}") for name in ordered}
+    return {name: module for name, module in modules.items() if hasattr(module, "TITLE")}
+
+
+async def measure(
+    names: Sequence[str], found: dict[str, ModuleType], *, scale: float
+) -> tuple[list[report.Section], report.Machine]:
+    """Run the named benchmarks one after the other on servers of their own."""
+    load_before = os.getloadavg()[0]
+    sections: list[report.Section] = []
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with running_servers() as servers, Progress(*columns, console=Console(stderr=True)) as progress:
+        context = Context(servers, progress, scale)
+        for name in names:
+            figures = await found[name].run(context)
+            about = (found[name].__doc__ or "").strip()
+            sections.append(report.Section(found[name].TITLE, about, figures))
+            report.print_section(progress.console, sections[-1])
+        versions = await _server_versions(servers)
+    return sections, report.Machine.here(load_before=load_before, servers=versions)
+
+
+async def _server_versions(servers: Servers) -> str:
+    dsn = servers.postgres.url(SUPERUSER, "postgres").replace("+asyncpg", "")
+    connection = await asyncpg.connect(dsn)
+    try:
+        postgres = await connection.fetchval("SHOW server_version")
+    finally:
+        await connection.close()
+    with Redis.from_url(servers.redis.url) as client:
+        redis = client.info("server")["redis_version"]
+    return f"PostgreSQL {postgres.split()[0]}, Redis {redis}"
+
+
+def main() -> int:
+    """Measure what the command line names, or everything."""
+    found = find_benchmarks()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*found, []], help="which; all of them if none")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds; writes nothing")
+    arguments = parser.parse_args()
+    names = list(dict.fromkeys(arguments.names)) or list(found)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        work = measure(names, found, scale=QUICK if arguments.quick else 1.0)
+        sections, machine = runner.run(work)
+    if set(names) == set(found) and not arguments.quick:
+        report.write(sections, machine)
+        print(f"Written: {report.PAGE.relative_to(Path.cwd())}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
