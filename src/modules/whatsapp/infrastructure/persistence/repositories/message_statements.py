@@ -423,7 +423,7 @@ RECORD_STATUSES: Final = _typed(
                AND coalesce(r.attempt < coalesce(by_id.attempts, by_wamid.attempts), false) AS late
         FROM report r
         LEFT JOIN LATERAL (
-            SELECT i.id FROM whatsapp_outbound_messages i
+            SELECT i.id, i.attempts FROM whatsapp_outbound_messages i
             WHERE i.tenant_id = :tenant AND i.id = r.message_id AND i.channel_id = :channel
             LIMIT 1
         ) by_id ON true
