@@ -159,6 +159,14 @@ def test_what_documents_repeat_from_the_code_is_current() -> None:
     assert old == [], "run make docs"
 
 
+def test_every_decision_ends_with_the_check_that_holds_it() -> None:
+    decisions = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    assert decisions
+
+    last = {d.name: d.read_text("utf-8").strip().rpartition("\n\n")[2] for d in decisions}
+    assert [name for name, line in last.items() if "`tests/" not in line] == []
+
+
 def test_pictures_are_whole_and_say_what_they_show() -> None:
     pictures = list((ROOT / "docs" / "images").glob("*.svg"))
     assert pictures
