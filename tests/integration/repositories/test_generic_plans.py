@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
 from whatsapp.domain.send_queue import LANES
-from whatsapp.infrastructure.persistence.repositories import message_statements, send_queue
+from whatsapp.infrastructure.persistence.repositories import message_statements, queue_statements
 
 LARGE, SMALL = 20_000, 300
 TENANT, CHANNEL = new_id(), new_id()
@@ -58,11 +58,12 @@ REPORTS = 20
 STATEMENTS = {
     "claim": (
         "tellwire_dispatch",
-        send_queue._CLAIM,
+        queue_statements.CLAIM,
         {
             "channel": CHANNEL,
             "lanes": LANES,
             "limit": 50,
+            "in_order": True,
             "token": new_id(),
             "lease": timedelta(minutes=1),
         },

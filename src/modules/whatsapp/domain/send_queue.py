@@ -11,7 +11,7 @@ An entry lives from the moment a message is accepted until its outcome is known.
 left us: when its lease runs out, nobody knows, and nobody may just send it again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -25,6 +25,9 @@ UNKNOWN_LANES: Final = 20
 Such entries stand in ranges of the index of their own: claiming never walks over them, and they
 are found without an index on the state, which would make every claim touch every index.
 """
+WAITING_LANES: Final = -10
+"""Added to the lane of an entry behind an earlier one to the same recipient, so that claiming does
+not walk over it either; it comes forward by itself when the earlier one leaves the queue."""
 NIL: Final = UUID(int=0)
 LANES: Final = (0, 1, 2)
 """High, normal, bulk; in the order in which they are emptied."""
@@ -83,6 +86,7 @@ class SendQueue(Protocol):
         limit: int,
         lease: timedelta,
         lanes: Sequence[int] = LANES,
+        in_order: bool = True,
     ) -> Sequence[ClaimedEntry]:
         """Claim up to `limit` due entries for `lease`, lanes in the order given."""
         ...
@@ -97,4 +101,8 @@ class SendQueue(Protocol):
 
     async def release(self, entries: Sequence[ClaimedEntry]) -> frozenset[UUID]:
         """Give claimed entries back unsent."""
+        ...
+
+    async def rest(self, entries: Mapping[ClaimedEntry, timedelta]) -> frozenset[UUID]:
+        """Give claimed entries back unsent and due so much later, in their place."""
         ...

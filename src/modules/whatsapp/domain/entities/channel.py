@@ -59,6 +59,7 @@ class Channel:
 
     `messages_per_second` is what Meta grants this number (20, 80, 250, 1000 or any other), counting
     both directions. `provider_account_id` is the WhatsApp Business Account; both ids are opaque.
+    `keeps_order`: messages to one recipient go out one after the other, also through retries.
     """
 
     tenant_id: UUID
@@ -71,6 +72,7 @@ class Channel:
     display_phone_number: str | None = field(default=None, repr=False)
     status: ChannelStatus = ChannelStatus.PENDING
     messages_per_second: int = DEFAULT_MESSAGES_PER_SECOND
+    keeps_order: bool = True
     quality_rating: str | None = None
     pause_reason: str | None = None
     verified_at: datetime | None = None

@@ -26,6 +26,7 @@ class ChannelModel(TenantScoped, Base):
     )
     status: Mapped[str]
     messages_per_second: Mapped[int] = mapped_column(Integer)
+    keeps_order: Mapped[bool] = mapped_column(server_default="true")
     quality_rating: Mapped[str | None]
     pause_reason: Mapped[str | None]
     verified_at: Mapped[datetime | None]

@@ -1,21 +1,11 @@
 """The send queue as the dispatching role sees it: whose turn it is, not what is said to whom."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import (
-    ARRAY,
-    Integer,
-    Interval,
-    Row,
-    SmallInteger,
-    TextClause,
-    Uuid,
-    bindparam,
-    text,
-)
+from sqlalchemy import Row, TextClause
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.driver_errors import translated
@@ -24,112 +14,15 @@ from whatsapp.domain.send_queue import (
     NIL,
     RETRY_LANES,
     UNKNOWN_LANES,
+    WAITING_LANES,
     ChannelWork,
     ClaimedEntry,
 )
+from whatsapp.infrastructure.persistence.repositories import queue_statements as sql
 
-_WORK = text(
-    f"""
-    WITH RECURSIVE channel AS (
-        (SELECT tenant_id, channel_id FROM whatsapp_send_queue
-         WHERE (tenant_id, channel_id) > (:after_tenant, :after_channel)
-         ORDER BY tenant_id, channel_id LIMIT 1)
-        UNION ALL
-        SELECT n.tenant_id, n.channel_id FROM channel c CROSS JOIN LATERAL (
-            SELECT q.tenant_id, q.channel_id FROM whatsapp_send_queue q
-            WHERE (q.tenant_id, q.channel_id) > (c.tenant_id, c.channel_id)
-            ORDER BY q.tenant_id, q.channel_id LIMIT 1
-        ) n
-    ), head AS (
-        SELECT tenant_id, channel_id FROM channel LIMIT :limit
-    ), due AS (
-        -- As a probe in index order, because EXISTS may become a scan of the whole queue.
-        SELECT h.tenant_id, h.channel_id, l.lane, coalesce((
-            SELECT true FROM whatsapp_send_queue q
-            WHERE q.tenant_id = h.tenant_id AND q.channel_id = h.channel_id
-              AND q.lane = l.lane AND q.due_at <= now()
-            ORDER BY q.due_at, q.id LIMIT 1
-        ), false) AS is_due
-        FROM head h CROSS JOIN unnest(CAST(:lanes AS smallint[])) AS l(lane)
-    )
-    SELECT tenant_id, channel_id,
-           bool_or(is_due AND lane < {RETRY_LANES}) AS sending,
-           bool_or(is_due AND lane >= {RETRY_LANES} AND lane < {UNKNOWN_LANES}) AS retrying,
-           bool_or(is_due AND lane >= {UNKNOWN_LANES}) AS unknown
-    FROM due GROUP BY tenant_id, channel_id
-    """  # noqa: S608  # constants of this package
-).bindparams(
-    bindparam("after_tenant", type_=Uuid()),
-    bindparam("after_channel", type_=Uuid()),
-    bindparam("limit", type_=Integer()),
-    bindparam("lanes", type_=ARRAY(SmallInteger())),
-)
 _ALL_LANES: Final = [base + lane for base in (0, RETRY_LANES, UNKNOWN_LANES) for lane in range(3)]
-
-_CLAIM = text(
-    """
-    WITH picked AS MATERIALIZED (
-        SELECT q.tenant_id, q.id
-        FROM unnest(CAST(:lanes AS smallint[])) WITH ORDINALITY AS l(lane, turn)
-        CROSS JOIN LATERAL (
-            SELECT e.tenant_id, e.id FROM whatsapp_send_queue e
-            WHERE e.tenant_id = :tenant AND e.channel_id = :channel
-              AND e.lane = l.lane AND e.due_at <= now()
-              AND (e.state = 'ready' OR (e.state = 'leased' AND e.lease_until < now()))
-              -- Written so that the planner can neither turn it into an anti-join over the whole
-              -- backlog nor believe that it leaves too little for LIMIT to stop early.
-              AND coalesce((
-                  SELECT false FROM whatsapp_send_queue earlier
-                  WHERE earlier.tenant_id = :tenant
-                    AND earlier.recipient_key = e.recipient_key AND earlier.id < e.id
-                    AND NOT (earlier.state = 'ready' AND earlier.due_at > now())
-                  LIMIT 1
-              ), true)
-            ORDER BY e.due_at, e.id
-            LIMIT :limit
-            FOR UPDATE SKIP LOCKED
-        ) q
-        LIMIT :limit
-    )
-    UPDATE whatsapp_send_queue q
-    SET state = 'leased', lease_token = :token, lease_until = now() + :lease
-    FROM picked
-    WHERE q.tenant_id = picked.tenant_id AND q.id = picked.id
-    RETURNING q.id, q.attempt
-    """
-).bindparams(
-    bindparam("tenant", type_=Uuid()),
-    bindparam("channel", type_=Uuid()),
-    bindparam("lanes", type_=ARRAY(SmallInteger())),
-    bindparam("limit", type_=Integer()),
-    bindparam("token", type_=Uuid()),
-    bindparam("lease", type_=Interval()),
-)
-
-_OF_LEASE = "tenant_id = :tenant AND id = ANY(:ids) AND lease_token = :token"
-
-
-def _of_lease(assignments: str, condition: str) -> TextClause:
-    return text(
-        f"UPDATE whatsapp_send_queue SET {assignments} "  # noqa: S608  # literals of this module
-        f"WHERE {_OF_LEASE} AND {condition} RETURNING id"
-    ).bindparams(
-        bindparam("tenant", type_=Uuid()),
-        bindparam("ids", type_=ARRAY(Uuid())),
-        bindparam("token", type_=Uuid()),
-        *([bindparam("lease", type_=Interval())] if ":lease" in assignments else []),
-    )
-
-
-_MARK = _of_lease(
-    "state = 'dispatching', attempt = attempt + 1, lease_until = now() + :lease",
-    "state = 'leased'",
-)
-_UNMARK = _of_lease("state = 'leased', attempt = attempt - 1", "state = 'dispatching'")
-_RELEASE = _of_lease(
-    "state = 'ready', lease_token = NULL, lease_until = NULL",
-    "state = 'leased'",
-)
+_WALK: Final = 1000
+_NO_TIME: Final = timedelta()
 
 
 class SQLAlchemySendQueue:
@@ -152,7 +45,7 @@ class SQLAlchemySendQueue:
         that moves `after` on and starts over at the end serves all of them in turn.
         """
         rows = await self._run(
-            _WORK,
+            sql.WORK,
             after_tenant=after[0],
             after_channel=after[1],
             limit=limit,
@@ -171,23 +64,26 @@ class SQLAlchemySendQueue:
         limit: int,
         lease: timedelta,
         lanes: Sequence[int] = LANES,
+        in_order: bool = True,
     ) -> Sequence[ClaimedEntry]:
         """Claim up to `limit` due entries for `lease`; other workers never get the same ones.
 
         Lanes are emptied in the order given. Of each recipient only the oldest entry is given out,
-        and none while another of theirs is under way, so that their order is kept. An entry whose
-        lease ended before it was marked is given out again.
+        and none while another of theirs is under way, so that their order is kept, unless it is
+        not to be kept (`in_order`). An entry whose lease ended before it was marked is given out
+        again. Not durable by itself: `mark` is, and it fails where a crash took the claim back.
         """
-        token = uuid4()
-        rows = await self._run(
-            _CLAIM,
-            tenant=tenant_id,
-            channel=channel_id,
-            lanes=list(lanes),
-            limit=limit,
-            token=token,
-            lease=lease,
-        )
+        where = {"tenant": tenant_id, "channel": channel_id}
+        waiting = [] if in_order else [lane + WAITING_LANES for lane in lanes]
+        claim = where | {"lanes": [*lanes, *waiting], "limit": limit, "in_order": in_order}
+        while True:
+            token = uuid4()
+            rows = await self._run(sql.CLAIM, **claim, token=token, lease=lease)
+            if rows or not in_order:
+                break
+            # All that is due may stand behind others; whoever comes next shall not see it again.
+            if not await self._run(sql.STEP_ASIDE, **where, lanes=list(lanes), walk=_WALK):
+                break
         return [ClaimedEntry(tenant_id, channel_id, row.id, token, row.attempt + 1) for row in rows]
 
     async def mark(self, entries: Sequence[ClaimedEntry], *, lease: timedelta) -> frozenset[UUID]:
@@ -195,28 +91,33 @@ class SQLAlchemySendQueue:
 
         From this moment on a crash makes them `unknown`: send only what comes back from here.
         """
-        return await self._settle(_MARK, entries, lease=lease)
+        return await self._change(sql.MARK, dict.fromkeys(entries, lease))
 
     async def unmark(self, entries: Sequence[ClaimedEntry]) -> frozenset[UUID]:
         """Take a mark back from entries of which no byte has left."""
-        return await self._settle(_UNMARK, entries)
+        return await self._change(sql.UNMARK, dict.fromkeys(entries, _NO_TIME))
 
     async def release(self, entries: Sequence[ClaimedEntry]) -> frozenset[UUID]:
         """Give claimed entries back unsent, for any worker."""
-        return await self._settle(_RELEASE, entries)
+        return await self._change(sql.RELEASE, dict.fromkeys(entries, _NO_TIME))
 
-    async def _settle(
-        self, statement: TextClause, entries: Sequence[ClaimedEntry], **more: Any
+    async def rest(self, entries: Mapping[ClaimedEntry, timedelta]) -> frozenset[UUID]:
+        """Give claimed entries back unsent and due so much later; they keep their place."""
+        return await self._change(sql.REST, entries)
+
+    async def _change(
+        self, statement: TextClause, entries: Mapping[ClaimedEntry, timedelta]
     ) -> frozenset[UUID]:
+        """Change entries of one tenant in one statement, in one order: nobody waits in a circle."""
         if not entries:
             return frozenset()
-        first = entries[0]
+        ordered = sorted(entries, key=lambda entry: entry.message_id)
         rows = await self._run(
             statement,
-            tenant=first.tenant_id,
-            ids=[entry.message_id for entry in entries],
-            token=first.lease_token,
-            **more,
+            tenant=ordered[0].tenant_id,
+            ids=[entry.message_id for entry in ordered],
+            tokens=[entry.lease_token for entry in ordered],
+            spans=[entries[entry] for entry in ordered],
         )
         return frozenset(row.id for row in rows)
 

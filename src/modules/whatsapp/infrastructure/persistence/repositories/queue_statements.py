@@ -1,0 +1,183 @@
+"""The SQL of the send queue: one statement per method, built once; times are the database's."""
+
+from typing import Final
+
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    Integer,
+    Interval,
+    SmallInteger,
+    TextClause,
+    Uuid,
+    bindparam,
+    text,
+)
+
+from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES, WAITING_LANES
+
+_WALK: Final = 500
+"""So many due entries of a lane are looked at by one claim, whatever stands in their way."""
+
+# An entry that was put off by `rest` keeps its place before later ones to the same recipient; one
+# that is scheduled for later does not. Only the former has a lease_until.
+_BLOCKS: Final = "NOT (x.state = 'ready' AND x.due_at > now() AND x.lease_until IS NULL)"
+
+WORK: Final = text(
+    f"""
+    WITH RECURSIVE channel AS (
+        (SELECT tenant_id, channel_id FROM whatsapp_send_queue
+         WHERE (tenant_id, channel_id) > (:after_tenant, :after_channel)
+         ORDER BY tenant_id, channel_id LIMIT 1)
+        UNION ALL
+        SELECT n.tenant_id, n.channel_id FROM channel c CROSS JOIN LATERAL (
+            SELECT q.tenant_id, q.channel_id FROM whatsapp_send_queue q
+            WHERE (q.tenant_id, q.channel_id) > (c.tenant_id, c.channel_id)
+            ORDER BY q.tenant_id, q.channel_id LIMIT 1
+        ) n
+    ), head AS (
+        SELECT tenant_id, channel_id FROM channel LIMIT :limit
+    ), due AS (
+        -- As a probe in index order, because EXISTS may become a scan of the whole queue.
+        SELECT h.tenant_id, h.channel_id, l.lane, coalesce((
+            SELECT true FROM whatsapp_send_queue q
+            WHERE q.tenant_id = h.tenant_id AND q.channel_id = h.channel_id
+              AND q.lane = l.lane AND q.due_at <= now()
+            ORDER BY q.due_at, q.id LIMIT 1
+        ), false) AS is_due
+        FROM head h CROSS JOIN unnest(CAST(:lanes AS smallint[])) AS l(lane)
+    )
+    SELECT tenant_id, channel_id,
+           bool_or(is_due AND lane < {RETRY_LANES}) AS sending,
+           bool_or(is_due AND lane >= {RETRY_LANES} AND lane < {UNKNOWN_LANES}) AS retrying,
+           bool_or(is_due AND lane >= {UNKNOWN_LANES}) AS unknown
+    FROM due GROUP BY tenant_id, channel_id
+    """  # noqa: S608  # constants of this package
+).bindparams(
+    bindparam("after_tenant", type_=Uuid()),
+    bindparam("after_channel", type_=Uuid()),
+    bindparam("limit", type_=Integer()),
+    bindparam("lanes", type_=ARRAY(SmallInteger())),
+)
+
+_DUE: Final = """
+    SELECT d.id, d.recipient_key, d.due_at FROM whatsapp_send_queue d
+    WHERE d.tenant_id = :tenant AND d.channel_id = :channel
+      AND d.lane = l.lane AND d.due_at <= now()
+    ORDER BY d.due_at, d.id
+"""
+_CLAIMABLE: Final = "(e.state = 'ready' OR (e.state = 'leased' AND e.lease_until < now()))"
+
+CLAIM: Final = text(
+    f"""
+    WITH picked AS MATERIALIZED (
+        SELECT q.tenant_id, q.id
+        FROM unnest(CAST(:lanes AS smallint[])) WITH ORDINALITY AS l(lane, turn)
+        CROSS JOIN LATERAL (
+            SELECT e.tenant_id, e.id
+            FROM ({_DUE} LIMIT {_WALK}) head
+            JOIN whatsapp_send_queue e ON e.tenant_id = :tenant AND e.id = head.id
+            WHERE {_CLAIMABLE}
+              -- Written so that the planner can neither turn it into an anti-join over the whole
+              -- backlog nor believe that it leaves too little for LIMIT to stop early.
+              AND (NOT :in_order OR coalesce((
+                  SELECT false FROM whatsapp_send_queue x
+                  WHERE x.tenant_id = :tenant AND x.recipient_key = head.recipient_key
+                    AND x.id < head.id AND {_BLOCKS}
+                  LIMIT 1
+              ), true))
+            ORDER BY head.due_at, head.id
+            LIMIT :limit
+            FOR UPDATE OF e SKIP LOCKED
+        ) q
+        LIMIT :limit
+    ), unhurried AS MATERIALIZED (
+        -- A claim that a crash of PostgreSQL undoes was not marked: nothing of it has left.
+        SELECT set_config('synchronous_commit', 'off', true)
+    )
+    UPDATE whatsapp_send_queue q
+    SET state = 'leased', lease_token = :token, lease_until = now() + :lease
+    FROM picked, unhurried
+    WHERE q.tenant_id = picked.tenant_id AND q.id = picked.id
+    RETURNING q.id, q.attempt
+    """  # noqa: S608  # constants of this package
+).bindparams(
+    bindparam("tenant", type_=Uuid()),
+    bindparam("channel", type_=Uuid()),
+    bindparam("lanes", type_=ARRAY(SmallInteger())),
+    bindparam("limit", type_=Integer()),
+    bindparam("in_order", type_=Boolean()),
+    bindparam("token", type_=Uuid()),
+    bindparam("lease", type_=Interval()),
+)
+
+STEP_ASIDE: Final = text(
+    f"""
+    WITH behind AS MATERIALIZED (
+        SELECT q.tenant_id, q.id
+        FROM unnest(CAST(:lanes AS smallint[])) AS l(lane)
+        CROSS JOIN LATERAL (
+            SELECT e.tenant_id, e.id
+            FROM ({_DUE} LIMIT :walk) head
+            -- Whoever deletes the first entry waits for us, and then sees who has to come forward;
+            -- one that is being deleted at this moment is in nobody's way any more.
+            CROSS JOIN LATERAL (
+                SELECT x.id FROM whatsapp_send_queue x
+                WHERE x.tenant_id = :tenant AND x.recipient_key = head.recipient_key
+                  AND x.id < head.id AND {_BLOCKS}
+                ORDER BY x.id LIMIT 1
+                FOR KEY SHARE SKIP LOCKED
+            ) first
+            JOIN whatsapp_send_queue e ON e.tenant_id = :tenant AND e.id = head.id
+            WHERE e.state = 'ready'
+            FOR UPDATE OF e SKIP LOCKED
+        ) q
+    ), unhurried AS MATERIALIZED (
+        SELECT set_config('synchronous_commit', 'off', true)
+    )
+    UPDATE whatsapp_send_queue q SET lane = q.lane + ({WAITING_LANES})
+    FROM behind, unhurried
+    WHERE q.tenant_id = behind.tenant_id AND q.id = behind.id
+    RETURNING q.id
+    """  # noqa: S608  # constants of this package
+).bindparams(
+    bindparam("tenant", type_=Uuid()),
+    bindparam("channel", type_=Uuid()),
+    bindparam("lanes", type_=ARRAY(SmallInteger())),
+    bindparam("walk", type_=Integer()),
+)
+"""Move what stands behind an earlier entry to its recipient out of the way of claims.
+
+It comes forward when the earlier one leaves the queue: a trigger of the table sees to that."""
+
+
+def _of_lease(assignments: str, condition: str) -> TextClause:
+    """Change entries that the caller still holds: each by its own token."""
+    return text(
+        f"""
+        UPDATE whatsapp_send_queue q SET {assignments}
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS uuid[]), CAST(:spans AS interval[]))
+            AS g(id, token, span)
+        WHERE q.tenant_id = :tenant AND q.id = g.id AND q.lease_token = g.token AND {condition}
+        RETURNING q.id
+        """  # noqa: S608  # literals of this module
+    ).bindparams(
+        bindparam("tenant", type_=Uuid()),
+        bindparam("ids", type_=ARRAY(Uuid())),
+        bindparam("tokens", type_=ARRAY(Uuid())),
+        bindparam("spans", type_=ARRAY(Interval())),
+    )
+
+
+MARK: Final = _of_lease(
+    "state = 'dispatching', attempt = attempt + 1, lease_until = now() + g.span",
+    "q.state = 'leased'",
+)
+UNMARK: Final = _of_lease("state = 'leased', attempt = attempt - 1", "q.state = 'dispatching'")
+RELEASE: Final = _of_lease(
+    "state = 'ready', lease_token = NULL, lease_until = NULL", "q.state = 'leased'"
+)
+REST: Final = _of_lease(
+    "state = 'ready', lease_token = NULL, due_at = now() + g.span, lease_until = now() + g.span",
+    "q.state = 'leased'",
+)
