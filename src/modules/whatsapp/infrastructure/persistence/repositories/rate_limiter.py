@@ -236,12 +236,11 @@ class RedisRateLimiter:
         slots = _slots(
             clock, start, step, granted, not_before_ns=usable_ns, received_ns=received_ns
         )
+        forfeited = granted - len(slots)
         if slots:
-            return Reservation(slots, _NO_TIME)
-        wait_ns = usable_ns - received_ns
-        if granted:
-            retry = step
-        return Reservation((), timedelta(microseconds=max(retry, wait_ns // 1_000 + 1)))
+            return Reservation(slots, _NO_TIME, forfeited)
+        wait = max(retry, (usable_ns - received_ns) // 1_000 + 1, step if granted else 0)
+        return Reservation((), timedelta(microseconds=wait), forfeited)
 
     async def _run(self, phone_number_id: str, operation: str, *args: int) -> _Reply:
         """Run the script; the one place that talks to Redis and translates its errors."""
