@@ -50,7 +50,7 @@ def upgrade() -> None:
 
 
 RIGHTS_OF_THE_OTHER_ROLES = (
-    # The dispatcher sees whose turn it is in every tenant's queue; it can lease and mark entries. It
+    # The dispatcher sees whose turn it is in every queue; it can lease and mark entries. It
     # settles none, and puts none back that waits for a retry or for proof. What a message says, to
     # whom, and with which token stays out of its reach.
     (
