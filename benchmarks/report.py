@@ -105,7 +105,7 @@ def _page(sections: Sequence[Section], machine: Machine) -> Iterator[str]:
         "# Benchmarks",
         "",
         (
-            "Written by `make bench`; `python -m benchmarks repository` measures one part and writes "
+            "Written by `make bench`; `python -m benchmarks repository` measures a part and writes "
             "nothing."
         ),
         "",
@@ -123,7 +123,7 @@ def _page(sections: Sequence[Section], machine: Machine) -> Iterator[str]:
         f"- **Servers:** started for the run, empty, with settings as shipped. {DURABILITY}",
         (
             "- **Method:** rivals take turns, a few calls at a time, in one process and one run. "
-            "In each round the fastest tenth of a rival's calls speaks for it, since noise only ever "
+            "In each round the fastest tenth of a rival's calls speaks for it, as noise only ever "
             "adds; a figure is the median of its rounds' ratios, shown with their quartiles. "
             "Ratios carry over to other machines better than times do."
         ),
