@@ -24,6 +24,8 @@ TENANT_TABLES = {
     "tenants": "id",
     "api_keys": "tenant_id",
     "whatsapp_channels": "tenant_id",
+    "whatsapp_conversations": "tenant_id",
+    "whatsapp_conversation_addresses": "tenant_id",
     "whatsapp_outbound_messages": "tenant_id",
     "whatsapp_inbound_messages": "tenant_id",
     "whatsapp_message_attempts": "tenant_id",
@@ -209,6 +211,7 @@ def _create_tables() -> None:
         sa.Column("access_token", sa.LargeBinary(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("messages_per_second", sa.Integer(), nullable=False),
+        sa.Column("window_policy", sa.Text(), server_default="enforce", nullable=False),
         sa.Column("quality_rating", sa.Text(), nullable=True),
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column("verified_at", sa.DateTime(timezone=True), nullable=True),
@@ -233,6 +236,10 @@ def _create_tables() -> None:
         sa.CheckConstraint(
             "messages_per_second > 0", name=op.f("ck_whatsapp_channels_messages_per_second")
         ),
+        sa.CheckConstraint(
+            "window_policy IN ('enforce', 'allow')",
+            name=op.f("ck_whatsapp_channels_window_policy"),
+        ),
         sa.ForeignKeyConstraint(
             ["tenant_id"],
             ["tenants.id"],
@@ -250,6 +257,70 @@ def _create_tables() -> None:
         op.f("ix_whatsapp_channels_phone_number_id"),
         "whatsapp_channels",
         ["phone_number_id"],
+        unique=False,
+    )
+    op.create_table(
+        "whatsapp_conversations",
+        sa.Column("channel_id", sa.Uuid(), nullable=False),
+        sa.Column("phone", sa.Text(), nullable=True),
+        sa.Column("user_id", sa.Text(), nullable=True),
+        sa.Column("profile_name", sa.Text(), nullable=True),
+        sa.Column("last_inbound_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_outbound_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("unread_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("last_message_id", sa.Uuid(), nullable=True),
+        sa.Column("last_message_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("tenant_id", sa.Uuid(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.CheckConstraint(
+            "unread_count >= 0", name=op.f("ck_whatsapp_conversations_unread_count")
+        ),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "channel_id"],
+            ["whatsapp_channels.tenant_id", "whatsapp_channels.id"],
+            name=op.f("fk_whatsapp_conversations_whatsapp_channels"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_whatsapp_conversations")),
+        postgresql_with={"fillfactor": "70"},
+    )
+    op.create_index(
+        op.f("ix_whatsapp_conversations_tenant_id_channel_id_id"),
+        "whatsapp_conversations",
+        ["tenant_id", "channel_id", "id"],
+        unique=False,
+    )
+    op.create_table(
+        "whatsapp_conversation_addresses",
+        sa.Column("conversation_id", sa.Uuid(), nullable=False),
+        sa.Column("channel_id", sa.Uuid(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("tenant_id", sa.Uuid(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "conversation_id"],
+            ["whatsapp_conversations.tenant_id", "whatsapp_conversations.id"],
+            name=op.f("fk_whatsapp_conversation_addresses_whatsapp_conversations"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_whatsapp_conversation_addresses")),
+        sa.UniqueConstraint(
+            "tenant_id",
+            "channel_id",
+            "address",
+            name=op.f("uq_whatsapp_conversation_addresses_tenant_id_channel_id_address"),
+        ),
+    )
+    op.create_index(
+        op.f("ix_whatsapp_conversation_addresses_tenant_id_conversation_id"),
+        "whatsapp_conversation_addresses",
+        ["tenant_id", "conversation_id"],
         unique=False,
     )
     op.create_table(
@@ -311,6 +382,11 @@ def _create_tables() -> None:
         sa.Column("send_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("details", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("quoted_id", sa.Uuid(), nullable=True),
+        sa.Column("callback_data", sa.Text(), nullable=True),
+        sa.Column(
+            "envelope", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
+        ),
         sa.Column("wamid", sa.Text(), nullable=True),
         sa.Column("attempts", sa.SmallInteger(), nullable=False),
         sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=True),
@@ -481,6 +557,8 @@ def downgrade() -> None:
     op.drop_table("whatsapp_message_attempts")
     op.drop_table("whatsapp_outbound_messages")
     op.drop_table("whatsapp_inbound_messages")
+    op.drop_table("whatsapp_conversation_addresses")
+    op.drop_table("whatsapp_conversations")
     op.drop_table("whatsapp_channels")
     op.drop_table("api_keys")
     op.drop_table("webhook_quarantine")

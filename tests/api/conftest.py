@@ -32,7 +32,7 @@ from tenancy.application.api_keys import CreateApiKey
 from tenancy.domain import Scope
 from tenancy.infrastructure.models import TenantModel
 from tenancy.infrastructure.work import tenancy_work_in
-from whatsapp.domain.entities import Channel, ChannelStatus
+from whatsapp.domain.entities import Channel, ChannelStatus, WindowPolicy
 from whatsapp.domain.entities.meta_app import MetaApp
 from whatsapp.domain.value_objects import AccessToken
 from whatsapp.infrastructure.persistence.repositories import (
@@ -90,6 +90,7 @@ class World:
 
     async def channel(self, tenant_id: UUID, **given: Any) -> Channel:
         status = given.pop("status", ChannelStatus.ACTIVE)
+        given.setdefault("window_policy", WindowPolicy.ALLOW)
         channel = Channel(
             tenant_id=tenant_id,
             name="Main",

@@ -96,12 +96,15 @@ class Stack:
         files = sorted(self.directory.glob("*.log"))
         return "\n".join(f"== {file.name}\n{file.read_text()[-4000:]}" for file in files)
 
-    async def new_sender(self, name: str, number: str, *, rate: int = 80) -> Sender:
-        """A tenant, its channel and its key, made on the command line."""
+    async def new_sender(
+        self, name: str, number: str, *, rate: int = 80, window_policy: str = "allow"
+    ) -> Sender:
+        """A tenant, its channel and its key, made on the command line; it may write to anybody."""
         tenant = await self.command("tenant", "create", name)
         channel = await self.command(
             *("channel", "add", "--tenant", tenant, "--phone-number-id", number),
             *("--name", "Main", "--app-id", APP_ID, "--rate", str(rate)),
+            *("--window-policy", window_policy),
             TELLWIRE_ACCESS_TOKEN=f"EAAG{number}",
         )
         key = await self.command("key", "create", "--tenant", tenant)

@@ -1,5 +1,6 @@
 """Each method of the repositories: one statement, and nothing for another tenant."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from shared.infrastructure.database import (
 from shared.kernel.clock import utc_now
 from shared.kernel.errors import NotFoundException
 from shared.kernel.ids import new_id
+from whatsapp.domain.conversation import Reached, Respelled
 from whatsapp.domain.entities import (
     Channel,
     ChannelNotFound,
@@ -21,9 +23,10 @@ from whatsapp.domain.entities import (
     MessageNotFound,
 )
 from whatsapp.domain.repositories import AttemptResult, StatusReport
-from whatsapp.domain.value_objects import AccessToken, MessageStatus
+from whatsapp.domain.value_objects import AccessToken, MessageStatus, PhoneNumber
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
+    SQLAlchemyConversationRepository,
     SQLAlchemyMessageRepository,
 )
 
@@ -37,11 +40,12 @@ class Given:
 
     def __init__(self, ana, saved, received):
         self.ana, self.saved, self.received = ana, saved, received
-        self.channels = self.messages = None
+        self.channels = self.messages = self.conversations = None
 
     def sit_down(self, session):
         self.channels = SQLAlchemyChannelRepository(session)
         self.messages = SQLAlchemyMessageRepository(session)
+        self.conversations = SQLAlchemyConversationRepository(session)
 
     def new_channel(self):
         return Channel(
@@ -67,6 +71,20 @@ class Given:
     def report(self, status=MessageStatus.DELIVERED):
         return StatusReport(
             wamid="wamid.x", status=status, occurred_at=utc_now(), message_id=self.saved.id
+        )
+
+    def reached(self):
+        return Reached(
+            message_id=self.saved.id, phone=self.received.sender, user_id=None, at=utc_now()
+        )
+
+    def respelled(self):
+        return Respelled(
+            dialled=self.saved.recipient,
+            phone=PhoneNumber("+5511987654321"),
+            user_id=None,
+            message_id=self.saved.id,
+            at=utc_now(),
         )
 
 
@@ -95,6 +113,10 @@ METHODS = {
     "messages.save_outbound_many": (
         lambda g: g.messages.save_outbound_many([g.fresh]),
         RowSecurityViolation,
+    ),
+    "messages.accept_outbound": (
+        lambda g: g.messages.accept_outbound([g.fresh], at=utc_now()),
+        "no channel",
     ),
     "messages.get_outbound_by_id": (lambda g: g.messages.get_outbound_by_id(g.saved.id), None),
     "messages.get_outbound_by_wa_id": (
@@ -130,6 +152,29 @@ METHODS = {
         lambda g: g.messages.get_inbound_by_wa_id(g.received.wamid),
         None,
     ),
+    "conversations.get_by_id": (lambda g: g.conversations.get_by_id(g.conversation.id), None),
+    "conversations.get_by_address": (
+        lambda g: g.conversations.get_by_address(g.ana.channel.id, g.received.sender),
+        None,
+    ),
+    "conversations.add": (
+        lambda g: g.conversations.add(replace(g.conversation, id=new_id())),
+        RowSecurityViolation,
+    ),
+    "conversations.update": (
+        lambda g: g.conversations.update(g.conversation),
+        NotFoundException,
+    ),
+    "conversations.delete": (lambda g: g.conversations.delete(g.conversation.id), False),
+    "conversations.list": (lambda g: g.conversations.list(), []),
+    "conversations.record_reached": (
+        lambda g: g.conversations.record_reached(g.ana.channel.id, [g.reached()]),
+        [],
+    ),
+    "conversations.join": (
+        lambda g: g.conversations.join(g.ana.channel.id, g.respelled()),
+        ChannelNotFound,
+    ),
 }
 
 
@@ -144,7 +189,10 @@ async def given(at, ana, message, inbound):
     async with at(ana) as desk:
         saved = await desk.messages.save_outbound(message(ana, wamid="wamid.out"))
         received = await desk.messages.save_inbound(inbound(ana))
+        conversations = SQLAlchemyConversationRepository(desk.uow.session)
+        conversation = await conversations.get_by_address(ana.channel.id, received.sender)
     given = Given(ana, saved, received)
+    given.conversation = conversation
     given.fresh, given.heard = message(ana), inbound(ana)
     return given
 
@@ -162,6 +210,7 @@ def test_every_method_is_in_the_table():
         for name, repository in (
             ("channels", SQLAlchemyChannelRepository),
             ("messages", SQLAlchemyMessageRepository),
+            ("conversations", SQLAlchemyConversationRepository),
         )
         for method in dir(repository)
         if callable(getattr(repository, method))
@@ -206,6 +255,8 @@ async def test_another_tenant_gets_nothing_and_changes_nothing(
             got = await call(given)
             if expected == "bea's":
                 assert [row.id for row in got] == [bea.channel.id]
+            elif expected == "no channel":
+                assert [type(one) for one in got] == [ChannelNotFound]
             else:
                 assert got == expected
             await session.commit()

@@ -19,7 +19,7 @@ from tellwire.installation import Installation, open_installation
 from tellwire.resources import key_file_of, load_key_ring
 from tellwire.terminal import console, run
 from tenancy.domain import Scope
-from whatsapp.domain.entities import Channel
+from whatsapp.domain.entities import Channel, WindowPolicy
 from whatsapp.domain.entities.channel import DEFAULT_MESSAGES_PER_SECOND
 from whatsapp.domain.value_objects import AccessToken
 
@@ -94,6 +94,12 @@ def add_channel(
     rate: Annotated[
         int, typer.Option(help="Messages per second that Meta grants the number.")
     ] = DEFAULT_MESSAGES_PER_SECOND,
+    window_policy: Annotated[
+        WindowPolicy,
+        typer.Option(
+            help="Refuse free-form messages outside the 24-hour window, or let them pass."
+        ),
+    ] = WindowPolicy.ENFORCE,
     account: Annotated[
         str | None, typer.Option(help="Id of the WhatsApp Business Account.")
     ] = None,
@@ -107,6 +113,7 @@ def add_channel(
         phone_number_id=phone_number_id,
         access_token=AccessToken(token),
         messages_per_second=rate,
+        window_policy=window_policy,
         provider_account_id=account,
         app_id=app_id,
     )

@@ -30,7 +30,7 @@ from tellwire.processes import api_child, simulator_child, worker_children
 from tellwire.supervisor import Supervisor
 from tellwire.terminal import console
 from tenancy.domain import Scope
-from whatsapp.domain.entities import Channel
+from whatsapp.domain.entities import Channel, WindowPolicy
 from whatsapp.domain.value_objects import AccessToken
 
 TENANTS: Final = ("Ana's Bakery", "Bea's Bikes")
@@ -153,6 +153,8 @@ async def _new_tenant(installation: Installation, name: str) -> DemoTenant:
         phone_number_id=number,
         access_token=AccessToken(token),
         messages_per_second=RATE,
+        # The demonstration writes to people who never wrote.
+        window_policy=WindowPolicy.ALLOW,
         app_id=APP_ID,
     )
     # The simulator that would vouch for the number is not up yet; it will know this very number.

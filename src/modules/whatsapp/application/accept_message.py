@@ -3,25 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from shared.kernel.errors import TellwireError
-from whatsapp.application.ports import BeginWork, Work
-from whatsapp.domain.entities import (
-    Channel,
-    ChannelNotActive,
-    ChannelNotFound,
-    ChannelStatus,
-    IdempotencyKeyReused,
-    InvalidSchedule,
-    OutboundMessage,
-)
+from whatsapp.application.ports import BeginWork
+from whatsapp.domain.entities import InvalidSchedule, OutboundMessage
 from whatsapp.domain.value_objects import IdempotencyKey, MessageContent, Priority, Recipient
 
-ACCEPTING: Final = frozenset({ChannelStatus.ACTIVE, ChannelStatus.PAUSED})
-"""A paused channel keeps its messages, so it takes new ones too."""
 MAX_AHEAD: Final = timedelta(days=366)
 MAX_BACK: Final = timedelta(days=1)
 
@@ -38,6 +28,8 @@ class NewMessage:
     send_at: datetime | None = None
     expires_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    callback_data: str | None = field(default=None, repr=False)
+    envelope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
 
 Accepted: TypeAlias = OutboundMessage
@@ -59,18 +51,17 @@ class AcceptMessage:
     ) -> Accepted:
         """The stored message; the same key and message again gives the first one, `replayed`.
 
-        Raises ChannelNotFound, ChannelNotActive, IdempotencyKeyReused, InvalidSchedule,
-        InvalidMetadata; nothing is stored then.
+        Raises ChannelNotFound, ChannelNotActive, ServiceWindowClosed, IdempotencyKeyReused,
+        InvalidSchedule, InvalidMetadata; nothing is stored then.
         """
-        message = compose(tenant_id, new, self.now())
+        at = self.now()
+        message = compose(tenant_id, new, at)
         async with self.begin(tenant_id, user_id) as work:
-            channel = await work.channels.get_by_id(new.channel_id)
-            refusal = _refusal(channel)
-            if refusal is not None:
-                return await _replay(work, message, refusal)
-            stored = await work.messages.save_outbound(message)
+            (result,) = await work.messages.accept_outbound([message], at=at)
+            if isinstance(result, TellwireError):
+                raise result
             await work.commit()
-        return stored
+        return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +79,14 @@ class AcceptBatch:
         One that is refused keeps none of the others back.
         """
         at = self.now()
+        results = [_composed(tenant_id, wanted, at) for wanted in batch]
+        places = [i for i, one in enumerate(results) if isinstance(one, OutboundMessage)]
+        messages = [one for one in results if isinstance(one, OutboundMessage)]
         async with self.begin(tenant_id, user_id) as work:
-            channels = {c.id: c for c in await work.channels.get_by_organization(tenant_id)}
-            results = [_composed(tenant_id, wanted, at, channels) for wanted in batch]
-            places = [i for i, one in enumerate(results) if isinstance(one, OutboundMessage)]
-            messages = [one for one in results if isinstance(one, OutboundMessage)]
-            for place, stored in zip(places, await _save_all(work, messages), strict=True):
-                results[place] = stored
+            accepted = await work.messages.accept_outbound(messages, at=at)
             await work.commit()
+        for place, result in zip(places, accepted, strict=True):
+            results[place] = result
         return results
 
 
@@ -115,60 +106,18 @@ def compose(tenant_id: UUID, new: NewMessage, at: datetime) -> OutboundMessage:
         send_at=new.send_at,
         expires_at=new.expires_at,
         metadata=new.metadata,
+        callback_data=new.callback_data,
+        envelope=new.envelope,
         created_at=at,
         # None is what the entity derives its own key from.
         idempotency_key=cast("IdempotencyKey", new.idempotency_key),
     )
 
 
-def _refusal(channel: Channel | None) -> TellwireError | None:
-    """Why nothing can be accepted for this channel; None if something can."""
-    if channel is None:
-        return ChannelNotFound(field="channel_id")
-    if channel.status not in ACCEPTING:
-        return ChannelNotActive(
-            f"The channel is {channel.status}, so that it takes no messages", field="channel_id"
-        )
-    return None
-
-
-async def _replay(work: Work, message: OutboundMessage, refusal: TellwireError) -> Accepted:
-    """What was accepted under this key while the channel still took messages, or the refusal."""
-    stored = await work.messages.get_outbound_by_idempotency_key(message.idempotency_key)
-    if stored is None or stored.digest != message.digest:
-        raise refusal
-    stored.replayed = True
-    return stored
-
-
-def _composed(
-    tenant_id: UUID, wanted: Wanted, at: datetime, channels: Mapping[UUID, Channel]
-) -> Result:
+def _composed(tenant_id: UUID, wanted: Wanted, at: datetime) -> Result:
     if isinstance(wanted, TellwireError):
         return wanted
-    refusal = _refusal(channels.get(wanted.channel_id))
-    if refusal is not None:
-        return refusal
     try:
         return compose(tenant_id, wanted, at)
     except TellwireError as error:
         return error
-
-
-async def _save_all(work: Work, messages: Sequence[OutboundMessage]) -> Sequence[Result]:
-    """All in one statement; one by one only where a key was used for something else before."""
-    try:
-        return await work.messages.save_outbound_many(messages)
-    except IdempotencyKeyReused:
-        # The statement itself went through, so what it stored is found again as it was stored.
-        return [await _save_one(work, message) for message in messages]
-
-
-async def _save_one(work: Work, message: OutboundMessage) -> Result:
-    try:
-        stored = await work.messages.save_outbound(message)
-    except IdempotencyKeyReused as error:
-        return error
-    # Stored a moment ago by the statement for all of them: this is no replay.
-    stored.replayed = stored.replayed and stored.id != message.id
-    return stored

@@ -5,6 +5,7 @@ from typing import Protocol
 from uuid import UUID
 
 from whatsapp.application.message_views import MessageViews
+from whatsapp.domain.conversation import ConversationRepository
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Outcome
 from whatsapp.domain.repositories import ChannelRepository, MessageRepository
@@ -16,6 +17,11 @@ class Work(Protocol):
     @property
     def channels(self) -> ChannelRepository:
         """The tenant's channels."""
+        ...
+
+    @property
+    def conversations(self) -> ConversationRepository:
+        """The tenant's conversations."""
         ...
 
     @property

@@ -15,9 +15,15 @@ from typing import Final, TypeAlias
 
 from shared.kernel.errors import TellwireError
 from whatsapp.application.ports import BeginWork
+from whatsapp.domain.conversation import Reached
 from whatsapp.domain.entities import InboundMessage
 from whatsapp.domain.repositories import StatusReport
-from whatsapp.domain.value_objects import InvalidPhoneNumber, PhoneNumber, UserId
+from whatsapp.domain.value_objects import (
+    InvalidPhoneNumber,
+    MessageStatus,
+    PhoneNumber,
+    UserId,
+)
 from whatsapp.domain.value_objects.user_id import InvalidUserId
 from whatsapp.domain.webhook import (
     InboundReceived,
@@ -100,7 +106,12 @@ class ProcessWebhooks:
         async with self.begin(route.tenant_id) as work:
             if reports:
                 await work.messages.record_statuses(route.channel_id, reports)
-            for received in inbound:
+            if reached := _reached(elements):
+                for one in await work.conversations.record_reached(route.channel_id, reached):
+                    await work.conversations.join(route.channel_id, one)
+            # In one order for all processors: two that write to the same conversations wait for,
+            # and not on, each other.
+            for received in sorted(inbound, key=lambda e: (e.wa_id or "", e.user_id or "")):
                 await work.messages.save_inbound(_message(route, received))
             await work.commit()
 
@@ -180,3 +191,17 @@ def _user(user_id: str | None) -> UserId | None:
         return None if user_id is None else UserId(user_id)
     except InvalidUserId:
         return None
+
+
+def _reached(elements: Sequence[WebhookElement]) -> Sequence[Reached]:
+    """Under which number or id Meta knows the recipients of messages that went out."""
+    return [
+        Reached(
+            message_id=one.echo.message_id,
+            phone=_phone(one.wa_id),
+            user_id=_user(one.user_id),
+            at=one.occurred_at,
+        )
+        for one in elements
+        if isinstance(one, StatusReported) and one.status is MessageStatus.SENT and one.echo
+    ]

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
+from shared.kernel.errors import TellwireError
 from whatsapp.domain.entities import Channel, InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.value_objects import IdempotencyKey, MessageStatus
@@ -96,6 +97,12 @@ class MessageRepository(Protocol):
         self, messages: Sequence[OutboundMessage]
     ) -> Sequence[OutboundMessage]:
         """As `save_outbound` for many, in one statement and in their order."""
+        ...
+
+    async def accept_outbound(
+        self, messages: Sequence[OutboundMessage], *, at: datetime
+    ) -> Sequence[OutboundMessage | TellwireError]:
+        """As `save_outbound_many`, each as its channel and window take it; a result for each."""
         ...
 
     async def get_inbound_by_wa_id(self, wamid: str) -> InboundMessage | None:

@@ -7,6 +7,7 @@ from whatsapp.domain.entities.channel import (
     ChannelNotFound,
     ChannelStatus,
     InvalidChannel,
+    WindowPolicy,
 )
 from whatsapp.domain.entities.inbound_message import InboundMessage
 from whatsapp.domain.entities.outbound_message import (
@@ -32,4 +33,5 @@ __all__ = [
     "InvalidTransition",
     "MessageNotFound",
     "OutboundMessage",
+    "WindowPolicy",
 ]

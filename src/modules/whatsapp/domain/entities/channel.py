@@ -53,6 +53,15 @@ class ChannelStatus(StrEnum):
     DISABLED = "disabled"
 
 
+class WindowPolicy(StrEnum):
+    """What happens to a free-form message while its recipient's 24-hour window is closed."""
+
+    ENFORCE = "enforce"
+    """It is refused when it is accepted, as Meta would refuse it later."""
+    ALLOW = "allow"
+    """It is taken; Meta decides."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Channel:
     """A number that Meta knows as `phone_number_id`, with the token that speaks for it.
@@ -73,6 +82,7 @@ class Channel:
     status: ChannelStatus = ChannelStatus.PENDING
     messages_per_second: int = DEFAULT_MESSAGES_PER_SECOND
     keeps_order: bool = True
+    window_policy: WindowPolicy = WindowPolicy.ENFORCE
     quality_rating: str | None = None
     pause_reason: str | None = None
     verified_at: datetime | None = None

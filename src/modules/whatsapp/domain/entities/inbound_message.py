@@ -32,3 +32,17 @@ class InboundMessage:
     id: UUID = field(default_factory=new_id)
     received_at: datetime | None = None
     replayed: bool = field(default=False, compare=False)
+
+    @property
+    def is_in_group(self) -> bool:
+        """Whether it was said in a group, and so in no conversation with the sender."""
+        return self.raw.get("group_id") is not None
+
+    @property
+    def opens_window(self) -> bool:
+        """Whether free-form messages may go back to the sender for 24 hours from `sent_at`.
+
+        Notices of the system (a changed number, for one) are nobody's words, and what is said in a
+        group opens no window of its own. Everything else counts: Meta has the last word.
+        """
+        return self.content.type != "system" and not self.is_in_group

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from shared.kernel.clock import utc_now
@@ -21,6 +21,7 @@ from whatsapp.domain.value_objects import (
     PhoneNumber,
     Priority,
     Recipient,
+    message_id_behind,
 )
 
 MAX_METADATA_ENTRIES: Final = 20
@@ -68,9 +69,11 @@ class OutboundMessage:
     """A message of a tenant's channel to one recipient; its status only ever moves forward.
 
     Without an `idempotency_key` one is derived from channel, recipient, content and the second of
-    `created_at`. `replayed` is set by `save_outbound` when the key was there before;
-    `stored_status` is the status it was loaded with. `attempts` counts requests to Meta. All times
-    are aware.
+    `send_at` or else `created_at`; whatever else differs, the same derived key is the same message.
+    `callback_data` is the caller's own, given back where statuses are passed on; `envelope` holds
+    further fields of a request to Meta that go along as they are. `replayed` is set when the key
+    was there before; `stored_status` is the status it was loaded with. `attempts` counts requests
+    to Meta. All times are aware.
     """
 
     tenant_id: UUID
@@ -84,6 +87,8 @@ class OutboundMessage:
     send_at: datetime | None = None
     expires_at: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    callback_data: str | None = field(default=None, repr=False)
+    envelope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     wamid: str | None = field(default=None, repr=False)
     attempts: int = 0
     next_attempt_at: datetime | None = None
@@ -91,15 +96,17 @@ class OutboundMessage:
     created_at: datetime = field(default_factory=utc_now)
     status_at: datetime | None = None
     replayed: bool = field(default=False, compare=False)
+    key_is_derived: bool = field(default=False, init=False, compare=False)
     stored_status: MessageStatus | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.idempotency_key is None:  # pyright: ignore[reportUnnecessaryComparison]  # see field
+            self.key_is_derived = True
             self.idempotency_key = IdempotencyKey.derive(
                 account_id=self.channel_id,
                 to_phone=self.recipient,
                 content=self.content.canonical_json(),
-                timestamp=self.created_at,
+                timestamp=self.send_at or self.created_at,
             )
         self.status_at = self.status_at or self.created_at
         self._check_schedule()
@@ -126,10 +133,15 @@ class OutboundMessage:
         return self.next_attempt_at or self.send_at or self.created_at
 
     @property
+    def quoted_id(self) -> UUID | None:
+        """Our message that this one quotes or reacts to, if it names it by an id that we gave."""
+        return message_id_behind(self.content.refers_to or "")
+
+    @property
     def digest(self) -> bytes:
         """SHA-256 over everything the caller chose: tells a replay from another use of its key."""
         to = self.recipient
-        chosen = {
+        chosen: dict[str, Any] = {
             "channel": str(self.channel_id),
             "to": to.e164 if isinstance(to, PhoneNumber) else to.value,
             "content": self.content.canonical_json(),
@@ -138,6 +150,8 @@ class OutboundMessage:
             "expires_at": self.expires_at and self.expires_at.timestamp(),
             "metadata": dict(self.metadata),
         }
+        if self.callback_data is not None or self.envelope:
+            chosen["beside"] = [self.callback_data, dict(self.envelope)]
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).digest()
 
     def advance(self, status: MessageStatus, at: datetime) -> bool:

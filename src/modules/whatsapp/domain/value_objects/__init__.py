@@ -1,6 +1,7 @@
 """Values that are proof of their own shape."""
 
 from whatsapp.domain.value_objects.access_token import AccessToken, InvalidAccessToken
+from whatsapp.domain.value_objects.given_id import given_wamid, message_id_behind
 from whatsapp.domain.value_objects.idempotency_key import IdempotencyKey, InvalidIdempotencyKey
 from whatsapp.domain.value_objects.inbound_content import (
     InboundContent,
@@ -64,6 +65,8 @@ __all__ = [
     "RecipientType",
     "SystemChange",
     "UserId",
+    "given_wamid",
+    "message_id_behind",
     "parse_recipient",
     "sources_of",
 ]

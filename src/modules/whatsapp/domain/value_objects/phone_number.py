@@ -16,6 +16,16 @@ from whatsapp.domain.value_objects.masked import Masked
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _WA_ID = re.compile(r"[1-9][0-9]{6,14}")
 _PUNCTUATION = str.maketrans("", "", " ()-\u00a0\u2010\u2011")
+# Mobile numbers that Meta writes now with and now without a digit: Brazil's ninth, Mexico's and
+# Argentina's mobile prefix (Meta, Cloud API, phone number formats).
+_TWO_SPELLINGS = (
+    (re.compile(r"(\+55[1-9]{2})9([6-9][0-9]{7})"), r"\1\2"),
+    (re.compile(r"(\+55[1-9]{2})([6-9][0-9]{7})"), r"\g<1>9\2"),
+    (re.compile(r"(\+52)1([2-9][0-9]{9})"), r"\1\2"),
+    (re.compile(r"(\+52)([2-9][0-9]{9})"), r"\g<1>1\2"),
+    (re.compile(r"(\+54)9([1-8][0-9]{9})"), r"\1\2"),
+    (re.compile(r"(\+54)([1-8][0-9]{9})"), r"\g<1>9\2"),
+)
 _MAX_WRITTEN_CHARACTERS = 40  # 15 digits, each with a separator, and room to spare
 
 
@@ -71,3 +81,14 @@ class PhoneNumber(Masked):
     def wa_id(self) -> str:
         """The digits alone, as Meta writes the number in answers and webhooks."""
         return self.e164[1:]
+
+    @property
+    def other_spelling(self) -> "PhoneNumber | None":
+        """The other way in which Meta may write this person's number, where a country has two.
+
+        Good for recognising somebody, never for dialling.
+        """
+        for spelling, other in _TWO_SPELLINGS:
+            if (found := spelling.fullmatch(self.e164)) is not None:
+                return PhoneNumber(found.expand(other))
+        return None

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from whatsapp.application.message_views import AttemptView, MessageHistory, StatusView
-from whatsapp.domain.entities import Channel, ChannelStatus, OutboundMessage
+from whatsapp.domain.entities import Channel, ChannelStatus, OutboundMessage, WindowPolicy
 from whatsapp.domain.value_objects import MessageStatus, MessageType, PhoneNumber, Priority
 
 
@@ -149,6 +149,10 @@ class ChannelResponse(BaseModel):
     display_phone_number: str | None
     status: ChannelStatus
     messages_per_second: int
+    window_policy: WindowPolicy = Field(
+        description="`enforce`: free-form messages outside the 24-hour window are refused; "
+        "`allow`: Meta decides."
+    )
     quality_rating: str | None
     pause_reason: str | None
     verified_at: datetime | None

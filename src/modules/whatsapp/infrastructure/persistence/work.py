@@ -12,6 +12,7 @@ from shared.infrastructure.database.driver_errors import translated
 from whatsapp.application.ports import BeginWork, Work
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
+    SQLAlchemyConversationRepository,
     SQLAlchemyMessageRepository,
     SQLAlchemyMessageViews,
 )
@@ -21,6 +22,7 @@ from whatsapp.infrastructure.persistence.repositories import (
 class _TenantWork:
     session: AsyncSession
     channels: SQLAlchemyChannelRepository
+    conversations: SQLAlchemyConversationRepository
     messages: SQLAlchemyMessageRepository
     views: SQLAlchemyMessageViews
 
@@ -40,6 +42,7 @@ def work_in(sessions: SessionFactory) -> BeginWork:
             yield _TenantWork(
                 session,
                 SQLAlchemyChannelRepository(session),
+                SQLAlchemyConversationRepository(session),
                 SQLAlchemyMessageRepository(session),
                 SQLAlchemyMessageViews(session),
             )

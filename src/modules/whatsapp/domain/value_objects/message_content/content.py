@@ -230,6 +230,20 @@ class MessageContent:
         )
 
     @property
+    def refers_to(self) -> str | None:
+        """The id of the message that this one quotes or reacts to, as it was given."""
+        if self.type is MessageType.REACTION:
+            return str(self.body["message_id"])
+        return self.context_message_id
+
+    def referring_to(self, message_id: str) -> Self:
+        """The same content about the message with this id instead; for one that refers to any."""
+        if self.type is MessageType.REACTION:
+            body = {**self.body, "message_id": message_id}
+            return type(self)(self.type, body, None, self.recipient_type)
+        return type(self)(self.type, self.body, message_id, self.recipient_type)
+
+    @property
     def requires_open_window(self) -> bool:
         """Whether Meta takes it only within 24 hours of the person's last message (code 131047)."""
         return self.type is not MessageType.TEMPLATE

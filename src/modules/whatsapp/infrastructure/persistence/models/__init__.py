@@ -1,6 +1,10 @@
 """Row classes of the WhatsApp module; they never leave `persistence`."""
 
 from whatsapp.infrastructure.persistence.models.channel import ChannelModel
+from whatsapp.infrastructure.persistence.models.conversation import (
+    ConversationAddressModel,
+    ConversationModel,
+)
 from whatsapp.infrastructure.persistence.models.message import (
     InboundMessageModel,
     MessageAttemptModel,
@@ -16,6 +20,8 @@ from whatsapp.infrastructure.persistence.models.webhook import (
 
 __all__ = [
     "ChannelModel",
+    "ConversationAddressModel",
+    "ConversationModel",
     "InboundMessageModel",
     "MessageAttemptModel",
     "MetaAppModel",

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from shared.infrastructure.database import Base, TenantScoped, of_tenant
 from shared.infrastructure.encryption import EncryptedString
 from shared.kernel.secret import Secret
-from whatsapp.domain.entities import ChannelStatus
+from whatsapp.domain.entities import ChannelStatus, WindowPolicy
 
 
 class ChannelModel(TenantScoped, Base):
@@ -27,6 +27,7 @@ class ChannelModel(TenantScoped, Base):
     status: Mapped[str]
     messages_per_second: Mapped[int] = mapped_column(Integer)
     keeps_order: Mapped[bool] = mapped_column(server_default="true")
+    window_policy: Mapped[str] = mapped_column(server_default=WindowPolicy.ENFORCE.value)
     quality_rating: Mapped[str | None]
     pause_reason: Mapped[str | None]
     verified_at: Mapped[datetime | None]
@@ -40,4 +41,7 @@ class ChannelModel(TenantScoped, Base):
         Index(None, "phone_number_id"),
         CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in ChannelStatus)})", "status"),
         CheckConstraint("messages_per_second > 0", "messages_per_second"),
+        CheckConstraint(
+            f"window_policy IN ({', '.join(repr(p.value) for p in WindowPolicy)})", "window_policy"
+        ),
     )

@@ -45,6 +45,9 @@ class OutboundMessageModel(TenantScoped, Base):
     send_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     details: Mapped[dict[str, Any]]
+    quoted_id: Mapped[UUID | None]
+    callback_data: Mapped[str | None]
+    envelope: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     wamid: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(SmallInteger)
     next_attempt_at: Mapped[datetime | None]

@@ -3,6 +3,9 @@
 from whatsapp.infrastructure.persistence.repositories.channel_repository import (
     SQLAlchemyChannelRepository,
 )
+from whatsapp.infrastructure.persistence.repositories.conversation_repository import (
+    SQLAlchemyConversationRepository,
+)
 from whatsapp.infrastructure.persistence.repositories.message_repository import (
     SQLAlchemyMessageRepository,
 )
@@ -17,6 +20,7 @@ from whatsapp.infrastructure.persistence.repositories.webhook_inbox import SQLAl
 __all__ = [
     "RedisRateLimiter",
     "SQLAlchemyChannelRepository",
+    "SQLAlchemyConversationRepository",
     "SQLAlchemyMessageRepository",
     "SQLAlchemyMessageViews",
     "SQLAlchemyMetaAppRepository",

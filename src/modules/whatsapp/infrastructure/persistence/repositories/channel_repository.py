@@ -8,7 +8,13 @@ from sqlalchemy import select
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
-from whatsapp.domain.entities import Channel, ChannelAlreadyExists, ChannelStatus, InvalidChannel
+from whatsapp.domain.entities import (
+    Channel,
+    ChannelAlreadyExists,
+    ChannelStatus,
+    InvalidChannel,
+    WindowPolicy,
+)
 from whatsapp.domain.value_objects import AccessToken
 from whatsapp.infrastructure.persistence.models import ChannelModel
 
@@ -73,6 +79,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             status=ChannelStatus(row.status),
             messages_per_second=row.messages_per_second,
             keeps_order=row.keeps_order,
+            window_policy=WindowPolicy(row.window_policy),
             quality_rating=row.quality_rating,
             pause_reason=row.pause_reason,
             verified_at=row.verified_at,
@@ -93,6 +100,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             status=entity.status.value,
             messages_per_second=entity.messages_per_second,
             keeps_order=entity.keeps_order,
+            window_policy=entity.window_policy.value,
             quality_rating=entity.quality_rating,
             pause_reason=entity.pause_reason,
             verified_at=entity.verified_at,

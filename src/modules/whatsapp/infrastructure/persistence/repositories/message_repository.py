@@ -8,7 +8,7 @@ from uuid import UUID
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
-from shared.kernel.errors import InvalidInput
+from shared.kernel.errors import InvalidInput, TellwireError
 from shared.kernel.ids import new_id
 from whatsapp.domain.entities import (
     ChannelNotFound,
@@ -34,13 +34,19 @@ from whatsapp.domain.value_objects import (
 )
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories import message_statements as sql
+from whatsapp.infrastructure.persistence.repositories.accept_rows import (
+    accept_parameters,
+    refused,
+)
+from whatsapp.infrastructure.persistence.repositories.accept_statements import ACCEPT_OUTBOUND
+from whatsapp.infrastructure.persistence.repositories.conversation_statements import SAVE_INBOUND
 from whatsapp.infrastructure.persistence.repositories.message_rows import (
     arrays_of,
     columns_of,
     failure_of,
     failures_of,
-    inbound_columns_of,
     inbound_of,
+    inbound_parameters,
     json_of,
     recipient_key,
     recipient_of,
@@ -125,11 +131,46 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             for m in messages
         ]
 
+    async def accept_outbound(
+        self, messages: Sequence[OutboundMessage], *, at: datetime
+    ) -> Sequence[OutboundMessage | TellwireError]:
+        """As `save_outbound_many`, for what each message's channel and window take at `at`.
+
+        Each has a result of its own, in the order given: the stored message, or why it was not
+        stored (ChannelNotFound, ChannelNotActive, ServiceWindowClosed, IdempotencyKeyReused). What
+        was stored under its key before comes back whatever the channel takes now.
+        """
+        if len(messages) > MAX_BATCH:
+            raise BatchTooLarge
+        if not messages:
+            return []
+        firsts = {m.idempotency_key.value: m for m in reversed(messages)}
+        ordered = [firsts[key] for key in sorted(firsts)]
+        parameters = {"tenant": self.tenant_id} | accept_parameters(ordered, at)
+        rows: Any = await self._run(ACCEPT_OUTBOUND, parameters)
+        judged = {row.given_key: row for row in rows}
+        return [
+            self._accepted(m, firsts[m.idempotency_key.value], judged.get(m.idempotency_key.value))
+            for m in messages
+        ]
+
+    def _accepted(
+        self, given: OutboundMessage, first: OutboundMessage, row: Any
+    ) -> OutboundMessage | TellwireError:
+        if row is not None and row.id is None:
+            return refused(row)
+        try:
+            return self._saved(given, first, row)
+        except IdempotencyKeyReused as error:
+            return error
+
     def _saved(self, given: OutboundMessage, first: OutboundMessage, older: Any) -> OutboundMessage:
         """What is stored under the key of `given`: the row `older`, or else `first`, just now."""
         if older is None and first is given:
             return _stored(given, replayed=False)
-        if given.digest != (first if older is None else older).digest:
+        # A caller without a key did not choose it: whoever says the same again means the same.
+        differs = given.digest != (first if older is None else older).digest
+        if differs and not given.key_is_derived:
             raise IdempotencyKeyReused
         if older is None:
             return _stored(first, replayed=True)
@@ -287,9 +328,10 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:
         """Store it once per channel and wamid; a repetition gives the stored one, `replayed`.
 
+        The first time, the sender's conversation is opened or goes on in the same statement.
         Raises ChannelNotFound, TenantNotFound.
         """
-        row: Any = (await self._run(sql.SAVE_INBOUND, inbound_columns_of(message))).one()
+        row: Any = (await self._run(SAVE_INBOUND, inbound_parameters(message))).one()
         stored = inbound_of(row)
         stored.replayed = not row.inserted
         return stored
@@ -319,6 +361,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             send_at=row.send_at,
             expires_at=row.expires_at,
             metadata=row.details,
+            callback_data=row.callback_data,
+            envelope=row.envelope,
             wamid=row.wamid,
             attempts=row.attempts,
             next_attempt_at=row.next_attempt_at,

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from shared.kernel.ids import new_id
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.value_objects import InboundContent, PhoneNumber, Recipient, UserId
@@ -24,6 +25,17 @@ def recipient_of(text: str) -> Recipient:
 def recipient_text(recipient: Recipient) -> str:
     """How a recipient is stored: a number begins with `+`, a user id does not."""
     return recipient.e164 if isinstance(recipient, PhoneNumber) else recipient.value
+
+
+def addresses_of(*recipients: Recipient | None) -> list[str]:
+    """The texts under which somebody is known, each once."""
+    return list(dict.fromkeys(recipient_text(one) for one in recipients if one is not None))
+
+
+def other_address(recipient: Recipient) -> str | None:
+    """How else Meta may write a recipient, where their country has two spellings."""
+    other = recipient.other_spelling if isinstance(recipient, PhoneNumber) else None
+    return None if other is None else other.e164
 
 
 def recipient_key(message: OutboundMessage) -> int:
@@ -51,6 +63,9 @@ def columns_of(message: OutboundMessage) -> dict[str, Any]:
         "send_at": message.send_at,
         "expires_at": message.expires_at,
         "details": dict(message.metadata),
+        "quoted_id": message.quoted_id,
+        "callback_data": message.callback_data,
+        "envelope": dict(message.envelope),
         "wamid": message.wamid,
         "attempts": message.attempts,
         "next_attempt_at": message.next_attempt_at,
@@ -66,7 +81,7 @@ def arrays_of(messages: Sequence[OutboundMessage]) -> dict[str, list[Any]]:
     """The columns of many messages, each as one array; JSON as text."""
     rows = [columns_of(message) for message in messages]
     for row in rows:
-        row["body"], row["details"] = json.dumps(row["body"]), json.dumps(row["details"])
+        row |= {name: json.dumps(row[name]) for name in ("body", "details", "envelope")}
     arrays = {name: [row[name] for row in rows] for name in rows[0]}
     arrays["recipient_key"] = [recipient_key(message) for message in messages]
     arrays["due_at"] = [message.due_at for message in messages]
@@ -109,6 +124,20 @@ def inbound_columns_of(message: InboundMessage) -> dict[str, Any]:
         "context_wamid": storable_text(message.context_wamid),
         "raw": storable_json(dict(message.raw)),
         "sent_at": message.sent_at,
+    }
+
+
+def inbound_parameters(message: InboundMessage) -> dict[str, Any]:
+    """What saving an inbound message needs: its columns, and how its sender is known."""
+    known_by = () if message.is_in_group else (message.sender, message.sender_user_id)
+    addresses = addresses_of(*known_by)
+    return inbound_columns_of(message) | {
+        "tenant": message.tenant_id,
+        "channel": message.channel_id,
+        "addresses": addresses,
+        "address_ids": [new_id() for _ in addresses],
+        "new_id": new_id(),
+        "opens_window": message.opens_window,
     }
 
 

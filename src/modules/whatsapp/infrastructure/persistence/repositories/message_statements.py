@@ -142,19 +142,8 @@ def _pg(kind: TypeEngine[Any]) -> str:
     return next(name for base, name in names.items() if isinstance(kind, base))
 
 
-def _save_inbound() -> Any:
-    row = insert(_INBOUND).values(
-        {c.name: bindparam(c.name, type_=c.type) for c in _INBOUND.c if c.name != "received_at"}
-    )
-    return row.on_conflict_do_update(
-        index_elements=["tenant_id", "channel_id", "wamid"],
-        set_={"wamid": row.excluded.wamid},
-    ).returning(*_INBOUND.c, literal_column("xmax = 0", Boolean()).label("inserted"))
-
-
 SAVE_OUTBOUND: Final = _save_outbound()
 SAVE_OUTBOUND_MANY: Final = _save_outbound_many()
-SAVE_INBOUND: Final = _save_inbound()
 
 
 def _get_outbound(condition: str, **types: TypeEngine[Any]) -> Any:

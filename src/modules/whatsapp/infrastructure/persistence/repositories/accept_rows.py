@@ -1,0 +1,29 @@
+"""What accepting gives to its statement, and what it makes of messages that were not taken."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from shared.kernel.errors import TellwireError
+from whatsapp.domain.entities import ChannelStatus, OutboundMessage, WindowPolicy
+from whatsapp.domain.service_window import ACCEPTING, SendingTerms, needs_inbound_after
+from whatsapp.infrastructure.persistence.repositories.message_rows import arrays_of, other_address
+
+
+def accept_parameters(messages: Sequence[OutboundMessage], at: datetime) -> dict[str, Any]:
+    """The messages and what their channels must allow at `at`, as one array for each column."""
+    return arrays_of(messages) | {
+        "accepting": [status.value for status in ACCEPTING],
+        "other_address": [other_address(message.recipient) for message in messages],
+        "needed_after": [needs_inbound_after(message, at) for message in messages],
+    }
+
+
+def refused(row: Any) -> TellwireError:
+    """Why a message was not taken, in the domain's words; its own terms were in the statement."""
+    terms = SendingTerms(
+        channel_status=row.channel_status and ChannelStatus(row.channel_status),
+        window_policy=row.window_policy and WindowPolicy(row.window_policy),
+        last_inbound_at=row.last_inbound_at,
+    )
+    return terms.refusal(row.needed_after) or TellwireError("The statement and the domain disagree")

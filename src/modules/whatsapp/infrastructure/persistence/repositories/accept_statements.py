@@ -1,0 +1,129 @@
+"""The SQL of accepting: channel, window and key are judged where the message is stored, at once.
+
+One statement takes one message or a thousand. A message that its channel does not take is not
+stored, and what it was judged by comes back, for the domain to say why; where its key is known
+already, the stored message comes back in any case. Of what was stored just now nothing comes back:
+the caller has it.
+"""
+
+from typing import Any, Final, cast
+
+from sqlalchemy import (
+    ARRAY,
+    TEXT,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    literal_column,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
+
+from whatsapp.infrastructure.persistence.models import OutboundMessageModel
+
+_MESSAGES = cast("Table", OutboundMessageModel.__table__)
+_NAMES = ", ".join(column.name for column in _MESSAGES.c)
+_COLUMNS = ", ".join(f"m.{column.name}" for column in _MESSAGES.c)
+_FOUND = ", ".join(f"r.{column.name}" for column in _MESSAGES.c)
+# Arrays of JSON travel as text: PostgreSQL has no array constructor for the binary form.
+_KINDS: dict[str, TypeEngine[Any]] = {
+    **{c.name: TEXT() if isinstance(c.type, JSONB) else c.type for c in _MESSAGES.c},
+    "recipient_key": BigInteger(),
+    "due_at": DateTime(timezone=True),
+    "other_address": TEXT(),
+    "needed_after": DateTime(timezone=True),
+}
+_VALUES = ", ".join(
+    f"CAST(j.{c.name} AS jsonb)" if isinstance(c.type, JSONB) else f"j.{c.name}"
+    for c in _MESSAGES.c
+)
+
+
+def _pg(kind: TypeEngine[Any]) -> str:
+    names: dict[type[TypeEngine[Any]], str] = {
+        Uuid: "uuid",
+        Text: "text",
+        LargeBinary: "bytea",
+        SmallInteger: "smallint",
+        BigInteger: "bigint",
+        Integer: "integer",
+        DateTime: "timestamptz",
+    }
+    return next(name for base, name in names.items() if isinstance(kind, base))
+
+
+def _accept_outbound() -> Any:
+    given = ", ".join(f"CAST(:{name} AS {_pg(kind)}[])" for name, kind in _KINDS.items())
+    statement = f"""
+        WITH judged AS MATERIALIZED (
+            SELECT g.*, c.status AS channel_status, c.window_policy, w.last_inbound_at,
+                   coalesce(c.status = ANY(:accepting) AND (
+                       g.needed_after IS NULL OR c.window_policy = 'allow'
+                       OR w.last_inbound_at > g.needed_after
+                   ), false) AS allowed
+            FROM unnest({given}) AS g({", ".join(_KINDS)})
+            LEFT JOIN LATERAL (
+                SELECT status, window_policy FROM whatsapp_channels c
+                WHERE c.tenant_id = :tenant AND c.id = g.channel_id
+                LIMIT 1
+            ) c ON true
+            LEFT JOIN LATERAL (
+                SELECT max(v.last_inbound_at) AS last_inbound_at
+                FROM whatsapp_conversation_addresses a
+                JOIN whatsapp_conversations v
+                  ON v.tenant_id = a.tenant_id AND v.id = a.conversation_id
+                WHERE g.needed_after IS NOT NULL AND a.tenant_id = :tenant
+                  AND a.channel_id = g.channel_id
+                  AND a.address IN (g.recipient, g.other_address)
+            ) w ON true
+        ), stored AS (
+            INSERT INTO whatsapp_outbound_messages AS m ({_NAMES})
+            SELECT {_VALUES} FROM judged j WHERE j.allowed
+            ON CONFLICT (tenant_id, idempotency_key)
+            DO UPDATE SET idempotency_key = excluded.idempotency_key
+            RETURNING {_COLUMNS}, xmax = 0 AS inserted
+        ), queued AS (
+            INSERT INTO whatsapp_send_queue
+                (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
+            SELECT s.tenant_id, s.id, s.channel_id, j.recipient_key, s.lane, 'ready', j.due_at, 0
+            FROM stored s JOIN judged j USING (id) WHERE s.inserted
+        ), found AS (
+            SELECT {_NAMES}, inserted FROM stored
+            UNION ALL
+            SELECT {_COLUMNS}, false FROM judged j CROSS JOIN LATERAL (
+                SELECT * FROM whatsapp_outbound_messages m
+                WHERE m.tenant_id = :tenant AND m.idempotency_key = j.idempotency_key
+                LIMIT 1
+            ) m WHERE NOT j.allowed
+        )
+        SELECT {_FOUND}, r.inserted, j.idempotency_key AS given_key, j.channel_status,
+               j.window_policy, j.last_inbound_at, j.needed_after
+        FROM judged j LEFT JOIN found r ON r.idempotency_key = j.idempotency_key
+        WHERE r.inserted IS NOT TRUE
+    """  # noqa: S608  # column names of our own table, no values
+    types: dict[str, TypeEngine[Any]] = {name: ARRAY(kind) for name, kind in _KINDS.items()}
+    types |= {"tenant": Uuid(), "accepting": ARRAY(TEXT())}
+    return (
+        text(statement)
+        .bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))
+        .columns(
+            *_MESSAGES.c,
+            literal_column("inserted", Boolean()).label("inserted"),
+            literal_column("given_key", TEXT()).label("given_key"),
+            literal_column("channel_status", TEXT()).label("channel_status"),
+            literal_column("window_policy", TEXT()).label("window_policy"),
+            literal_column("last_inbound_at", DateTime(timezone=True)).label("last_inbound_at"),
+            literal_column("needed_after", DateTime(timezone=True)).label("needed_after"),
+        )
+    )
+
+
+ACCEPT_OUTBOUND: Final = _accept_outbound()
