@@ -151,7 +151,7 @@ BANS = (
             "whatsapp/infrastructure/persistence/models/message.py": "a partial index",
             "whatsapp/infrastructure/persistence/repositories/message_statements.py": "CTEs that "
             "change several tables",
-            "whatsapp/infrastructure/persistence/repositories/send_queue.py": "claims",
+            "whatsapp/infrastructure/persistence/repositories/queue_statements.py": "claims",
             "whatsapp/infrastructure/persistence/repositories/webhook_queue.py": "claims",
         },
         (

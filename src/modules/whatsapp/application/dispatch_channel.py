@@ -1,4 +1,4 @@
-"""Sending what is due on one channel: claim, mark, reserve slots, send on the slot, record.
+"""Sending what is due on one channel: claim, reserve slots, mark, send on the slot, record.
 
 No transaction is open while a request is under way. Each step is durable before the next begins, so
 that a crash at any instant leaves an entry that says what may have happened:
@@ -6,66 +6,57 @@ that a crash at any instant leaves an entry that says what may have happened:
     claimed   nothing has left: whoever comes first may send it
     marked    it may have left: only proof, or a policy after the deadline, decides
 
-Slots are reserved a little ahead, so that the number is never idle while the next group is marked;
-a slot that is reached too late is forfeited and its message takes another one.
+Two stages run side by side, so that the number is never idle while there is work. One claims and
+loads ahead. The other reserves slots ahead, in groups; each group is marked shortly before its
+first slot, so that few are marked at a time and none waits for PostgreSQL. A slot that is reached
+too late is forfeited, and its message goes along with the next group.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from random import Random
-from typing import Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
-from shared.kernel.errors import TellwireError, Unavailable
+from shared.kernel.errors import Unavailable
 from whatsapp.application.attempt import Attempt, not_sent, result_of
+from whatsapp.application.claim_size import ClaimSize
+from whatsapp.application.heed_outcome import HeedOutcome, pair_name
 from whatsapp.application.ports import BeginWork, Sender
+from whatsapp.application.record_results import Observe, RecordResults, ignore
 from whatsapp.domain.entities import Channel, OutboundMessage
-from whatsapp.domain.outcome import (
-    Outcome,
-    RejectAction,
-    Rejected,
-    Throttled,
-    ThrottleScope,
-    Unknown,
-)
+from whatsapp.domain.outcome import Unknown
 from whatsapp.domain.rate_limit import RateLimiter, Slot, reach
-from whatsapp.domain.repositories import AttemptResult
 from whatsapp.domain.send_queue import LANES, ClaimedEntry, SendQueue
 from whatsapp.domain.value_objects import MessageStatus
 
-MAX_CLAIM: Final = 100
 MAX_GROUP: Final = 64
 GROUP_SECONDS: Final = 0.05
 """A group's slots span this long: so much is unknown if the process dies after marking it."""
-BULK_TURN: Final = 10
-"""Every tenth claim starts with the lowest lane, so that it never starves."""
-LOOKAHEAD: Final = timedelta(milliseconds=100)
-RECORD_DELAY_SECONDS: Final = 0.02
-RECORD_RETRY_SECONDS: Final = 0.5
-CHANNEL_MAX_AGE_SECONDS: Final = 1.0
+LOOKAHEAD: Final = timedelta(milliseconds=200)
+"""Slots are reserved so far ahead, which hides what reserving and marking take."""
+LEAST_LEAD_SECONDS, MOST_LEAD_SECONDS = 0.02, 0.15
+"""A group is marked between so long and so long before its first slot."""
+LANE_TURNS: Final = {0: (2, 1, 0), 4: (1, 0, 2)}
+LANE_CYCLE: Final = 9
+"""Of nine claims one begins with the lowest lane and one with the middle one: none ever starves."""
+PATIENCE: Final = timedelta(milliseconds=1500)
+"""Where the limit wants longer than this (a hold, not a rate), what was claimed is given back."""
+CHANNEL_MAX_AGE_SECONDS: Final = 0.4
 """A change of the channel (rate, token, pause) counts after this long."""
-
-
-THROTTLED_HOLD: Final = timedelta(seconds=1)
-"""Meta counts over a second; after one of silence the number is below its limit for sure."""
 # A message may be `retrying` in its own row for the moment between its return to the queue and the
 # commit that says so; the queue is what counts.
 _SENDABLE: Final = frozenset({MessageStatus.QUEUED, MessageStatus.RETRYING})
 
 logger = logging.getLogger(__name__)
-Observe: TypeAlias = Callable[[AttemptResult, bool], None]
-"""Told of each recorded result, and whether its lease still held."""
-
-
-def _ignore(_result: AttemptResult, _held: bool) -> None:  # noqa: FBT001  # positional by contract
-    """Observe nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +65,16 @@ class DispatchSettings:
 
     lease: timedelta = timedelta(seconds=60)
     unknown_for: timedelta = timedelta(minutes=2)
-    max_in_flight: int = 256
+    max_in_flight: int = 500
+
+
+@dataclass(slots=True, eq=False)
+class _Going:
+    """A claimed message on its way; `marked` once a crash would leave it unknown."""
+
+    entry: ClaimedEntry
+    message: OutboundMessage
+    marked: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,19 +91,47 @@ class DispatchChannel:
     now: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
     rng: Random = field(default_factory=Random)
-    observe: Observe = _ignore
+    observe: Observe = ignore
 
-    _stopping: bool = field(default=False, init=False)
+    resting: timedelta = field(default=timedelta(), init=False)
+    """After `run`: how long it makes no sense to come back, because the channel may not send."""
+    forfeited: int = field(default=0, init=False)
+    """How many slots were reached too late to be used."""
+
     _channel: Channel | None = field(default=None, init=False)
     _channel_read_at: float = field(default=float("-inf"), init=False)
-    _results: "asyncio.Queue[AttemptResult | None]" = field(
-        default_factory=asyncio.Queue, init=False
-    )
-    _turns: "count[int]" = field(default_factory=lambda: count(1), init=False)
+    _ready: deque[_Going] = field(default_factory=deque, init=False)
+    _ended: bool = field(default=False, init=False)  # Nothing more is launched.
+    _all_claimed: bool = field(default=False, init=False)
+    _trouble: Unavailable | None = field(default=None, init=False)
+    _claimed: int = field(default=0, init=False)
+    _open: int = field(default=0, init=False)  # Claimed, and neither recorded nor given back.
+    _aloft: int = field(default=0, init=False)  # Have a slot that has not come yet.
+    _in_flight: int = field(default=0, init=False)
+    _mark_seconds: float = field(default=0.01, init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For launching.
+    _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For claiming.
+    _sizes: ClaimSize = field(default_factory=ClaimSize, init=False)
+    _turns: "count[int]" = field(init=False)
+    _recorder: RecordResults = field(init=False)
+    _heed: HeedOutcome = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._turns = count(self.rng.randrange(LANE_CYCLE))
+        self._recorder = RecordResults(
+            tenant_id=self.tenant_id, begin=self.begin, observe=self.observe, stored=self._closed
+        )
+        self._heed = HeedOutcome(tenant_id=self.tenant_id, begin=self.begin, limiter=self.limiter)
 
     def stop(self) -> None:
         """Claim nothing more; what is claimed and not marked goes back unsent."""
-        self._stopping = True
+        self._ended = True
+        self._changed.set()
+        self._news.set()
+
+    def wake(self) -> None:
+        """Look for work again at once, if it is only waiting for requests under way."""
+        self._news.set()
 
     async def run(self) -> int:
         """Send until nothing is due; gives how many entries were claimed.
@@ -112,216 +140,254 @@ class DispatchChannel:
         and their outcomes are recorded. Cancelling it leaves those requests to the deadline of
         unknown outcomes: call `stop` and wait instead.
         """
-        claimed, trouble = 0, None
         async with asyncio.TaskGroup() as recording:
-            recording.create_task(self._record())
+            recording.create_task(self._recorder.run())
             try:
                 async with asyncio.TaskGroup() as flights:
-                    try:
-                        claimed = await self._dispatch(flights)
-                    except Unavailable as error:
-                        # Caught inside, because a task group cancels what still runs in it, and a
-                        # cancelled request is one of which nobody knows whether it was sent.
-                        trouble = error
+                    flights.create_task(self._stage(self._claim_ahead()))
+                    await self._stage(self._launch_all(flights))
+                await self._give_back([one.entry for one in self._ready])
             finally:
-                self._results.put_nowait(None)
-        if trouble is not None:
-            raise trouble
-        return claimed
+                self._recorder.finish()
+        if self._trouble is not None:
+            raise self._trouble
+        return self._claimed
 
-    async def _dispatch(self, flights: asyncio.TaskGroup) -> int:
-        claimed = 0
-        room = asyncio.Semaphore(self.settings.max_in_flight)
-        while entries := await self._claim():
-            claimed += len(entries)
-            pending = list(entries)
-            try:
-                loaded = await self._load(entries)
-                pending = [entry for entry in entries if entry.message_id in loaded]
-                while pending and (channel := await self._sendable_channel()) is not None:
-                    size = _group_size(channel.messages_per_second)
-                    group, pending = pending[:size], pending[size:]
-                    await self._launch(channel, group, loaded, flights, room)
-            finally:
-                if pending:
-                    await self.queue.release(pending)
-        return claimed
+    async def _stage(self, stage: Coroutine[Any, Any, None]) -> None:
+        """Run a stage; trouble ends both, and is caught here.
 
-    async def _launch(
-        self,
-        channel: Channel,
-        group: Sequence[ClaimedEntry],
-        loaded: Mapping[UUID, OutboundMessage],
-        flights: asyncio.TaskGroup,
-        room: asyncio.Semaphore,
-    ) -> None:
-        """Mark a group, then give each of it a slot and let it go.
-
-        Marked first: a slot may be there at once, and it does not wait for PostgreSQL.
+        A task group cancels what still runs in it, and a cancelled request is one of which nobody
+        knows whether it was sent.
         """
-        marked = await self.queue.mark(group, lease=self.settings.lease)
-        going = [entry for entry in group if entry.message_id in marked]
-        while going:
-            try:
-                slots = await self._reserve(channel, len(going))
-            except Unavailable:
-                await self._take_back(going)
-                raise
-            for entry, slot in zip(going, slots, strict=False):
-                await room.acquire()
-                flight = flights.create_task(
-                    self._fly(channel, entry, loaded[entry.message_id], slot)
-                )
-                flight.add_done_callback(lambda _: room.release())
-            going = going[len(slots) :]
+        try:
+            await stage
+        except Unavailable as error:
+            self._fail(error)
 
-    async def _claim(self) -> Sequence[ClaimedEntry]:
-        channel = await self._sendable_channel()
-        if channel is None:
-            return ()
-        bulk_first = next(self._turns) % BULK_TURN == 0
-        return await self.queue.claim(
+    def _fail(self, error: Unavailable) -> None:
+        self._trouble = self._trouble or error
+        self.stop()
+
+    async def _claim_ahead(self) -> None:
+        """Keep what is ready to go above half a batch, until nothing is due nor under way."""
+        try:
+            while (channel := await self._sendable_channel()) is not None:
+                self._news.clear()
+                if len(self._ready) <= self._sizes.low_water and await self._claim(channel):
+                    continue
+                if not self._open:
+                    return
+                await self._news.wait()
+        finally:
+            self._all_claimed = True
+            self._changed.set()
+
+    async def _claim(self, channel: Channel) -> bool:
+        if not self._claimed and await self._is_held(channel):
+            return False
+        entries = await self.queue.claim(
             tenant_id=self.tenant_id,
             channel_id=self.channel_id,
-            limit=min(MAX_CLAIM, max(1, channel.messages_per_second // 2)),
+            limit=self._sizes.next(channel.messages_per_second, at=self.monotonic()),
             lease=self.settings.lease,
-            lanes=LANES[::-1] if bulk_first else LANES,
+            lanes=LANE_TURNS.get(next(self._turns) % LANE_CYCLE, LANES),
+            in_order=channel.keeps_order,
         )
+        self._sizes.got(len(entries))
+        self._claimed += len(entries)
+        self._open += len(entries)
+        unsettled = entries
+        try:
+            loaded = await self._load(entries)
+            unsettled = [one.entry for one in loaded]
+            self._ready.extend(await self._within_pairs(channel, loaded))
+        except Unavailable:
+            await self._give_back(unsettled)
+            raise
+        self._changed.set()
+        return bool(entries)
+
+    async def _is_held(self, channel: Channel) -> bool:
+        """Whether the number has to rest, so that claiming would be for nothing."""
+        state = await self.limiter.check_rate_limit(
+            channel.phone_number_id, rate=channel.messages_per_second
+        )
+        if state.retry_after <= PATIENCE:
+            return False
+        self.resting = state.retry_after
+        self.stop()
+        return True
+
+    async def _load(self, entries: Sequence[ClaimedEntry]) -> list[_Going]:
+        """The claimed messages that are to be sent; the others are settled here and now."""
+        if not entries:
+            return []
+        async with self.begin(self.tenant_id) as work:
+            messages = await work.messages.load_for_sending([e.message_id for e in entries])
+        by_id, now, going = {m.id: m for m in messages}, self.now(), list[_Going]()
+        for entry in entries:
+            message = by_id.get(entry.message_id)
+            if message is None:
+                self._closed(1)  # Deleted in this moment, its entry with it.
+            elif message.expires_at is not None and message.expires_at <= now:
+                self._recorder.put(not_sent(entry, MessageStatus.EXPIRED, now, "It expired unsent"))
+            elif message.status not in _SENDABLE:
+                self._recorder.put(not_sent(entry, message.status, now, "It had gone on already"))
+            else:
+                going.append(_Going(entry, message))
+        return going
+
+    async def _within_pairs(self, channel: Channel, loaded: Sequence[_Going]) -> list[_Going]:
+        """Those whose recipient may get one more; the others rest until theirs may."""
+        waits = await self.limiter.take_pairs(
+            channel.phone_number_id, [pair_name(one.message.recipient) for one in loaded]
+        )
+        pairs = list(zip(loaded, waits, strict=True))
+        resting = {one.entry: wait for one, wait in pairs if wait}
+        if resting:
+            await self.queue.rest(resting)
+            self._closed(len(resting))
+        return [one for one, wait in pairs if not wait]
 
     async def _sendable_channel(self) -> Channel | None:
-        """The channel as of the last second, or None if nothing more may be sent."""
+        """The channel as of a moment ago, or None if nothing more may be sent."""
         if self.monotonic() - self._channel_read_at > CHANNEL_MAX_AGE_SECONDS:
             async with self.begin(self.tenant_id) as work:
                 self._channel = await work.channels.get_by_id(self.channel_id)
             self._channel_read_at = self.monotonic()
-        may_send = self._channel is not None and self._channel.is_active and not self._stopping
-        return self._channel if may_send else None
+        if self._channel is None or not self._channel.is_active:
+            self.resting = PATIENCE
+            self.stop()
+        return None if self._ended else self._channel
 
-    async def _load(self, entries: Sequence[ClaimedEntry]) -> dict[UUID, OutboundMessage]:
-        """The claimed messages that are to be sent; the others are settled here and now."""
-        by_id = {entry.message_id: entry for entry in entries}
-        async with self.begin(self.tenant_id) as work:
-            messages = await work.messages.load_for_sending(list(by_id))
-        now, loaded = self.now(), dict[UUID, OutboundMessage]()
-        for message in messages:
-            entry = by_id[message.id]
-            if message.expires_at is not None and message.expires_at <= now:
-                self._settle(not_sent(entry, MessageStatus.EXPIRED, now, "It expired unsent"))
-            elif message.status not in _SENDABLE:
-                self._settle(not_sent(entry, message.status, now, "It had gone on already"))
-            else:
-                loaded[message.id] = message
-        return loaded
+    async def _launch_all(self, flights: asyncio.TaskGroup) -> None:
+        while (channel := await self._next_launch()) is not None:
+            group = self._take(_group_size(channel.messages_per_second))
+            slots: Sequence[Slot] = ()
+            try:
+                if not self._aloft:  # The first slot may be there at once: it must not wait.
+                    group = await self._marked(group)
+                slots = await self._reserve(channel, len(group))
+            finally:
+                self._ready.extendleft(reversed(group[len(slots) :]))
+                self._aloft += len(slots)
+            if slots:
+                going = group[: len(slots)]
+                flights.create_task(self._fly_together(flights, channel, going, slots))
+
+    async def _next_launch(self) -> Channel | None:
+        """Wait until something is ready and there is room for it; None once all is done."""
+        while not self._ended:
+            self._changed.clear()
+            if self._ready and self._aloft + self._in_flight < self.settings.max_in_flight:
+                return await self._sendable_channel()
+            if self._all_claimed and not self._ready and not self._aloft:
+                return None
+            await self._changed.wait()
+        return None
+
+    def _take(self, size: int) -> list[_Going]:
+        room = self.settings.max_in_flight - self._aloft - self._in_flight
+        group = [self._ready.popleft() for _ in range(min(size, room, len(self._ready)))]
+        before = len(self._ready) + len(group)
+        if len(self._ready) <= self._sizes.low_water < before:
+            self._news.set()
+        return group
 
     async def _reserve(self, channel: Channel, number: int) -> Sequence[Slot]:
-        """At least one slot and at most `number`, waiting for as long as the limit wants."""
-        while True:
-            reservation = await self.limiter.reserve(
-                channel.phone_number_id,
-                count=number,
-                rate=channel.messages_per_second,
-                horizon=LOOKAHEAD,
-            )
-            if reservation:
-                return reservation.slots
-            await asyncio.sleep(reservation.retry_after.total_seconds())
+        """Up to `number` slots; none after waiting for a moment where the limit wants that."""
+        if not number:
+            return ()
+        reservation = await self.limiter.reserve(
+            channel.phone_number_id,
+            count=number,
+            rate=channel.messages_per_second,
+            horizon=LOOKAHEAD,
+        )
+        if not reservation:
+            if reservation.retry_after > PATIENCE:
+                self.resting = reservation.retry_after
+                self.stop()
+                return ()
+            await asyncio.sleep(min(reservation.retry_after.total_seconds(), 0.25))
+        return reservation.slots
 
-    async def _fly(
-        self, channel: Channel, entry: ClaimedEntry, message: OutboundMessage, slot: Slot
+    async def _marked(self, group: list[_Going]) -> list[_Going]:
+        """The group with the mark of each durable, without those that are not ours any more."""
+        fresh = [one.entry for one in group if not one.marked]
+        if not fresh:
+            return group
+        began = self.monotonic()
+        held = await self.queue.mark(fresh, lease=self.settings.lease)
+        self._mark_seconds = max(0.9 * self._mark_seconds, self.monotonic() - began)
+        for one in group:
+            one.marked = one.marked or one.entry.message_id in held
+        going = [one for one in group if one.marked]
+        self._closed(len(group) - len(going))
+        return going
+
+    async def _fly_together(
+        self,
+        flights: asyncio.TaskGroup,
+        channel: Channel,
+        group: list[_Going],
+        slots: Sequence[Slot],
     ) -> None:
-        """Send one marked message on its slot, or on the next it can reach; never raises."""
+        """Mark a group a moment before its first slot, then send each on its own."""
+        lead = min(max(2 * self._mark_seconds, LEAST_LEAD_SECONDS), MOST_LEAD_SECONDS)
         try:
-            while not await reach(slot, monotonic=self.monotonic):
-                slot = (await self._reserve(channel, 1))[0]
-        except Unavailable:
-            await self._take_back([entry])
+            if not all(one.marked for one in group):
+                await asyncio.sleep(slots[0].at - lead - self.monotonic())
+            going = await self._marked(group)
+        except Unavailable as error:
+            self._aloft -= len(group)
+            self._fail(error)
+            await self._give_back([one.entry for one in group])
             return
+        self._aloft -= len(group) - len(going)
+        self._changed.set()
+        for one, slot in zip(going, slots, strict=False):
+            flights.create_task(self._fly(channel, one, slot))
+
+    async def _fly(self, channel: Channel, one: _Going, slot: Slot) -> None:
+        """Send one marked message on its slot, or let it wait for another; never raises."""
+        in_time = await reach(slot, monotonic=self.monotonic)
+        self._aloft -= 1
+        if not in_time:
+            self.forfeited += 1
+            self._ready.appendleft(one)
+            self._changed.set()
+            return
+        self._in_flight += 1
         started_at = self.now()
         try:
-            outcome = await self.sender.send(channel, message, entry.attempt)
+            outcome = await self.sender.send(channel, one.message, one.entry.attempt)
         except Exception:
             logger.exception("sending failed in an unforeseen way")
             outcome = Unknown("The sender failed in an unforeseen way")
-        attempt = Attempt(entry=entry, started_at=started_at, finished_at=self.now())
-        self._settle(
-            result_of(
-                outcome,
-                attempt,
-                message,
-                unknown_for=self.settings.unknown_for,
-                rng=self.rng,
-            )
+        finally:
+            self._in_flight -= 1
+            self._changed.set()
+        attempt = Attempt(entry=one.entry, started_at=started_at, finished_at=self.now())
+        unknown_for = self.settings.unknown_for
+        self._recorder.put(
+            result_of(outcome, attempt, one.message, unknown_for=unknown_for, rng=self.rng)
         )
-        await self._heed(channel, outcome)
+        if await self._heed(channel, one.message, outcome):
+            self._channel_read_at = float("-inf")
 
-    async def _take_back(self, entries: Sequence[ClaimedEntry]) -> None:
-        """Undo the marks of entries of which nothing has left; if that fails, leases decide."""
+    async def _give_back(self, entries: Sequence[ClaimedEntry]) -> None:
+        """Undo claims and marks of what has not left; if that fails, leases decide."""
         with suppress(Unavailable):
+            # All of them: a mark of which no answer came may stand.
             await self.queue.unmark(entries)
             await self.queue.release(entries)
+        self._closed(len(entries))
 
-    async def _heed(self, channel: Channel, outcome: Outcome) -> None:
-        """Slow down or stop what the outcome is about, and nothing else."""
-        with suppress(Unavailable):
-            match outcome:
-                case Throttled(scope=ThrottleScope.NUMBER):
-                    wait = max(outcome.hold, THROTTLED_HOLD)
-                    await self.limiter.hold(channel.phone_number_id, wait)
-                    await self.limiter.slow_down(channel.phone_number_id)
-                case Throttled(scope=ThrottleScope.ACCOUNT | ThrottleScope.APP):
-                    wait = max(outcome.hold, outcome.retry.base)
-                    await self.limiter.hold(channel.phone_number_id, wait)
-                case Rejected(action=RejectAction.PAUSE_CHANNEL):
-                    await self._pause(outcome)
-                case _:
-                    pass
-
-    async def _pause(self, rejected: Rejected) -> None:
-        async with self.begin(self.tenant_id) as work:
-            channel = await work.channels.get_by_id(self.channel_id)
-            if channel is not None and channel.is_active:
-                code = "" if rejected.code is None else f" (code {rejected.code})"
-                channel.pause(f"{rejected.title}{code}")
-                await work.channels.update(channel)
-                await work.commit()
-        self._channel_read_at = float("-inf")
-
-    def _settle(self, result: AttemptResult) -> None:
-        self._results.put_nowait(result)
-
-    async def _record(self) -> None:
-        """Record outcomes as they come, those of a few milliseconds together; None ends it."""
-        going = True
-        while going:
-            first = await self._results.get()
-            if first is None:
-                return
-            await asyncio.sleep(RECORD_DELAY_SECONDS)
-            batch = [first]
-            while not self._results.empty() and going:
-                following = self._results.get_nowait()
-                going = following is not None
-                if following is not None:
-                    batch.append(following)
-            await self._store(batch)
-
-    async def _store(self, batch: Sequence[AttemptResult]) -> None:
-        """Record `batch`, however long PostgreSQL is gone: a lease that ends does no harm."""
-        while True:
-            try:
-                async with self.begin(self.tenant_id) as work:
-                    held = await work.messages.record_attempts(batch)
-                    await work.commit()
-            except TellwireError as error:
-                if not error.retryable:
-                    # The entries stay marked; their lease and then their deadline settle them.
-                    logger.exception("outcomes of %d requests not recorded", len(batch))
-                    return
-                await asyncio.sleep(RECORD_RETRY_SECONDS)
-            else:
-                break
-        for result in batch:
-            self.observe(result, result.message_id in held)
+    def _closed(self, number: int) -> None:
+        """Count what is dealt with; what waited behind it may be due now."""
+        self._open -= number
+        self._news.set()
 
 
 def _group_size(rate: int) -> int:

@@ -8,7 +8,7 @@ needed for the promise that no second ever holds more than the rate.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NamedTuple, Protocol
@@ -30,6 +30,11 @@ MAX_HORIZON: Final = timedelta(milliseconds=250)
 ONE_SECOND: Final = timedelta(seconds=1)
 SLOW_DOWN: Final = 0.95
 SLOW_DOWN_FOR: Final = timedelta(seconds=60)
+
+PAIR_INTERVAL: Final = timedelta(seconds=6)
+PAIR_BURST: Final = 45
+"""A number may send one message per interval to the same user, and so many at once that are
+borrowed from later (Meta, Cloud API pair rate limit)."""
 
 _SPACED_SECOND_MICROS = 1_008_000  # one second and LATENESS
 
@@ -141,4 +146,14 @@ class RateLimiter(Protocol):
 
     async def debit(self, phone_number_id: str, count: int, *, rate: int) -> None:
         """Count `count` inbound messages against the rate; puts sending off by 1 s at most."""
+        ...
+
+    async def take_pairs(
+        self, phone_number_id: str, recipients: Sequence[str]
+    ) -> Sequence[timedelta]:
+        """Count one message to each recipient; gives for each how long it has to wait, or zero."""
+        ...
+
+    async def hold_pair(self, phone_number_id: str, recipient: str, duration: timedelta) -> None:
+        """Let nothing go to this recipient for `duration`."""
         ...

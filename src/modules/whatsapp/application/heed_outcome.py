@@ -1,0 +1,83 @@
+"""Slowing down or stopping what Meta's answer is about, and nothing else."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from shared.kernel.errors import Unavailable
+from whatsapp.application.ports import BeginWork
+from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.domain.outcome import Outcome, RejectAction, Rejected, Throttled, ThrottleScope
+from whatsapp.domain.rate_limit import RateLimiter
+from whatsapp.domain.value_objects import PhoneNumber, Recipient
+
+THROTTLED_HOLD: Final = timedelta(seconds=1)
+"""Meta counts over a second; after one of silence the number is below its limit for sure."""
+
+
+def pair_name(recipient: Recipient) -> str:
+    """Under which name the limiter counts messages to a recipient."""
+    return recipient.e164 if isinstance(recipient, PhoneNumber) else recipient.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeedOutcome:
+    """After each request: `await heed(channel, message, outcome)`; gives whether it was paused.
+
+    A limit that holds for an account or an app holds back every number of this tenant under it;
+    other tenants under the same app learn of it by an answer of their own.
+    """
+
+    tenant_id: UUID
+    begin: BeginWork
+    limiter: RateLimiter
+
+    async def __call__(self, channel: Channel, message: OutboundMessage, outcome: Outcome) -> bool:
+        """Never raises for PostgreSQL's or Redis's sake: the next answer says the same again."""
+        with suppress(Unavailable):
+            match outcome:
+                case Throttled():
+                    await self._hold(channel, message, outcome)
+                case Rejected(action=RejectAction.PAUSE_CHANNEL):
+                    await self._pause(channel, outcome)
+                    return True
+                case _:
+                    pass
+        return False
+
+    async def _hold(self, channel: Channel, message: OutboundMessage, refusal: Throttled) -> None:
+        number, wait = channel.phone_number_id, max(refusal.hold, refusal.retry.base)
+        match refusal.scope:
+            case ThrottleScope.NUMBER:
+                await self.limiter.hold(number, max(refusal.hold, THROTTLED_HOLD))
+                await self.limiter.slow_down(number)
+            case ThrottleScope.PAIR:
+                await self.limiter.hold_pair(number, pair_name(message.recipient), wait)
+            case ThrottleScope.ACCOUNT | ThrottleScope.APP:
+                for sibling in await self._siblings(channel, refusal.scope):
+                    await self.limiter.hold(sibling.phone_number_id, wait)
+            case ThrottleScope.MESSAGE:
+                pass
+
+    async def _siblings(self, channel: Channel, scope: ThrottleScope) -> list[Channel]:
+        """The tenant's channels under the same account or app, this one among them."""
+        async with self.begin(self.tenant_id) as work:
+            active = await work.channels.get_active_channels()
+        is_account = scope is ThrottleScope.ACCOUNT
+
+        def above(one: Channel) -> str | None:
+            return one.provider_account_id if is_account else one.app_id
+
+        others = [one for one in active if one.id != channel.id and above(one) is not None]
+        return [channel, *(one for one in others if above(one) == above(channel))]
+
+    async def _pause(self, paused: Channel, rejected: Rejected) -> None:
+        async with self.begin(self.tenant_id) as work:
+            channel = await work.channels.get_by_id(paused.id)
+            if channel is not None and channel.is_active:
+                code = "" if rejected.code is None else f" (code {rejected.code})"
+                channel.pause(f"{rejected.title}{code}")
+                await work.channels.update(channel)
+                await work.commit()

@@ -1,0 +1,81 @@
+"""Recording what became of requests: those of a few milliseconds in one transaction."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from shared.kernel.errors import TellwireError
+from whatsapp.application.ports import BeginWork
+from whatsapp.domain.repositories import AttemptResult
+
+RECORD_DELAY_SECONDS: Final = 0.02
+RECORD_RETRY_SECONDS: Final = 0.5
+
+logger = logging.getLogger(__name__)
+Observe: TypeAlias = Callable[[AttemptResult, bool], None]
+"""Told of each recorded result, and whether its lease still held."""
+
+
+def ignore(_result: AttemptResult, _held: bool) -> None:  # noqa: FBT001  # positional by contract
+    """Observe nothing."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RecordResults:
+    """Takes results by `put` and stores them while `run` runs, until `finish` and all is stored."""
+
+    tenant_id: UUID
+    begin: BeginWork
+    observe: Observe
+    stored: Callable[[int], None]
+    """Told how many results are dealt with."""
+
+    _results: "asyncio.Queue[AttemptResult | None]" = field(
+        default_factory=asyncio.Queue, init=False
+    )
+
+    def put(self, result: AttemptResult) -> None:
+        """Have a result recorded."""
+        self._results.put_nowait(result)
+
+    def finish(self) -> None:
+        """Let `run` return once all that was put is stored."""
+        self._results.put_nowait(None)
+
+    async def run(self) -> None:
+        """Record outcomes as they come, those of one delay in one transaction."""
+        going = True
+        while going:
+            first = await self._results.get()
+            if first is None:
+                return
+            await asyncio.sleep(RECORD_DELAY_SECONDS)
+            batch = [first]
+            while not self._results.empty() and going:
+                following = self._results.get_nowait()
+                going = following is not None
+                if following is not None:
+                    batch.append(following)
+            await self._store(batch)
+            self.stored(len(batch))
+
+    async def _store(self, batch: Sequence[AttemptResult]) -> None:
+        """Record `batch`, however long PostgreSQL is gone: a lease that ends does no harm."""
+        while True:
+            try:
+                async with self.begin(self.tenant_id) as work:
+                    held = await work.messages.record_attempts(batch)
+                    await work.commit()
+            except TellwireError as error:
+                if not error.retryable:
+                    # The entries stay marked; their lease and then their deadline settle them.
+                    logger.exception("outcomes of %d requests not recorded", len(batch))
+                    return
+                await asyncio.sleep(RECORD_RETRY_SECONDS)
+            else:
+                break
+        for result in batch:
+            self.observe(result, result.message_id in held)
