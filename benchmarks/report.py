@@ -104,23 +104,29 @@ def _page(sections: Sequence[Section], machine: Machine) -> Iterator[str]:
     yield from (
         "# Benchmarks",
         "",
-        ("Written by `make bench`; `python -m benchmarks repository` measures one part and writes "
-        "nothing."),
+        (
+            "Written by `make bench`; `python -m benchmarks repository` measures a part and writes "
+            "nothing."
+        ),
         "",
         f"{sum(figure.is_met for figure in figures)} of {len(figures)} bounds are kept.",
         "",
         "![How much of its bound each figure uses](benchmarks.svg)",
         "",
         f"- **When:** {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        (f"- **Machine:** {machine.processor}, {machine.cores} cores, "
-        f"{machine.memory_gib:.0f} GiB; load average {machine.load[0]:.1f} before and "
-        f"{machine.load[1]:.1f} after"),
+        (
+            f"- **Machine:** {machine.processor}, {machine.cores} cores, "
+            f"{machine.memory_gib:.0f} GiB; load average {machine.load[0]:.1f} before and "
+            f"{machine.load[1]:.1f} after"
+        ),
         f"- **Versions:** {machine.versions}",
         f"- **Servers:** started for the run, empty, with settings as shipped. {DURABILITY}",
-        ("- **Method:** rivals take turns, a few calls at a time, in one process and one run. "
-        "In each round the fastest tenth of a rival's calls speaks for it, since noise only ever "
-        "adds; a figure is the median of its rounds' ratios, shown with their quartiles. "
-        "Ratios carry over to other machines better than times do."),
+        (
+            "- **Method:** rivals take turns, a few calls at a time, in one process and one run. "
+            "In each round the fastest tenth of a rival's calls speaks for it, as noise only ever "
+            "adds; a figure is the median of its rounds' ratios, shown with their quartiles. "
+            "Ratios carry over to other machines better than times do."
+        ),
         "",
     )
     for section in sections:

@@ -50,15 +50,17 @@ def upgrade() -> None:
 
 
 RIGHTS_OF_THE_OTHER_ROLES = (
-    # The dispatcher sees whose turn it is in every tenant's queue; it can lease and mark entries
-    # and settle none. What a message says, to whom, and with which token stays out of its reach.
+    # The dispatcher sees whose turn it is in every queue; it can lease and mark entries. It
+    # settles none, and puts none back that waits for a retry or for proof. What a message says, to
+    # whom, and with which token stays out of its reach.
     (
         "CREATE POLICY dispatch_select ON whatsapp_send_queue FOR SELECT TO tellwire_dispatch "
         "USING (tenant_id IS NOT NULL)"
     ),
     (
         "CREATE POLICY dispatch_update ON whatsapp_send_queue FOR UPDATE TO tellwire_dispatch "
-        "USING (tenant_id IS NOT NULL) WITH CHECK (state IN ('ready', 'leased', 'dispatching'))"
+        "USING (state IN ('ready', 'leased', 'dispatching')) "
+        "WITH CHECK (state IN ('ready', 'leased', 'dispatching'))"
     ),
     "GRANT SELECT ON whatsapp_send_queue TO tellwire_dispatch",
     (

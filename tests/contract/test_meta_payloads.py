@@ -85,11 +85,11 @@ def test_an_inbound_message_of_each_type(name, expected):
     assert element.phone_number_id == NUMBER
     assert element.wamid == f"wamid.IN.{name}"
     assert element.sent_at.replace(microsecond=0) == AT
-    assert element.content.body == element.raw[element.content.type]
+    assert element.content.to_dict()[element.content.type] == element.raw[element.content.type]
     read = {
-        "text": element.content.text,
-        "media": element.content.media and element.content.media.media_id,
-        "reply_id": element.content.reply_id,
+        "text": element.content.summary,
+        "media": element.content.media and element.content.media.id,
+        "reply_id": element.content.reply and element.content.reply.id,
         "target_wamid": element.content.target_wamid,
     }
     assert {key: value for key, value in read.items() if value is not None} == expected

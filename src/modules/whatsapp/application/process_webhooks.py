@@ -17,7 +17,7 @@ from shared.kernel.errors import TellwireError
 from whatsapp.application.ports import BeginWork
 from whatsapp.domain.entities import InboundMessage
 from whatsapp.domain.repositories import StatusReport
-from whatsapp.domain.value_objects import InboundContent, InvalidPhoneNumber, PhoneNumber, UserId
+from whatsapp.domain.value_objects import InvalidPhoneNumber, PhoneNumber, UserId
 from whatsapp.domain.value_objects.user_id import InvalidUserId
 from whatsapp.domain.webhook import (
     InboundReceived,
@@ -71,7 +71,7 @@ class ProcessWebhooks:
     async def _give_up(self, entries: Sequence[InboxEntry], error: TellwireError) -> None:
         """Leave entries to their next lease, or to quarantine if they had chances enough."""
         hopeless = [entry for entry in entries if entry.attempts >= MAX_ATTEMPTS]
-        logger.warning("webhooks not processed: %s (%d bodies)", error.code, len(entries))
+        logger.warning("%d webhooks not processed: %s", len(entries), error.detail)
         if error.retryable:
             raise error
         await self.inbox.finish(hopeless, [_whole(entry, error.code) for entry in hopeless])
@@ -157,7 +157,7 @@ def _message(route: Route, received: InboundReceived) -> InboundMessage:
         tenant_id=route.tenant_id,
         channel_id=route.channel_id,
         wamid=received.wamid,
-        content=InboundContent(received.content.type, received.content.body),
+        content=received.content,
         sent_at=received.sent_at,
         sender=_phone(received.wa_id),
         sender_user_id=_user(received.user_id),

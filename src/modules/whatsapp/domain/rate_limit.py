@@ -59,10 +59,15 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The slots that were taken, in order; false when none was, with when to ask again."""
+    """The slots that were taken, in order; false when none was, with when to ask again.
+
+    `forfeited` counts those that were lost before they arrived, because the answer came too late or
+    could not be trusted yet.
+    """
 
     slots: tuple[Slot, ...]
     retry_after: timedelta
+    forfeited: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.slots)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from whatsapp.domain.outcome import FailureReason
-from whatsapp.domain.value_objects import MessageStatus
+from whatsapp.domain.value_objects import InboundContent, MessageStatus
 
 Json: TypeAlias = Any
 """What a JSON text can hold."""
@@ -49,34 +49,6 @@ class StatusReported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReceivedMedia:
-    """A file that a customer sent; `media_id` fetches it for seven days."""
-
-    media_id: str
-    mime_type: str | None
-    sha256: str | None
-    filename: str | None = dataclasses.field(repr=False)
-    is_voice: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceivedContent:
-    """What a customer wrote, whatever its type; a type that nobody knows has a `body` only.
-
-    `text` is what a person would read: the text, a caption, the title of the button that was
-    chosen. `reply_id` is the id or payload of that button or row. `target_wamid` is the message
-    that a reaction, an edit or a removal is about; a reaction without `text` was taken back.
-    """
-
-    type: str
-    body: Json = dataclasses.field(repr=False)
-    text: str | None = dataclasses.field(default=None, repr=False)
-    media: ReceivedMedia | None = None
-    reply_id: str | None = dataclasses.field(default=None, repr=False)
-    target_wamid: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class InboundReceived:
     """A customer wrote; at least one of `wa_id` and `user_id` names who.
 
@@ -94,7 +66,7 @@ class InboundReceived:
     username: str | None = dataclasses.field(repr=False)
     group_id: str | None
     sent_at: datetime
-    content: ReceivedContent
+    content: InboundContent
     context_wamid: str | None
     errors: tuple[FailureReason, ...]
     raw: Mapping[str, Json] = dataclasses.field(repr=False)

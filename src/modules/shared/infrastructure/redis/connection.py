@@ -1,5 +1,6 @@
 """Connections to one Redis or a Redis Cluster, bounded in number and in time."""
 
+import asyncio
 import logging
 from datetime import timedelta
 from typing import Any, Final, cast
@@ -13,6 +14,31 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from shared.infrastructure.redis.errors import redis_errors_translated
 from shared.kernel.errors import Misconfigured
+
+
+class _BoundedRedis(Redis):
+    """A client whose commands end within `command_timeout`, connecting and waiting included.
+
+    redis-py's own `socket_timeout` is not used: it writes under `asyncio.wait_for`, which loses a
+    cancellation on Python 3.11 (bpo-37658), so that a worker might never stop.
+    """
+
+    command_timeout = 0.0
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        async with asyncio.timeout(self.command_timeout):
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+
+
+class _BoundedRedisCluster(RedisCluster):
+    """As `_BoundedRedis`, for a cluster; redirections to another node are included."""
+
+    command_timeout = 0.0
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        async with asyncio.timeout(self.command_timeout):
+            return await super().execute_command(*args, **kwargs)
+
 
 RedisClient = Redis | RedisCluster
 
@@ -43,7 +69,7 @@ def connect(
     Raises `Misconfigured` for anything else; the URL is in no error, it may hold a password.
     """
     options = {
-        "socket_timeout": timeout.total_seconds(),
+        "socket_timeout": None,
         "socket_connect_timeout": connect_timeout.total_seconds(),
         "health_check_interval": health_check_interval.total_seconds(),
         "client_name": client_name,
@@ -51,23 +77,35 @@ def connect(
         "retry": Retry(ExponentialBackoff(cap=0.05, base=0.01), retries=1),
     }
     scheme = url.partition("://")[0]
+    client: _BoundedRedis | _BoundedRedisCluster
     if scheme in _CLUSTER_SCHEMES:
-        return _cluster(url, max_connections=max_connections, options=options)
+        client = _cluster(url, max_connections=max_connections, options=options)
+    else:
+        client = _single(url, max_connections=max_connections, options=options)
+    client.command_timeout = timeout.total_seconds()
+    return client
+
+
+def _single(url: str, *, max_connections: int, options: dict[str, Any]) -> _BoundedRedis:
+    """A client for one server, with a pool whose callers wait for their turn."""
+    scheme = url.partition("://")[0]
     if scheme not in _SINGLE_SCHEMES:
         raise Misconfigured("A Redis URL begins with unix, redis, rediss or redis+cluster")
     try:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=max_connections,
-            timeout=connect_timeout.total_seconds(),
+            timeout=options["socket_connect_timeout"],
             **options,
         )
     except ValueError:
         raise Misconfigured("The Redis URL cannot be read") from None
-    return Redis.from_pool(pool)
+    client = _BoundedRedis(connection_pool=pool)
+    client.auto_close_connection_pool = True
+    return client
 
 
-def _cluster(url: str, *, max_connections: int, options: dict[str, Any]) -> RedisCluster:
+def _cluster(url: str, *, max_connections: int, options: dict[str, Any]) -> _BoundedRedisCluster:
     """A client for a cluster; it learns the other nodes from those that `url` names."""
     try:
         parts = urlsplit(url)
@@ -75,13 +113,12 @@ def _cluster(url: str, *, max_connections: int, options: dict[str, Any]) -> Redi
         username, password = parts.username, parts.password
     except ValueError:
         raise Misconfigured("The Redis URL cannot be read") from None
-    return RedisCluster(
+    return _BoundedRedisCluster(
         startup_nodes=nodes,
         username=unquote(username) if username else None,
         password=unquote(password) if password else None,
         ssl=_CLUSTER_SCHEMES[parts.scheme],
         max_connections=max_connections,
-        cluster_error_retry_attempts=1,
         **options,
     )
 

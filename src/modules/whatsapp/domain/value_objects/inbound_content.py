@@ -22,6 +22,17 @@ from whatsapp.domain.value_objects.message_content.frozen_json import (
 
 UNKNOWN = "unknown"
 MEDIA_TYPES = frozenset({"image", "video", "audio", "document", "sticker"})
+_SUMMARIES: Mapping[str, tuple[str, ...]] = {
+    "text": ("body",),
+    "image": ("caption",),
+    "video": ("caption",),
+    "document": ("caption",),
+    "button": ("text",),
+    "order": ("text",),
+    "reaction": ("emoji",),
+    "system": ("body",),
+    "location": ("name", "address"),
+}
 _SHOWN_TYPE = re.compile(r"[a-z_]{1,64}")
 
 
@@ -118,6 +129,24 @@ class InboundContent:
     def text(self) -> str | None:
         """What the person typed: a text, or the caption of a file."""
         return _text(self.body, "body" if self.type == "text" else "caption")
+
+    @property
+    def summary(self) -> str | None:
+        """What a person would read at a glance: the text, a caption, the chosen button, a name."""
+        if self.type == "interactive":
+            flow = _text(_get(self.body, "nfm_reply"), "body")
+            return (self.reply and self.reply.title) or flow
+        if self.type == "contacts":
+            cards = self.body if isinstance(self.body, tuple) else ()
+            names = (_text(_get(card, "name"), "formatted_name") for card in cards)
+            return ", ".join(filter(None, names)) or None
+        found = (_text(self.body, key) for key in _SUMMARIES.get(self.type, ()))
+        return next(filter(None, found), None)
+
+    @property
+    def target_wamid(self) -> str | None:
+        """The message that this one is about: a reaction, an edit or a removal."""
+        return _text(self.body, "message_id") or _text(self.body, "original_message_id")
 
     @property
     def media(self) -> InboundMedia | None:

@@ -440,6 +440,8 @@ RECORD_STATUSES: Final = _typed(
         SELECT :tenant, event_id, :channel, id, wamid, status, attempt, occurred_at,
                CAST(errors AS jsonb), CAST(pricing AS jsonb)
         FROM matched
+        -- One order for all batches: two with the same reports wait for, not on, each other.
+        ORDER BY wamid, status, occurred_at
         ON CONFLICT (tenant_id, channel_id, wamid, status, occurred_at) DO NOTHING
         RETURNING id
     ), best AS (

@@ -20,7 +20,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import cache
 from importlib import resources
@@ -110,9 +110,18 @@ class RedisRateLimiter:
     Redis must answer well within 8 ms: what its round trip takes is lost from that allowance.
     """
 
-    def __init__(self, redis: RedisClient, *, clocks: ServerClocks = _PROCESS_CLOCKS) -> None:
+    def __init__(
+        self,
+        redis: RedisClient,
+        *,
+        clocks: ServerClocks = _PROCESS_CLOCKS,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._redis = redis
         self._clocks = clocks
+        self._monotonic_ns = monotonic_ns
+        self._sleep = sleep
 
     async def check_rate_limit(
         self, phone_number_id: str, *, rate: int = DEFAULT_RATE
@@ -165,18 +174,18 @@ class RedisRateLimiter:
         self, phone_number_id: str, *, rate: int, within: timedelta
     ) -> Slot | None:
         """Wait for one slot and return when it may be used; None if none comes `within` it."""
-        deadline = time.monotonic() + within.total_seconds()
+        deadline = self._monotonic() + within.total_seconds()
         while True:
-            left = max(0.0, deadline - time.monotonic())
+            left = max(0.0, deadline - self._monotonic())
             horizon = min(timedelta(seconds=left), MAX_HORIZON)
             reservation = await self.reserve(phone_number_id, count=1, rate=rate, horizon=horizon)
             for slot in reservation.slots:
-                if await reach(slot):
+                if await reach(slot, monotonic=self._monotonic, sleep=self._sleep):
                     return slot
             pause = reservation.retry_after.total_seconds()
-            if time.monotonic() + pause > deadline:
+            if self._monotonic() + pause > deadline:
                 return None
-            await asyncio.sleep(pause)
+            await self._sleep(pause)
 
     async def hold(self, phone_number_id: str, duration: timedelta) -> None:
         """Hand out no slot for `duration` (at most a day); slots already taken stay valid.
@@ -213,6 +222,9 @@ class RedisRateLimiter:
             raise InvalidInput("A debit is for one message or more", field="count")
         await self._run(phone_number_id, "debit", spacing_micros(rate), count)
 
+    def _monotonic(self) -> float:
+        return self._monotonic_ns() / 1e9
+
     async def _reserve(
         self,
         phone_number_id: str,
@@ -222,23 +234,22 @@ class RedisRateLimiter:
         patience: int,
         horizon: int,
     ) -> Reservation:
-        sent_ns = time.monotonic_ns()
+        sent_ns = self._monotonic_ns()
         server, now, step, granted, start, retry = await self._run(
             phone_number_id, "reserve", spacing, count, least, patience, horizon
         )
-        received_ns = time.monotonic_ns()
+        received_ns = self._monotonic_ns()
         clock = self._clocks.observe(server, now, sent_ns=sent_ns, received_ns=received_ns)
         # Slots from before the clock was known to be steady end a horizon later at the latest.
         usable_ns = clock.steady_since_ns + (_MAX_HORIZON_MICROS + step) * 1_000
         slots = _slots(
             clock, start, step, granted, not_before_ns=usable_ns, received_ns=received_ns
         )
+        forfeited = granted - len(slots)
         if slots:
-            return Reservation(slots, _NO_TIME)
-        wait_ns = usable_ns - received_ns
-        if granted:
-            retry = step
-        return Reservation((), timedelta(microseconds=max(retry, wait_ns // 1_000 + 1)))
+            return Reservation(slots, _NO_TIME, forfeited)
+        wait = max(retry, (usable_ns - received_ns) // 1_000 + 1, step if granted else 0)
+        return Reservation((), timedelta(microseconds=wait), forfeited)
 
     async def take_pairs(
         self, phone_number_id: str, recipients: Sequence[str]
