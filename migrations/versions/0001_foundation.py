@@ -212,6 +212,7 @@ def _create_tables() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("messages_per_second", sa.Integer(), nullable=False),
         sa.Column("window_policy", sa.Text(), server_default="enforce", nullable=False),
+        sa.Column("on_unknown", sa.Text(), server_default="fail", nullable=False),
         sa.Column("quality_rating", sa.Text(), nullable=True),
         sa.Column("pause_reason", sa.Text(), nullable=True),
         sa.Column("verified_at", sa.DateTime(timezone=True), nullable=True),
@@ -239,6 +240,10 @@ def _create_tables() -> None:
         sa.CheckConstraint(
             "window_policy IN ('enforce', 'allow')",
             name=op.f("ck_whatsapp_channels_window_policy"),
+        ),
+        sa.CheckConstraint(
+            "on_unknown IN ('fail', 'resend', 'hold')",
+            name=op.f("ck_whatsapp_channels_on_unknown"),
         ),
         sa.ForeignKeyConstraint(
             ["tenant_id"],
@@ -445,6 +450,7 @@ def _create_tables() -> None:
         sa.Column("code", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("retry_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("wamid", sa.Text(), nullable=True),
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.ForeignKeyConstraint(

@@ -11,6 +11,7 @@ from tellwire.resources import open_database, open_redis, set_up_encryption
 from whatsapp.application.dispatch_channel import DispatchChannel, DispatchSettings
 from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.domain.send_queue import Lease
 from whatsapp.entrypoints.workers.loop import Loop
 from whatsapp.entrypoints.workers.send_worker import SendWorker
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
@@ -48,7 +49,8 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWork
     dispatch = await stack.enter_async_context(open_database(settings, DatabaseRole.DISPATCH))
     process = await stack.enter_async_context(open_database(settings, DatabaseRole.PROCESS))
     redis = await stack.enter_async_context(open_redis(settings))
-    http = await stack.enter_async_context(create_http_session())
+    lease = Lease(settings.lease)
+    http = await stack.enter_async_context(create_http_session(total_timeout=lease.to_answer))
 
     begin = work_in(create_session_factory(app))
     queue = SQLAlchemySendQueue(dispatch)
@@ -56,7 +58,9 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWork
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
     sender = CloudApiSender(client)
     choices = DispatchSettings(
-        unknown_for=settings.unknown_deadline, max_in_flight=settings.worker_concurrency
+        lease=lease,
+        unknown_for=settings.unknown_deadline,
+        max_in_flight=settings.worker_concurrency,
     )
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
@@ -74,7 +78,12 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWork
         queue=queue,
         dispatch=dispatcher,
         retry=RetryFailed(begin=begin),
-        settle=SettleUnknown(begin=begin, unknown_for=settings.unknown_deadline),
+        settle=SettleUnknown(begin=begin, unknown_for=settings.unknown_deadline, lease=lease),
     )
-    inbox = ProcessWebhooks(inbox=SQLAlchemyWebhookQueue(process), begin=begin, parse=parse_webhook)
+    inbox = ProcessWebhooks(
+        inbox=SQLAlchemyWebhookQueue(process),
+        begin=begin,
+        parse=parse_webhook,
+        lease=lease.length,
+    )
     return send, Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)

@@ -144,7 +144,7 @@ METHODS = {
         0,
     ),
     "messages.give_up_unknown": (
-        lambda g: g.messages.give_up_unknown(g.ana.channel.id, at=utc_now()),
+        lambda g: g.messages.give_up_unknown(g.ana.channel.id, at=utc_now(), unknown_for=SECOND),
         0,
     ),
     "messages.save_inbound": (lambda g: g.messages.save_inbound(g.heard), RowSecurityViolation),

@@ -147,6 +147,12 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: PositiveSeconds = Field(
         20.0, description="How long processes may finish what they began before they are killed."
     )
+    lease_seconds: float = Field(
+        60.0,
+        ge=1,
+        description="How long a worker's claim lasts: what a worker held that died is taken over "
+        "after this time. A request to Meta may take half of it.",
+    )
     unknown_deadline_seconds: PositiveSeconds = Field(
         120.0,
         description="How long a message whose fate is unknown waits for an echo from Meta.",
@@ -173,6 +179,11 @@ class Settings(BaseSettings):
     def shutdown_grace(self) -> timedelta:
         """How long processes may finish what they began."""
         return timedelta(seconds=self.shutdown_grace_seconds)
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a worker's claim lasts."""
+        return timedelta(seconds=self.lease_seconds)
 
     @property
     def unknown_deadline(self) -> timedelta:

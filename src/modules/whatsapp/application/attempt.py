@@ -87,6 +87,23 @@ def not_sent(
     )
 
 
+def taken_back(entry: ClaimedEntry, now: datetime) -> AttemptResult:
+    """A marked message of which nothing has left: back into the queue, as if never marked.
+
+    It stands also if somebody has taken it for unknown meanwhile, since this is the proof.
+    """
+    return AttemptResult(
+        message_id=entry.message_id,
+        lease_token=entry.lease_token,
+        number=0,
+        status=MessageStatus.QUEUED,
+        outcome="not_sent",
+        started_at=now,
+        finished_at=now,
+        due_at=now,
+    )
+
+
 def _step(outcome: Outcome, attempt: Attempt, *, unknown_for: timedelta, rng: Random) -> _Step:
     match outcome:
         case Accepted():

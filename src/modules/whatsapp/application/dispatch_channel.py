@@ -17,7 +17,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -26,8 +25,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
-from shared.kernel.errors import Unavailable
-from whatsapp.application.attempt import Attempt, not_sent, result_of
+from whatsapp.application.attempt import Attempt, not_sent, result_of, taken_back
 from whatsapp.application.claim_size import ClaimSize
 from whatsapp.application.heed_outcome import HeedOutcome, pair_name
 from whatsapp.application.ports import BeginWork, Sender
@@ -35,7 +33,7 @@ from whatsapp.application.record_results import Observe, RecordResults, ignore
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Unknown
 from whatsapp.domain.rate_limit import RateLimiter, Slot, reach
-from whatsapp.domain.send_queue import LANES, ClaimedEntry, SendQueue
+from whatsapp.domain.send_queue import LANES, ClaimedEntry, Lease, SendQueue
 from whatsapp.domain.value_objects import MessageStatus
 
 MAX_GROUP: Final = 64
@@ -63,18 +61,22 @@ logger = logging.getLogger(__name__)
 class DispatchSettings:
     """How long a claim lasts, how many requests may be under way, how long an unknown is held."""
 
-    lease: timedelta = timedelta(seconds=60)
+    lease: Lease = field(default_factory=Lease)
     unknown_for: timedelta = timedelta(minutes=2)
     max_in_flight: int = 500
 
 
 @dataclass(slots=True, eq=False)
 class _Going:
-    """A claimed message on its way; `marked` once a crash would leave it unknown."""
+    """A claimed message on its way; `marked` once a crash would leave it unknown.
+
+    It leaves before `until` or not at all: from then on others may take it for unknown.
+    """
 
     entry: ClaimedEntry
     message: OutboundMessage
     marked: bool = False
+    until: float = float("inf")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class DispatchChannel:
     _ready: deque[_Going] = field(default_factory=deque, init=False)
     _ended: bool = field(default=False, init=False)  # Nothing more is launched.
     _all_claimed: bool = field(default=False, init=False)
-    _trouble: Unavailable | None = field(default=None, init=False)
+    _trouble: Exception | None = field(default=None, init=False)
     _claimed: int = field(default=0, init=False)
     _open: int = field(default=0, init=False)  # Claimed, and neither recorded nor given back.
     _aloft: int = field(default=0, init=False)  # Have a slot that has not come yet.
@@ -136,9 +138,9 @@ class DispatchChannel:
     async def run(self) -> int:
         """Send until nothing is due; gives how many entries were claimed.
 
-        Raises Unavailable when Redis or PostgreSQL is gone, after the requests under way have ended
-        and their outcomes are recorded. Cancelling it leaves those requests to the deadline of
-        unknown outcomes: call `stop` and wait instead.
+        Raises Unavailable when Redis or PostgreSQL is gone, and whatever else goes wrong, after the
+        requests under way have ended and their outcomes are recorded. Cancelling it leaves those to
+        the deadline of unknown outcomes: call `stop` and wait instead.
         """
         async with asyncio.TaskGroup() as recording:
             recording.create_task(self._recorder.run())
@@ -146,7 +148,7 @@ class DispatchChannel:
                 async with asyncio.TaskGroup() as flights:
                     flights.create_task(self._stage(self._claim_ahead()))
                     await self._stage(self._launch_all(flights))
-                await self._give_back([one.entry for one in self._ready])
+                self._give_back([one.entry for one in self._ready])
             finally:
                 self._recorder.finish()
         if self._trouble is not None:
@@ -161,10 +163,10 @@ class DispatchChannel:
         """
         try:
             await stage
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001  # `run` raises it in the end
             self._fail(error)
 
-    def _fail(self, error: Unavailable) -> None:
+    def _fail(self, error: Exception) -> None:
         self._trouble = self._trouble or error
         self.stop()
 
@@ -189,7 +191,7 @@ class DispatchChannel:
             tenant_id=self.tenant_id,
             channel_id=self.channel_id,
             limit=self._sizes.next(channel.messages_per_second, at=self.monotonic()),
-            lease=self.settings.lease,
+            lease=self.settings.lease.length,
             lanes=LANE_TURNS.get(next(self._turns) % LANE_CYCLE, LANES),
             in_order=channel.keeps_order,
         )
@@ -201,8 +203,8 @@ class DispatchChannel:
             loaded = await self._load(entries)
             unsettled = [one.entry for one in loaded]
             self._ready.extend(await self._within_pairs(channel, loaded))
-        except Unavailable:
-            await self._give_back(unsettled)
+        except Exception:
+            self._give_back(unsettled)
             raise
         self._changed.set()
         return bool(entries)
@@ -318,10 +320,12 @@ class DispatchChannel:
         if not fresh:
             return group
         began = self.monotonic()
-        held = await self.queue.mark(fresh, lease=self.settings.lease)
+        held = await self.queue.mark(fresh, lease=self.settings.lease.length)
         self._mark_seconds = max(0.9 * self._mark_seconds, self.monotonic() - began)
+        until = began + self.settings.lease.to_leave.total_seconds()
         for one in group:
-            one.marked = one.marked or one.entry.message_id in held
+            if not one.marked and one.entry.message_id in held:
+                one.marked, one.until = True, until
         going = [one for one in group if one.marked]
         self._closed(len(group) - len(going))
         return going
@@ -339,10 +343,10 @@ class DispatchChannel:
             if not all(one.marked for one in group):
                 await asyncio.sleep(slots[0].at - lead - self.monotonic())
             going = await self._marked(group)
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001  # `run` raises it in the end
             self._aloft -= len(group)
             self._fail(error)
-            await self._give_back([one.entry for one in group])
+            self._give_back([one.entry for one in group])
             return
         self._aloft -= len(group) - len(going)
         self._changed.set()
@@ -356,6 +360,10 @@ class DispatchChannel:
         if not in_time:
             self.forfeited += 1
             self._ready.appendleft(one)
+            self._changed.set()
+            return
+        if self.monotonic() >= one.until:
+            self._give_back([one.entry])
             self._changed.set()
             return
         self._in_flight += 1
@@ -373,16 +381,20 @@ class DispatchChannel:
         self._recorder.put(
             result_of(outcome, attempt, one.message, unknown_for=unknown_for, rng=self.rng)
         )
-        if await self._heed(channel, one.message, outcome):
-            self._channel_read_at = float("-inf")
+        try:
+            if await self._heed(channel, one.message, outcome):
+                self._channel_read_at = float("-inf")
+        except Exception:
+            logger.exception("heeding an outcome failed in an unforeseen way")
 
-    async def _give_back(self, entries: Sequence[ClaimedEntry]) -> None:
-        """Undo claims and marks of what has not left; if that fails, leases decide."""
-        with suppress(Unavailable):
-            # All of them: a mark of which no answer came may stand.
-            await self.queue.unmark(entries)
-            await self.queue.release(entries)
-        self._closed(len(entries))
+    def _give_back(self, entries: Sequence[ClaimedEntry]) -> None:
+        """Undo claims and marks of what has not left, marks of which no answer came among them.
+
+        It is recorded like an outcome, however long PostgreSQL is gone: a mark that stays without
+        a request would make an unknown message of one that nobody has sent.
+        """
+        for entry in entries:
+            self._recorder.put(taken_back(entry, self.now()))
 
     def _closed(self, number: int) -> None:
         """Count what is dealt with; what waited behind it may be due now."""

@@ -66,16 +66,26 @@ class RecordResults:
         """Record `batch`, however long PostgreSQL is gone: a lease that ends does no harm."""
         while True:
             try:
-                async with self.begin(self.tenant_id) as work:
-                    held = await work.messages.record_attempts(batch)
-                    await work.commit()
-            except TellwireError as error:
-                if not error.retryable:
-                    # The entries stay marked; their lease and then their deadline settle them.
-                    logger.exception("outcomes of %d requests not recorded", len(batch))
-                    return
-                await asyncio.sleep(RECORD_RETRY_SECONDS)
-            else:
-                break
+                held = await self._record(batch)
+            except Exception as error:
+                if isinstance(error, TellwireError) and error.retryable:
+                    await asyncio.sleep(RECORD_RETRY_SECONDS)
+                    continue
+                logger.exception("outcomes of %d requests not recorded", len(batch))
+                # Alone, what cannot be recorded harms nobody else. It stays marked, and Meta's
+                # reports settle it.
+                for result in batch if len(batch) > 1 else ():
+                    await self._store([result])
+                return
+            break
+        lost = sum(result.message_id not in held for result in batch)
+        if lost:
+            logger.warning("%d outcomes came after their lease was lost", lost)
         for result in batch:
             self.observe(result, result.message_id in held)
+
+    async def _record(self, batch: Sequence[AttemptResult]) -> frozenset[UUID]:
+        async with self.begin(self.tenant_id) as work:
+            held = await work.messages.record_attempts(batch)
+            await work.commit()
+        return held

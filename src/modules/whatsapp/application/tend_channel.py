@@ -1,14 +1,19 @@
 """What a channel needs besides sending: due retries queued again, unknown outcomes settled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count
 from typing import Final
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.ports import BeginWork
+from whatsapp.domain.send_queue import Lease
 
 MAX_RETRIES: Final = 200
+MAX_LOOKED_AT: Final = 1000
+MAX_LOOKED_THROUGH: Final = 1_000_000
+THOROUGH_TURN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +40,32 @@ class SettleUnknown:
 
     begin: BeginWork
     unknown_for: timedelta
+    lease: Lease = field(default_factory=Lease)
     now: Clock = utc_now
+    _turns: "count[int]" = field(default_factory=count, init=False)
 
     async def hold_abandoned(self, tenant_id: UUID, channel_id: UUID) -> int:
-        """Hold as unknown what a worker had marked when it lost its lease; gives how many."""
+        """Hold as unknown what a worker had marked when it lost its lease; gives how many.
+
+        Now and then it looks at the whole queue: behind a long one that waits for a recipient, what
+        is abandoned need not be among the first.
+        """
+        thorough = next(self._turns) % THOROUGH_TURN == 0
         async with self.begin(tenant_id) as work:
-            held = await work.messages.settle_abandoned(channel_id, unknown_for=self.unknown_for)
+            held = await work.messages.settle_abandoned(
+                channel_id,
+                unknown_for=self.unknown_for,
+                overhang=self.lease.overhang,
+                limit=MAX_LOOKED_THROUGH if thorough else MAX_LOOKED_AT,
+            )
             await work.commit()
         return held
 
     async def give_up(self, tenant_id: UUID, channel_id: UUID) -> int:
-        """Fail what no status has settled by its deadline; it is not sent again. Gives how many."""
+        """Do by the channel's policy what silence beyond the deadline leads to; gives how many."""
         async with self.begin(tenant_id) as work:
-            failed = await work.messages.give_up_unknown(channel_id, at=self.now())
+            given_up = await work.messages.give_up_unknown(
+                channel_id, at=self.now(), unknown_for=self.unknown_for
+            )
             await work.commit()
-        return failed
+        return given_up

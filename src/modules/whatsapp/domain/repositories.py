@@ -5,12 +5,13 @@ one statement. `get_x` gives the thing or None.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from shared.kernel.errors import TellwireError
+from shared.kernel.ids import new_id
 from whatsapp.domain.entities import Channel, InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.value_objects import IdempotencyKey, MessageStatus
@@ -21,7 +22,8 @@ class AttemptResult:
     """What one request to Meta led to: the message's next status and the evidence.
 
     `lease_token` is the one under which the attempt was marked; `due_at` is when a retry is due, or
-    when an unknown outcome is given up on. `outcome` names the class of the answer.
+    when an unknown outcome is given up on. `outcome` names the class of the answer. `id` is the
+    evidence's own, so that recording it twice keeps it once. `number` is 0 where nothing was sent.
     """
 
     message_id: UUID
@@ -34,6 +36,7 @@ class AttemptResult:
     wamid: str | None = None
     failure: FailureReason | None = None
     due_at: datetime | None = None
+    id: UUID = field(default_factory=new_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,14 @@ class StatusReport:
     failure: FailureReason | None = None
     errors: Sequence[Mapping[str, object]] = ()
     pricing: Mapping[str, object] | None = None
+
+
+class StatusesRecorded(NamedTuple):
+    """How many reports were new, how many messages moved, how many were found sent twice."""
+
+    kept: int
+    moved: int
+    doubled: int
 
 
 class ChannelRepository(Protocol):
@@ -143,16 +154,23 @@ class MessageRepository(Protocol):
 
     async def record_statuses(
         self, channel_id: UUID, reports: Sequence[StatusReport]
-    ) -> tuple[int, int]:
-        """Keep each report once, move messages forward; gives how many were new, how many moved."""
+    ) -> StatusesRecorded:
+        """Keep each report once, move messages forward, note what turns out to be sent twice."""
         ...
 
     async def settle_abandoned(
-        self, channel_id: UUID, *, unknown_for: timedelta, limit: int = 1000
+        self,
+        channel_id: UUID,
+        *,
+        unknown_for: timedelta,
+        overhang: timedelta = timedelta(),
+        limit: int = 1000,
     ) -> int:
         """Hold as unknown what a dead worker had marked; gives how many."""
         ...
 
-    async def give_up_unknown(self, channel_id: UUID, *, at: datetime, limit: int = 1000) -> int:
-        """Fail what is unknown beyond its deadline; gives how many."""
+    async def give_up_unknown(
+        self, channel_id: UUID, *, at: datetime, unknown_for: timedelta, limit: int = 1000
+    ) -> int:
+        """Do by the channel's policy what silence leads to; gives for how many it came to that."""
         ...

@@ -44,6 +44,33 @@ class QueueState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """How long a claim lasts, and what follows from it for a request that is sent under it.
+
+    A marked message leaves within a twelfth of the lease or not at all, and its request is given up
+    after half of it: so a live worker knows the outcome while the lease lasts, and of a dead one it
+    is known from when on nothing more can have left.
+    """
+
+    length: timedelta = timedelta(seconds=60)
+
+    @property
+    def to_leave(self) -> timedelta:
+        """From the mark to the last moment at which the request may leave."""
+        return self.length / 12
+
+    @property
+    def to_answer(self) -> timedelta:
+        """How long the request may take."""
+        return self.length / 2
+
+    @property
+    def overhang(self) -> timedelta:
+        """How long before the end of the lease the request has left, if it has."""
+        return self.length - self.to_leave
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelWork:
     """What is due on one channel: messages to send, retries to queue, unknowns to settle."""
 

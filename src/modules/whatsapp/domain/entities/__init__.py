@@ -8,6 +8,7 @@ from whatsapp.domain.entities.channel import (
     ChannelStatus,
     InvalidChannel,
     WindowPolicy,
+    UnknownPolicy,
 )
 from whatsapp.domain.entities.inbound_message import InboundMessage
 from whatsapp.domain.entities.outbound_message import (
@@ -34,4 +35,5 @@ __all__ = [
     "MessageNotFound",
     "OutboundMessage",
     "WindowPolicy",
+    "UnknownPolicy",
 ]

@@ -62,6 +62,20 @@ class WindowPolicy(StrEnum):
     """It is taken; Meta decides."""
 
 
+class UnknownPolicy(StrEnum):
+    """What happens to a message of which nobody knows whether it was sent, after enough silence.
+
+    Silence counts only while reports about other messages of the number come in.
+    """
+
+    FAIL = "fail"
+    """It fails and is not sent again: for what must not come twice."""
+    RESEND = "resend"
+    """It is sent once more: for what must come. A report that comes later still shows a double."""
+    HOLD = "hold"
+    """It stays `unknown` until a report comes or somebody decides."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Channel:
     """A number that Meta knows as `phone_number_id`, with the token that speaks for it.
@@ -83,6 +97,7 @@ class Channel:
     messages_per_second: int = DEFAULT_MESSAGES_PER_SECOND
     keeps_order: bool = True
     window_policy: WindowPolicy = WindowPolicy.ENFORCE
+    on_unknown: UnknownPolicy = UnknownPolicy.FAIL
     quality_rating: str | None = None
     pause_reason: str | None = None
     verified_at: datetime | None = None

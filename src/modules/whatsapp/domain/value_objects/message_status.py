@@ -98,8 +98,9 @@ STEPS: Transitions = _table(
         # Back to the queue: the lease ran out before the mark, so nothing has left.
         _S.SENDING: frozenset({_S.SENT, _S.FAILED, _S.RETRYING, _S.UNKNOWN, _S.QUEUED}),
         _S.RETRYING: frozenset({_S.QUEUED, _S.SENDING, _S.CANCELLED, _S.EXPIRED, _S.FAILED}),
-        # Silence beyond the deadline: the policy of its category resends or gives up.
-        _S.UNKNOWN: frozenset({_S.QUEUED, _S.FAILED}),
+        # Silence beyond the deadline: the channel's policy resends or gives up. The others are the
+        # answer itself, recorded late by a worker that had lost its lease.
+        _S.UNKNOWN: frozenset({_S.QUEUED, _S.FAILED, _S.RETRYING, _S.EXPIRED}),
     }
 )
 """What Tellwire does itself; a sweep that gives up on `unknown` must not touch a `sent`."""
@@ -115,8 +116,11 @@ REPORTS: Transitions = _table(
 FORWARD: Transitions = _table({status: STEPS[status] | REPORTS[status] for status in MessageStatus})
 """Everything that may happen without a person asking for it; repeating a status is not in it."""
 
-RETRY: Transitions = _table({_S.FAILED: frozenset({_S.QUEUED})})
-"""What an operator's or a tenant's explicit retry does, and nothing else may."""
+RETRY: Transitions = _table({_S.FAILED: frozenset({_S.QUEUED}), _S.UNKNOWN: frozenset({_S.QUEUED})})
+"""What an operator's or a tenant's explicit retry does, and nothing else may.
+
+One that is unknown can be retried once nothing but a person decides about it any more.
+"""
 
 
 def sources_of(status: MessageStatus, table: Transitions = FORWARD) -> frozenset[MessageStatus]:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from shared.infrastructure.database import Base, TenantScoped, of_tenant
 from shared.infrastructure.encryption import EncryptedString
 from shared.kernel.secret import Secret
-from whatsapp.domain.entities import ChannelStatus, WindowPolicy
+from whatsapp.domain.entities import ChannelStatus, UnknownPolicy, WindowPolicy
 
 
 class ChannelModel(TenantScoped, Base):
@@ -28,6 +28,7 @@ class ChannelModel(TenantScoped, Base):
     messages_per_second: Mapped[int] = mapped_column(Integer)
     keeps_order: Mapped[bool] = mapped_column(server_default="true")
     window_policy: Mapped[str] = mapped_column(server_default=WindowPolicy.ENFORCE.value)
+    on_unknown: Mapped[str] = mapped_column(server_default=UnknownPolicy.FAIL.value)
     quality_rating: Mapped[str | None]
     pause_reason: Mapped[str | None]
     verified_at: Mapped[datetime | None]
@@ -43,5 +44,8 @@ class ChannelModel(TenantScoped, Base):
         CheckConstraint("messages_per_second > 0", "messages_per_second"),
         CheckConstraint(
             f"window_policy IN ({', '.join(repr(p.value) for p in WindowPolicy)})", "window_policy"
+        ),
+        CheckConstraint(
+            f"on_unknown IN ({', '.join(repr(p.value) for p in UnknownPolicy)})", "on_unknown"
         ),
     )

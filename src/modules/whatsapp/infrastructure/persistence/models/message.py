@@ -107,6 +107,7 @@ class MessageAttemptModel(TenantScoped, Base):
     code: Mapped[int | None] = mapped_column(Integer)
     reason: Mapped[str | None]
     retry_at: Mapped[datetime | None]
+    wamid: Mapped[str | None]
 
     __table_args__ = (
         ForeignKeyConstraint(_MESSAGE_COLUMNS, _MESSAGE_KEY, ondelete="CASCADE"),

@@ -14,6 +14,7 @@ from whatsapp.domain.entities import (
     ChannelStatus,
     InvalidChannel,
     WindowPolicy,
+    UnknownPolicy,
 )
 from whatsapp.domain.value_objects import AccessToken
 from whatsapp.infrastructure.persistence.models import ChannelModel
@@ -80,6 +81,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             messages_per_second=row.messages_per_second,
             keeps_order=row.keeps_order,
             window_policy=WindowPolicy(row.window_policy),
+            on_unknown=UnknownPolicy(row.on_unknown),
             quality_rating=row.quality_rating,
             pause_reason=row.pause_reason,
             verified_at=row.verified_at,
@@ -101,6 +103,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             messages_per_second=entity.messages_per_second,
             keeps_order=entity.keeps_order,
             window_policy=entity.window_policy.value,
+            on_unknown=entity.on_unknown.value,
             quality_rating=entity.quality_rating,
             pause_reason=entity.pause_reason,
             verified_at=entity.verified_at,

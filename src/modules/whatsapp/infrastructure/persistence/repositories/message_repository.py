@@ -18,7 +18,7 @@ from whatsapp.domain.entities import (
     MessageNotFound,
     OutboundMessage,
 )
-from whatsapp.domain.repositories import AttemptResult, StatusReport
+from whatsapp.domain.repositories import AttemptResult, StatusesRecorded, StatusReport
 from whatsapp.domain.send_queue import (
     RETRY_LANES,
     UNKNOWN_LANES,
@@ -255,8 +255,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     async def record_attempts(self, results: Sequence[AttemptResult]) -> frozenset[UUID]:
         """Settle what requests led to, fenced by each lease; gives the ids whose lease still held.
 
-        A result whose lease was lost is kept as evidence in the history of attempts and changes
-        nothing else, unless it proves that a message of unknown outcome was sent.
+        A result whose lease was lost, since somebody else has the message now, is kept as evidence
+        in the history of attempts and changes nothing else. The same result again changes nothing.
         """
         rows: Any = await self._run(sql.RECORD_ATTEMPTS, self._attempts(results))
         return frozenset(rows.scalars())
@@ -277,15 +277,16 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "started": [result.started_at for result in results],
             "finished": [result.finished_at for result in results],
             "due": [result.due_at for result in results],
-            "attempt_ids": [new_id() for _ in results],
+            "attempt_ids": [result.id for result in results],
         } | failures_of(failures)
 
     async def record_statuses(
         self, channel_id: UUID, reports: Sequence[StatusReport]
-    ) -> tuple[int, int]:
+    ) -> StatusesRecorded:
         """Keep each report once and move each message to the furthest, never back.
 
-        Gives how many reports were new and how many messages moved; repetitions change nothing.
+        Repetitions change nothing. A report about a second copy of a message that Meta sent already
+        is noted among its attempts as a duplicate, once.
         """
         parameters = {
             "tenant": self.tenant_id,
@@ -302,12 +303,20 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "pricing": [json_of(report.pricing) for report in reports],
         } | failures_of([report.failure for report in reports])
         row: Any = (await self._run(sql.RECORD_STATUSES, parameters)).one()
-        return row.kept, row.moved
+        return StatusesRecorded(row.kept, row.moved, row.doubled)
 
     async def settle_abandoned(
-        self, channel_id: UUID, *, unknown_for: timedelta, limit: int = 1000
+        self,
+        channel_id: UUID,
+        *,
+        unknown_for: timedelta,
+        overhang: timedelta = timedelta(),
+        limit: int = 1000,
     ) -> int:
         """Hold as unknown what a worker marked and then lost its lease of; gives how many.
+
+        What Meta has reported on meanwhile leaves the queue instead. No request leaves in the last
+        `overhang` of a lease, so that silence counts from before it.
 
         Looks at the `limit` entries of each lane that have been due the longest: a marked entry is
         among them, because entries are given out in that order.
@@ -316,13 +325,26 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "tenant": self.tenant_id,
             "channel": channel_id,
             "unknown_for": unknown_for,
+            "overhang": overhang,
             "limit": limit,
         }
         return len((await self._run(sql.SETTLE_ABANDONED, parameters)).all())
 
-    async def give_up_unknown(self, channel_id: UUID, *, at: datetime, limit: int = 1000) -> int:
-        """Fail what is still unknown after its deadline; gives how many. It is never sent again."""
-        parameters = {"tenant": self.tenant_id, "channel": channel_id, "at": at, "limit": limit}
+    async def give_up_unknown(
+        self, channel_id: UUID, *, at: datetime, unknown_for: timedelta, limit: int = 1000
+    ) -> int:
+        """Do what the channel's policy says about what silence has not settled; gives how many.
+
+        Silence counts for `unknown_for` from the moment in which a report about a later message of
+        the number has come in; until then the message stays unknown, and holds up nobody.
+        """
+        parameters = {
+            "tenant": self.tenant_id,
+            "channel": channel_id,
+            "at": at,
+            "unknown_for": unknown_for,
+            "limit": limit,
+        }
         return len((await self._run(sql.GIVE_UP_UNKNOWN, parameters)).all())
 
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:

@@ -41,6 +41,8 @@ from whatsapp.infrastructure.persistence.models import (
     SendQueueModel,
 )
 
+NOBODY_KNOWS: Final = "Nobody knows whether it was sent"
+ABANDONED: Final = "The worker that was sending it has died or lost its lease"
 FORWARD_PAIRS: Final = [f"{old}>{new}" for old, following in FORWARD.items() for new in following]
 
 KNOWN_STATUSES: Final = [status.value for status in MessageStatus]
@@ -203,19 +205,24 @@ FAILED_FOR_RETRY: Final = _as_messages(
 """What may be tried again now. The rows stay locked until the transaction ends, and a second worker
 skips them; whoever puts them back into the queue does so in the same transaction."""
 
+# While an entry waits for proof, nobody may send the message again by hand.
+_MAY: Final = """
+    (m.status = ANY(:sources) AND NOT (m.status = 'unknown' AND :status = 'queued' AND EXISTS (
+        SELECT FROM whatsapp_send_queue w WHERE w.tenant_id = :tenant AND w.id = m.id)))
+"""
 UPDATE_OUTBOUND: Final = _as_messages(
     f"""
     WITH updated AS (
         UPDATE whatsapp_outbound_messages m
-        SET status = CASE WHEN m.status = ANY(:sources) THEN :status ELSE m.status END,
-            status_at = CASE WHEN m.status = ANY(:sources) THEN :status_at ELSE m.status_at END,
-            next_attempt_at = CASE WHEN m.status = ANY(:sources)
+        SET status = CASE WHEN {_MAY} THEN :status ELSE m.status END,
+            status_at = CASE WHEN {_MAY} THEN :status_at ELSE m.status_at END,
+            next_attempt_at = CASE WHEN {_MAY}
                 THEN CAST(:next_attempt_at AS timestamptz) ELSE m.next_attempt_at END,
-            failure_code = CASE WHEN m.status = ANY(:sources)
+            failure_code = CASE WHEN {_MAY}
                 THEN CAST(:failure_code AS integer) ELSE m.failure_code END,
-            failure_title = CASE WHEN m.status = ANY(:sources)
+            failure_title = CASE WHEN {_MAY}
                 THEN CAST(:failure_title AS text) ELSE m.failure_title END,
-            failure_details = CASE WHEN m.status = ANY(:sources)
+            failure_details = CASE WHEN {_MAY}
                 THEN CAST(:failure_details AS text) ELSE m.failure_details END,
             attempts = greatest(m.attempts, CAST(:attempts AS smallint)),
             wamid = coalesce(m.wamid, CAST(:wamid AS text)),
@@ -293,11 +300,12 @@ LOAD_FOR_SENDING: Final = _as_messages(
 RECORD_ATTEMPTS: Final = _typed(
     f"""
     WITH stored AS MATERIALIZED (
-        SELECT m.id, m.status FROM whatsapp_outbound_messages m
+        SELECT m.id, m.status, m.wamid FROM whatsapp_outbound_messages m
         WHERE m.tenant_id = :tenant AND m.id = ANY(CAST(:ids AS uuid[]))
         ORDER BY m.id FOR NO KEY UPDATE
     ), result AS (
-        SELECT r.*, s.status = 'queued' OR s.status || '>' || r.status = ANY(:forward) AS onward
+        SELECT r.*, s.wamid AS standing,
+               s.status = 'queued' OR s.status || '>' || r.status = ANY(:forward) AS onward
         FROM unnest(
             CAST(:ids AS uuid[]), CAST(:tokens AS uuid[]), CAST(:numbers AS smallint[]),
             CAST(:statuses AS text[]), CAST(:outcomes AS text[]), CAST(:wamids AS text[]),
@@ -309,16 +317,17 @@ RECORD_ATTEMPTS: Final = _typed(
         JOIN stored s ON s.id = r.id
     ), settled AS (
         DELETE FROM whatsapp_send_queue q USING result r
-        WHERE q.tenant_id = :tenant AND q.id = r.id
+        WHERE q.tenant_id = :tenant AND q.id = r.id AND q.lease_token = r.token
           AND (r.status NOT IN ('queued', 'retrying', 'unknown') OR NOT r.onward)
-          AND (q.lease_token = r.token
-               OR (r.status = 'sent' AND q.state = 'unknown' AND q.attempt = r.number))
         RETURNING q.id, q.channel_id
     ), moved AS (
         UPDATE whatsapp_send_queue q
         SET state = CASE r.status WHEN 'queued' THEN 'ready' ELSE r.status END,
             lane = q.lane % {RETRY_LANES} + CASE r.status WHEN 'retrying' THEN {RETRY_LANES}
                                                 WHEN 'unknown' THEN {UNKNOWN_LANES} ELSE 0 END,
+            -- A mark that is taken back leaves its number to the next one.
+            attempt = q.attempt - CASE WHEN r.number = 0 AND q.state = 'dispatching'
+                                       THEN 1 ELSE 0 END,
             due_at = coalesce(r.due_at, q.due_at), lease_token = NULL, lease_until = NULL
         FROM result r
         WHERE q.tenant_id = :tenant AND q.id = r.id AND q.lease_token = r.token
@@ -351,15 +360,19 @@ RECORD_ATTEMPTS: Final = _typed(
     ), attempted AS (
         INSERT INTO whatsapp_message_attempts
             (tenant_id, id, message_id, number, started_at, finished_at, outcome, code, reason,
-             retry_at)
-        SELECT :tenant, r.attempt_id, r.id, r.number, r.started_at, r.finished_at, r.outcome,
-               r.code, r.title, CASE WHEN r.status = 'retrying' THEN r.due_at END
+             retry_at, wamid)
+        SELECT :tenant, r.attempt_id, r.id, r.number, r.started_at, r.finished_at,
+               CASE WHEN NOT r.onward AND r.standing <> r.wamid THEN 'duplicate' ELSE r.outcome END,
+               r.code, r.title, CASE WHEN r.status = 'retrying' THEN r.due_at END, r.wamid
         FROM result r WHERE r.number > 0
+        ON CONFLICT (tenant_id, id) DO NOTHING
+        RETURNING id
     ), updated AS (
         UPDATE whatsapp_outbound_messages m
         SET status = CASE WHEN o.onward THEN o.status ELSE m.status END,
             status_at = CASE WHEN o.onward THEN o.status_at ELSE m.status_at END,
-            wamid = coalesce(m.wamid, o.wamid),
+            wamid = CASE WHEN o.onward THEN coalesce(o.wamid, m.wamid)
+                         ELSE coalesce(m.wamid, o.wamid) END,
             attempts = greatest(m.attempts, o.number),
             next_attempt_at = CASE WHEN o.onward AND o.status = 'retrying' THEN o.due_at END,
             failure_code = CASE WHEN o.onward THEN o.code ELSE m.failure_code END,
@@ -369,6 +382,9 @@ RECORD_ATTEMPTS: Final = _typed(
         WHERE m.tenant_id = :tenant AND m.id = o.id
     )
     SELECT id FROM held
+    UNION ALL
+    SELECT r.id FROM result r
+    WHERE r.number > 0 AND NOT EXISTS (SELECT FROM attempted a WHERE a.id = r.attempt_id)
     """,  # noqa: S608  # constants of this module
     tenant=Uuid(),
     ids=ARRAY(Uuid()),
@@ -397,7 +413,7 @@ counts. Attempts are kept even where the lease was lost, as evidence. Messages a
 in order, as by everything that also touches their entries."""
 
 RECORD_STATUSES: Final = _typed(
-    f"""
+    """
     WITH report AS (
         SELECT * FROM unnest(
             CAST(:event_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:wamids AS text[]),
@@ -407,21 +423,27 @@ RECORD_STATUSES: Final = _typed(
         ) AS r(event_id, message_id, wamid, status, rank, attempt, occurred_at, errors, pricing,
                code, title, details)
     ), matched AS (
-        SELECT r.*, coalesce(by_id.id, by_wamid.id) AS id,
-               r.status = 'failed'
-               AND coalesce(r.attempt < coalesce(by_id.attempts, by_wamid.attempts), false) AS late
+        SELECT r.*, m.id, m.wamid AS standing,
+               -- Whether a later attempt has taken the place of the one that this is about. Only a
+               -- retry by hand follows a failure, so what is said of the failed one is old news.
+               coalesce(CASE
+                   WHEN r.status = 'failed' AND r.attempt < m.attempts THEN true
+                   WHEN r.status IN ('sent', 'failed') AND r.attempt = m.attempts
+                        AND m.status IN ('queued', 'retrying')
+                   THEN EXISTS (
+                       SELECT FROM whatsapp_status_events e
+                       WHERE e.tenant_id = :tenant AND e.message_id = m.id
+                         AND e.attempt = r.attempt AND e.status = 'failed')
+               END, false) AS late
         FROM report r
         LEFT JOIN LATERAL (
-            SELECT i.id, i.attempts FROM whatsapp_outbound_messages i
+            SELECT i.id, i.status, i.attempts, i.wamid FROM whatsapp_outbound_messages i
             WHERE i.tenant_id = :tenant AND i.id = r.message_id AND i.channel_id = :channel
+            UNION ALL
+            SELECT w.id, w.status, w.attempts, w.wamid FROM whatsapp_outbound_messages w
+            WHERE w.tenant_id = :tenant AND w.wamid = r.wamid AND w.channel_id = :channel
             LIMIT 1
-        ) by_id ON true
-        LEFT JOIN LATERAL (
-            SELECT w.id, w.attempts FROM whatsapp_outbound_messages w
-            WHERE by_id.id IS NULL AND w.tenant_id = :tenant AND w.wamid = r.wamid
-              AND w.channel_id = :channel
-            LIMIT 1
-        ) by_wamid ON true
+        ) m ON true
     ), kept AS (
         INSERT INTO whatsapp_status_events
             (tenant_id, id, channel_id, message_id, wamid, status, attempt, occurred_at,
@@ -433,28 +455,58 @@ RECORD_STATUSES: Final = _typed(
         ORDER BY wamid, status, occurred_at
         ON CONFLICT (tenant_id, channel_id, wamid, status, occurred_at) DO NOTHING
         RETURNING id
+    ), fresh AS MATERIALIZED (
+        SELECT x.* FROM matched x JOIN kept ON kept.id = x.event_id WHERE x.id IS NOT NULL
     ), best AS (
-        SELECT DISTINCT ON (x.id) x.*
-        FROM matched x JOIN kept ON kept.id = x.event_id
-        WHERE x.id IS NOT NULL AND NOT x.late
+        SELECT DISTINCT ON (x.id) x.* FROM fresh x
+        WHERE NOT x.late
         ORDER BY x.id, x.rank DESC, x.occurred_at
     ), updated AS (
         UPDATE whatsapp_outbound_messages m
         SET status = b.status, status_at = b.occurred_at, next_attempt_at = NULL,
             failure_code = b.code, failure_title = b.title, failure_details = b.details,
-            wamid = coalesce(m.wamid, b.wamid)
+            wamid = CASE WHEN m.status IN ('queued', 'sending', 'retrying', 'unknown')
+                         THEN b.wamid ELSE coalesce(m.wamid, b.wamid) END
         FROM best b
         WHERE m.tenant_id = :tenant AND m.id = b.id
           AND m.status || '>' || b.status = ANY(:forward)
           AND NOT (b.status = 'failed' AND coalesce(b.attempt < m.attempts, false))
-        RETURNING m.id, m.status
+        RETURNING m.id, m.wamid
+    ), entry AS MATERIALIZED (
+        -- Locked before it is judged: the statement's own snapshot may be older than the message.
+        SELECT e.* FROM updated u CROSS JOIN LATERAL (
+            SELECT q.id, q.state, q.lease_until FROM whatsapp_send_queue q
+            WHERE q.tenant_id = :tenant AND q.id = u.id
+            LIMIT 1 FOR UPDATE
+        ) e
     ), settled AS (
-        DELETE FROM whatsapp_send_queue q USING updated u
-        WHERE q.tenant_id = :tenant AND q.id = u.id AND q.lane >= {RETRY_LANES}
-          AND u.status NOT IN ('queued', 'retrying', 'unknown')
+        DELETE FROM whatsapp_send_queue q USING entry e
+        WHERE q.tenant_id = :tenant AND q.id = e.id
+          AND NOT (e.state = 'dispatching' AND e.lease_until >= now())
+    ), doubled AS (
+        INSERT INTO whatsapp_message_attempts
+            (tenant_id, id, message_id, number, started_at, finished_at, outcome, reason, wamid)
+        SELECT DISTINCT ON (x.id, x.wamid)
+               :tenant, x.event_id, x.id, x.attempt, x.occurred_at, x.occurred_at, 'duplicate',
+               'Meta reports that it sent this one too', x.wamid
+        FROM fresh x LEFT JOIN updated u ON u.id = x.id
+        WHERE x.status <> 'failed' AND x.attempt IS NOT NULL
+          AND coalesce(u.wamid, x.standing) <> x.wamid
+          AND NOT EXISTS (
+              SELECT FROM whatsapp_message_attempts a
+              WHERE a.tenant_id = :tenant AND a.message_id = x.id AND a.wamid = x.wamid
+                AND a.outcome = 'duplicate')
+          AND NOT (x.status = 'sent' AND EXISTS (
+              SELECT FROM whatsapp_status_events e
+              WHERE e.tenant_id = :tenant AND e.message_id = x.id AND e.wamid = x.wamid
+                AND e.status = 'failed'))
+        ORDER BY x.id, x.wamid
+        ON CONFLICT (tenant_id, id) DO NOTHING
+        RETURNING id
     )
-    SELECT (SELECT count(*) FROM kept) AS kept, (SELECT count(*) FROM updated) AS moved
-    """,  # noqa: S608  # constants of this module
+    SELECT (SELECT count(*) FROM kept) AS kept, (SELECT count(*) FROM updated) AS moved,
+           (SELECT count(*) FROM doubled) AS doubled
+    """,
     tenant=Uuid(),
     channel=Uuid(),
     event_ids=ARRAY(Uuid()),
@@ -491,27 +543,58 @@ SETTLE_ABANDONED: Final = _typed(
             ) head
             JOIN whatsapp_send_queue e ON e.tenant_id = :tenant AND e.id = head.id
             WHERE e.state = 'dispatching' AND e.lease_until < now()
-            FOR UPDATE OF e SKIP LOCKED
         ) q
-    ), held AS (
+        ORDER BY q.id
+    ), stored AS MATERIALIZED (
+        SELECT s.* FROM abandoned a CROSS JOIN LATERAL (
+            SELECT m.id, m.status FROM whatsapp_outbound_messages m
+            WHERE m.tenant_id = :tenant AND m.id = a.id
+            LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+        ) s
+    ), unknown AS (
+        -- The token stays: whoever still has it knows what became of the request.
         UPDATE whatsapp_send_queue q
-        SET state = 'unknown', lane = q.lane + {UNKNOWN_LANES},
-            due_at = now() + :unknown_for, lease_token = NULL, lease_until = NULL
-        FROM abandoned a WHERE q.tenant_id = :tenant AND q.id = a.id
-        RETURNING q.id, q.attempt
+        SET state = 'unknown', lane = q.lane + {UNKNOWN_LANES}, lease_until = NULL,
+            due_at = q.lease_until - CAST(:overhang AS interval) + :unknown_for
+        FROM stored s
+        WHERE q.tenant_id = :tenant AND q.id = s.id
+          AND q.state = 'dispatching' AND q.lease_until < now()
+          AND s.status IN ('queued', 'sending', 'retrying', 'unknown')
+        RETURNING q.id, q.attempt, q.due_at - :unknown_for AS left_at, true AS is_unknown
+    ), proven AS (
+        DELETE FROM whatsapp_send_queue q USING stored s
+        WHERE q.tenant_id = :tenant AND q.id = s.id
+          AND q.state = 'dispatching' AND q.lease_until < now()
+          AND s.status NOT IN ('queued', 'sending', 'retrying', 'unknown')
+        RETURNING q.id, q.attempt, q.lease_until - CAST(:overhang AS interval) AS left_at,
+                  false AS is_unknown
+    ), held AS (
+        SELECT * FROM unknown UNION ALL SELECT * FROM proven
+    ), attempted AS (
+        INSERT INTO whatsapp_message_attempts
+            (tenant_id, id, message_id, number, started_at, finished_at, outcome, reason)
+        SELECT :tenant, gen_random_uuid(), id, attempt, left_at, now(), 'unknown', '{ABANDONED}'
+        FROM held
     )
     UPDATE whatsapp_outbound_messages m
-    SET status = CASE WHEN m.status IN ('queued', 'sending') THEN 'unknown' ELSE m.status END,
-        status_at = CASE WHEN m.status IN ('queued', 'sending') THEN now() ELSE m.status_at END,
-        attempts = greatest(m.attempts, h.attempt)
+    SET status = CASE WHEN h.is_unknown THEN 'unknown' ELSE m.status END,
+        status_at = CASE WHEN h.is_unknown THEN h.left_at ELSE m.status_at END,
+        attempts = greatest(m.attempts, h.attempt),
+        failure_code = CASE WHEN h.is_unknown THEN NULL ELSE m.failure_code END,
+        failure_title = CASE WHEN h.is_unknown THEN '{NOBODY_KNOWS}' ELSE m.failure_title END,
+        failure_details = CASE WHEN h.is_unknown THEN '{ABANDONED}' ELSE m.failure_details END
     FROM held h WHERE m.tenant_id = :tenant AND m.id = h.id
     RETURNING m.id
     """,  # noqa: S608  # constants of this package
     tenant=Uuid(),
     channel=Uuid(),
     unknown_for=Interval(),
+    overhang=Interval(),
     limit=Integer(),
 )
+"""Hold as unknown what was marked by a worker whose lease ran out, unless Meta has proved it sent.
+
+`:overhang` before its end is the last moment at which a request leaves under a lease."""
 
 GIVE_UP_UNKNOWN: Final = _typed(
     f"""
@@ -521,25 +604,93 @@ GIVE_UP_UNKNOWN: Final = _typed(
           AND q.lane >= {UNKNOWN_LANES} AND q.due_at <= now()
         ORDER BY q.lane, q.due_at, q.id
         LIMIT :limit
-        FOR UPDATE SKIP LOCKED
+    ), stored AS MATERIALIZED (
+        SELECT s.* FROM (SELECT id FROM due ORDER BY id) d CROSS JOIN LATERAL (
+            SELECT m.id, m.status, m.status_at, m.expires_at FROM whatsapp_outbound_messages m
+            WHERE m.tenant_id = :tenant AND m.id = d.id
+            LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+        ) s
+    ), entry AS MATERIALIZED (
+        SELECT s.*, e.lease_until AS silent_since, e.recipient_key
+        FROM stored s CROSS JOIN LATERAL (
+            SELECT q.state, q.due_at, q.lease_until, q.recipient_key FROM whatsapp_send_queue q
+            WHERE q.tenant_id = :tenant AND q.id = s.id
+            LIMIT 1 FOR UPDATE
+        ) e
+        WHERE e.state = 'unknown' AND e.due_at <= now()
+    ), last AS (
+        SELECT max(status_at) AS left_at FROM entry WHERE silent_since IS NULL
+    ), heard AS (
+        -- The first report about a message that left later than all of these. Ids of reports begin
+        -- with the time at which they came in.
+        SELECT proof.received_at FROM last CROSS JOIN LATERAL (
+            SELECT e.received_at FROM whatsapp_status_events e
+            WHERE e.tenant_id = :tenant AND e.channel_id = :channel
+              AND e.id > CAST(lpad(to_hex(CAST(extract(epoch FROM last.left_at) * 1000 AS bigint)),
+                                   12, '0') || repeat('0', 20) AS uuid)
+              AND e.received_at > last.left_at
+              AND EXISTS (
+                  SELECT FROM whatsapp_message_attempts a
+                  WHERE a.tenant_id = :tenant AND a.message_id = e.message_id
+                    AND a.number = e.attempt AND a.outcome = 'accepted'
+                    AND a.started_at > last.left_at)
+            ORDER BY e.id LIMIT 1
+        ) proof
+    ), judged AS MATERIALIZED (
+        SELECT e.id, e.recipient_key,
+               coalesce(e.silent_since, h.received_at) AS silent_since,
+               CASE
+                   WHEN e.status <> 'unknown' THEN 'settled'
+                   WHEN coalesce(e.silent_since, h.received_at) IS NULL THEN 'unproven'
+                   WHEN coalesce(e.silent_since, h.received_at) + :unknown_for > now() THEN 'silent'
+                   WHEN c.on_unknown = 'hold' THEN 'hold'
+                   WHEN c.on_unknown = 'resend' AND coalesce(e.expires_at > now(), true)
+                        AND 1 >= (SELECT count(DISTINCT a.number) FROM whatsapp_message_attempts a
+                                  WHERE a.tenant_id = :tenant AND a.message_id = e.id
+                                    AND a.outcome = 'unknown')
+                   THEN 'resend'
+                   ELSE 'fail'
+               END AS verdict
+        FROM entry e LEFT JOIN heard h ON true
+        JOIN whatsapp_channels c ON c.tenant_id = :tenant AND c.id = :channel
     ), gone AS (
-        DELETE FROM whatsapp_send_queue q USING due
-        WHERE q.tenant_id = :tenant AND q.id = due.id
-        RETURNING q.id
+        DELETE FROM whatsapp_send_queue q USING judged j
+        WHERE q.tenant_id = :tenant AND q.id = j.id AND j.verdict IN ('settled', 'hold', 'fail')
+    ), kept AS (
+        -- With a recipient of its own it holds up nobody any longer.
+        UPDATE whatsapp_send_queue q
+        SET state = CASE j.verdict WHEN 'resend' THEN 'ready' ELSE 'unknown' END,
+            lane = CASE j.verdict WHEN 'resend' THEN q.lane % {RETRY_LANES} ELSE q.lane END,
+            due_at = CASE j.verdict WHEN 'resend' THEN now()
+                                    WHEN 'silent' THEN j.silent_since + :unknown_for
+                                    ELSE now() + CAST(:unknown_for AS interval) / 4 END,
+            lease_token = CASE j.verdict WHEN 'resend' THEN NULL ELSE q.lease_token END,
+            lease_until = CASE j.verdict WHEN 'silent' THEN j.silent_since END,
+            recipient_key = hashtextextended(CAST(q.id AS text), 0)
+        FROM judged j
+        WHERE q.tenant_id = :tenant AND q.id = j.id
+          AND j.verdict IN ('resend', 'silent', 'unproven')
     )
     UPDATE whatsapp_outbound_messages m
-    SET status = CASE WHEN m.status = 'unknown' THEN 'failed' ELSE m.status END,
-        status_at = CASE WHEN m.status = 'unknown' THEN :at ELSE m.status_at END,
-        failure_title = CASE WHEN m.status = 'unknown'
-            THEN 'Nobody knows whether it was sent' ELSE m.failure_title END,
-        failure_details = CASE WHEN m.status = 'unknown'
-            THEN 'Meta reported nothing about it in time; it was not sent again'
-            ELSE m.failure_details END
-    FROM gone WHERE m.tenant_id = :tenant AND m.id = gone.id
+    SET status = CASE j.verdict WHEN 'fail' THEN 'failed' WHEN 'resend' THEN 'queued'
+                                ELSE m.status END,
+        status_at = :at,
+        failure_title = '{NOBODY_KNOWS}',
+        failure_details = CASE j.verdict
+            WHEN 'fail' THEN 'Meta reported nothing about it in time; it was not sent again'
+            WHEN 'resend' THEN 'Meta reported nothing about it in time; it is sent once more'
+            ELSE 'Meta reported nothing about it in time; somebody has to decide' END
+    FROM judged j
+    WHERE m.tenant_id = :tenant AND m.id = j.id AND j.verdict IN ('fail', 'resend', 'hold')
     RETURNING m.id
     """,  # noqa: S608  # constants of this package
     tenant=Uuid(),
     channel=Uuid(),
     at=DateTime(timezone=True),
+    unknown_for=Interval(),
     limit=Integer(),
 )
+"""Do by the channel's policy what silence leads to, where it is silence and not deafness.
+
+An entry that is due waits on until a report about a later message of the same number has come in,
+and from then on for `:unknown_for` again; once it is due it no longer holds up its recipient."""
