@@ -7,8 +7,8 @@ from whatsapp.domain.entities.channel import (
     ChannelNotFound,
     ChannelStatus,
     InvalidChannel,
-    WindowPolicy,
     UnknownPolicy,
+    WindowPolicy,
 )
 from whatsapp.domain.entities.inbound_message import InboundMessage
 from whatsapp.domain.entities.outbound_message import (
@@ -34,6 +34,6 @@ __all__ = [
     "InvalidTransition",
     "MessageNotFound",
     "OutboundMessage",
-    "WindowPolicy",
     "UnknownPolicy",
+    "WindowPolicy",
 ]

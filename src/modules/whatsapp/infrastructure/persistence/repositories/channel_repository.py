@@ -13,8 +13,8 @@ from whatsapp.domain.entities import (
     ChannelAlreadyExists,
     ChannelStatus,
     InvalidChannel,
-    WindowPolicy,
     UnknownPolicy,
+    WindowPolicy,
 )
 from whatsapp.domain.value_objects import AccessToken
 from whatsapp.infrastructure.persistence.models import ChannelModel
