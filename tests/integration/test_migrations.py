@@ -1,10 +1,14 @@
+import asyncio
+
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from shared.infrastructure.database import Base
-from tellwire.database import alembic_config, load_models, migrate_async
+from shared.kernel.errors import Misconfigured
+from tellwire.database import alembic_config, load_models, migrate_async, refuse_other_schema
 
 
 async def test_the_models_and_the_migrations_describe_the_same_schema(database) -> None:
@@ -31,3 +35,15 @@ def test_migrations_can_be_undone(database) -> None:
 
     command.downgrade(config, "base")
     command.upgrade(config, "head")
+
+
+async def test_a_process_refuses_to_start_on_a_schema_that_is_not_its_own(database) -> None:
+    engine = create_async_engine(database.url("tellwire_app"))
+    await refuse_other_schema(engine)
+
+    config = alembic_config(database.url("tellwire_owner"))
+    await asyncio.to_thread(command.downgrade, config, "base")
+
+    with pytest.raises(Misconfigured, match="run tellwire migrate"):
+        await refuse_other_schema(engine)
+    await engine.dispose()

@@ -20,6 +20,7 @@ from shared.infrastructure.observability import HttpMetrics
 from shared.infrastructure.redis import RedisClient
 from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire import error_reference
+from tellwire.database import refuse_other_schema
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from tenancy.application.authenticate import Authenticate
 from tenancy.infrastructure.work import tenancy_work_in
@@ -64,6 +65,7 @@ def create_api(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:
             set_up_encryption(settings)
             engine = await stack.enter_async_context(open_database(settings, DatabaseRole.APP))
+            await refuse_other_schema(engine)
             intake = await stack.enter_async_context(open_database(settings, DatabaseRole.INTAKE))
             redis = await stack.enter_async_context(open_redis(settings))
             setattr(app.state, STATE, _services(engine, intake, metrics))

@@ -6,6 +6,13 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.infrastructure.database import DatabaseFailed
+from shared.infrastructure.database.driver_errors import translated
+from shared.kernel.errors import Misconfigured
 
 _MODELS = ("tenancy.infrastructure.models", "whatsapp.infrastructure.persistence.models")
 
@@ -36,6 +43,21 @@ def migrate(owner_url: str, revision: str = "head") -> None:
     Blocks; it runs an event loop of its own, so call it outside one (or see `migrate_async`).
     """
     command.upgrade(alembic_config(owner_url), revision)
+
+
+async def refuse_other_schema(engine: AsyncEngine) -> None:
+    """Raise Misconfigured unless the schema is the one that this release was made for."""
+    newest = ScriptDirectory.from_config(alembic_config("")).get_current_head()
+    stored: str | None = None
+    try:
+        async with translated(), engine.connect() as connection:
+            stored = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+    except DatabaseFailed:
+        stored = "none"  # There is no such table: nothing was ever migrated.
+    if stored != newest:
+        raise Misconfigured(
+            f"The schema is at revision {stored}, this release needs {newest}: run tellwire migrate"
+        )
 
 
 async def migrate_async(owner_url: str, revision: str = "head") -> None:

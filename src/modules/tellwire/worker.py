@@ -7,6 +7,7 @@ from uuid import UUID
 
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
+from tellwire.database import refuse_other_schema
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from whatsapp.application.dispatch_channel import DispatchChannel, DispatchSettings
 from whatsapp.application.process_webhooks import ProcessWebhooks
@@ -46,6 +47,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
 async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWorker, Loop]:
     set_up_encryption(settings)
     app = await stack.enter_async_context(open_database(settings, DatabaseRole.APP))
+    await refuse_other_schema(app)
     dispatch = await stack.enter_async_context(open_database(settings, DatabaseRole.DISPATCH))
     process = await stack.enter_async_context(open_database(settings, DatabaseRole.PROCESS))
     redis = await stack.enter_async_context(open_redis(settings))

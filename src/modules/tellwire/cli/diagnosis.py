@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import typer
-from alembic.script import ScriptDirectory
-from sqlalchemy import text
 
 from shared.infrastructure.settings import DatabaseRole, Settings, load_settings
-from shared.kernel.errors import Misconfigured, TellwireError
-from tellwire.database import alembic_config
+from shared.kernel.errors import TellwireError
+from tellwire.database import refuse_other_schema
 from tellwire.embedded.services import reachable_services
 from tellwire.resources import load_key_ring, open_database, open_redis
 from tellwire.terminal import console, run
@@ -80,11 +78,8 @@ async def _role(settings: Settings, role: DatabaseRole) -> None:
 
 
 async def _schema(settings: Settings) -> None:
-    newest = ScriptDirectory.from_config(alembic_config("")).get_current_head()
-    async with open_database(settings, DatabaseRole.APP) as engine, engine.connect() as connection:
-        stored = await connection.scalar(text("SELECT version_num FROM alembic_version"))
-    if stored != newest:
-        raise Misconfigured(f"is at {stored}, this release needs {newest}: run tellwire migrate")
+    async with open_database(settings, DatabaseRole.APP) as engine:
+        await refuse_other_schema(engine)
 
 
 async def _redis(settings: Settings) -> None:
