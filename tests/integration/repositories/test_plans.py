@@ -1,0 +1,327 @@
+"""Every statement on 200,000 rows as its own role: by a named index, and next to nothing in vain.
+
+The statements are caught on their way to PostgreSQL and explained with their own parameters, so
+that what is checked is what runs. Half of the rows belong to one tenant, the rest to 200 others.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from sqlalchemy import event
+
+from shared.infrastructure.database import RLSManager, create_engine, create_session_factory
+from shared.infrastructure.encryption import DecryptionFailed
+from shared.kernel.clock import utc_now
+from shared.kernel.ids import new_id
+from whatsapp.domain.entities import InboundMessage, OutboundMessage
+from whatsapp.domain.repositories import AttemptResult, StatusReport
+from whatsapp.domain.send_queue import ClaimedEntry
+from whatsapp.domain.value_objects import (
+    IdempotencyKey,
+    InboundContent,
+    MessageContent,
+    MessageStatus,
+    PhoneNumber,
+)
+from whatsapp.infrastructure.persistence.repositories import (
+    SQLAlchemyChannelRepository,
+    SQLAlchemyMessageRepository,
+    SQLAlchemySendQueue,
+)
+
+pytestmark = pytest.mark.postgres
+
+MINUTE = timedelta(minutes=1)
+ROWS = 200_000
+IN_VAIN = 100
+"""At most so many rows may be read and thrown away by one statement."""
+SEED = """
+    SET session_replication_role = replica;  -- What is seeded is known to fit together.
+    CREATE TABLE seed_tenants AS SELECT n, md5('t' || n)::uuid AS id FROM generate_series(0, 200) n;
+    CREATE TABLE seed_messages (id uuid, tenant_id uuid, channel_id uuid, n bigint);
+    INSERT INTO tenants (id, name) SELECT id, 'seeded' FROM seed_tenants;
+    INSERT INTO whatsapp_channels (tenant_id, id, name, phone_number_id, access_token, status,
+                                   messages_per_second, verified_at)
+    SELECT t.id, md5('c' || t.n || c)::uuid, 'x', c::text, 'x', 'active', 80, now()
+    FROM seed_tenants t CROSS JOIN generate_series(1, 3) c;
+    INSERT INTO seed_messages
+    SELECT md5('m' || i)::uuid, t.id, md5('c' || t.n || 1 + i % 3)::uuid, i
+    FROM generate_series(1, {rows}) i
+    JOIN seed_tenants t ON t.n = CASE WHEN i % 2 = 0 THEN 0 ELSE 1 + i % 200 END;
+    INSERT INTO whatsapp_outbound_messages
+        (tenant_id, id, channel_id, recipient, type, body, idempotency_key, digest, status, lane,
+         details, wamid, attempts, created_at, status_at)
+    SELECT tenant_id, id, channel_id, '+4915' || 100000000 + n, 'text', '{{"body": "Hi"}}',
+           'key-' || n, decode(md5(n::text), 'hex'),
+           CASE WHEN n % 4 = 0 THEN 'queued' ELSE 'read' END, 1, '{{}}', 'wamid.' || n, 1,
+           now(), now()
+    FROM seed_messages;
+    INSERT INTO whatsapp_inbound_messages
+        (tenant_id, id, channel_id, wamid, type, body, raw, sent_at)
+    SELECT tenant_id, id, channel_id, 'wamid.in.' || n, 'text', '{{}}', '{{}}', now()
+    FROM seed_messages;
+    INSERT INTO whatsapp_status_events
+        (tenant_id, id, channel_id, message_id, wamid, status, occurred_at)
+    SELECT tenant_id, id, channel_id, id, 'wamid.' || n, 'sent', now() FROM seed_messages;
+    INSERT INTO whatsapp_message_attempts
+        (tenant_id, id, message_id, number, started_at, finished_at, outcome)
+    SELECT tenant_id, id, id, 1, now(), now(), 'accepted' FROM seed_messages;
+    INSERT INTO whatsapp_send_queue
+        (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, lease_until)
+    SELECT tenant_id, id, channel_id, n,
+           1 + CASE n % 40 WHEN 0 THEN 10 WHEN 4 THEN 20 ELSE 0 END,
+           CASE n % 40 WHEN 0 THEN 'retrying' WHEN 4 THEN 'unknown' ELSE 'ready' END,
+           now() - interval '1 hour' + n * interval '1 microsecond', 0, NULL
+    FROM seed_messages WHERE n % 4 = 0;
+    UPDATE whatsapp_send_queue SET state = 'dispatching', lease_token = md5('lease')::uuid
+    WHERE id IN (md5('m300')::uuid, md5('m312')::uuid, md5('m336')::uuid);
+    -- Another system sends from the same number: its reports are kept without a message.
+    INSERT INTO whatsapp_status_events (tenant_id, id, channel_id, wamid, status, occurred_at)
+    SELECT tenant_id, md5('e' || n)::uuid, channel_id, 'wamid.other.' || n, 'sent', now()
+    FROM seed_messages WHERE n % 10 = 0;
+    DROP TABLE seed_messages, seed_tenants;
+"""
+
+
+def seeded(text: str) -> UUID:
+    return UUID(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())
+
+
+# The largest tenant, its channel of the message 300 (a multiple of 2 and of 3), and that message.
+TENANT, CHANNEL, MESSAGE = seeded("t0"), seeded("c01"), seeded("m300")
+LEASE = seeded("lease")
+OTHERS = [seeded(f"m{number}") for number in (300, 312, 336)]
+
+
+@pytest.fixture(scope="module")
+def seeded_url(module_database) -> str:
+    async def seed() -> None:
+        connection = await asyncpg.connect(module_database.superuser_url.replace("+asyncpg", ""))
+        try:
+            await connection.execute(SEED.format(rows=ROWS))
+            await connection.execute("VACUUM ANALYZE")
+        finally:
+            await connection.close()
+
+    asyncio.run(seed())
+    return module_database.url("tellwire_app")
+
+
+def message(**values: Any) -> OutboundMessage:
+    given = {
+        "tenant_id": TENANT,
+        "channel_id": CHANNEL,
+        "recipient": PhoneNumber("+4915112345678"),
+        "content": MessageContent.text("Hello"),
+        "idempotency_key": IdempotencyKey(f"new-{new_id()}"),
+    }
+    return OutboundMessage(**given | values)
+
+
+def result(message_id: UUID) -> AttemptResult:
+    now = utc_now()
+    return AttemptResult(
+        message_id=message_id,
+        lease_token=LEASE,
+        number=1,
+        status=MessageStatus.SENT,
+        outcome="accepted",
+        started_at=now,
+        finished_at=now,
+        wamid=f"wamid.new.{message_id}",
+    )
+
+
+def report(message_id: UUID | None, wamid: str) -> StatusReport:
+    return StatusReport(
+        wamid=wamid, status=MessageStatus.PLAYED, occurred_at=utc_now(), message_id=message_id
+    )
+
+
+def heard() -> InboundMessage:
+    return InboundMessage(
+        tenant_id=TENANT,
+        channel_id=CHANNEL,
+        wamid="wamid.in.new",
+        content=InboundContent("text", {"body": "Hi"}),
+        sent_at=utc_now(),
+    )
+
+
+_MESSAGES = "pk_whatsapp_outbound_messages"
+_QUEUE = "pk_whatsapp_send_queue"
+_DUE = "ix_whatsapp_send_queue_tenant_id_channel_id_lane_due_at_id"
+# Each statement and the indexes it has to go by.
+AS_APP = {
+    "channels.get_by_id": (lambda c, _m: c.get_by_id(CHANNEL), {"pk_whatsapp_channels"}),
+    "channels.get_by_phone_number_id": (
+        lambda c, _m: c.get_by_phone_number_id("1"),
+        {"uq_whatsapp_channels_tenant_id_phone_number_id"},
+    ),
+    "channels.get_by_organization": (
+        lambda c, _m: c.get_by_organization(TENANT),
+        set(),
+    ),
+    "channels.get_active_channels": (
+        lambda c, _m: c.get_active_channels(),
+        set(),
+    ),
+    "messages.list": (lambda _c, m: m.list(limit=50), {_MESSAGES}),
+    "messages.delete": (lambda _c, m: m.delete(MESSAGE), {_MESSAGES}),
+    "messages.save_outbound": (lambda _c, m: m.save_outbound(message()), set()),
+    "messages.save_outbound_many": (
+        lambda _c, m: m.save_outbound_many([message() for _ in range(50)]),
+        set(),
+    ),
+    "messages.get_outbound_by_id": (
+        lambda _c, m: m.get_outbound_by_id(MESSAGE),
+        {_MESSAGES, _QUEUE},
+    ),
+    "messages.get_outbound_by_wa_id": (
+        lambda _c, m: m.get_outbound_by_wa_id("wamid.300"),
+        {"ix_whatsapp_outbound_messages_tenant_id_wamid", _QUEUE},
+    ),
+    "messages.get_outbound_by_idempotency_key": (
+        lambda _c, m: m.get_outbound_by_idempotency_key(IdempotencyKey("key-300")),
+        {"uq_whatsapp_outbound_messages_tenant_id_idempotency_key", _QUEUE},
+    ),
+    "messages.get_failed_for_retry": (
+        lambda _c, m: m.get_failed_for_retry(50),
+        {_DUE, _MESSAGES},
+    ),
+    "messages.update_outbound": (
+        lambda _c, m: m.update_outbound(message(id=MESSAGE, status=MessageStatus.SENT)),
+        {_MESSAGES, _QUEUE},
+    ),
+    "messages.cancel_outbound": (
+        lambda _c, m: m.cancel_outbound(seeded("m308"), utc_now()),
+        {_MESSAGES, _QUEUE},
+    ),
+    "messages.load_for_sending": (lambda _c, m: m.load_for_sending(OTHERS), {_MESSAGES}),
+    "messages.record_attempts": (
+        lambda _c, m: m.record_attempts([result(one) for one in OTHERS]),
+        {_MESSAGES, _QUEUE, "uq_whatsapp_status_events_report"},
+    ),
+    "messages.record_statuses": (
+        lambda _c, m: m.record_statuses(
+            CHANNEL, [report(OTHERS[0], "w.1"), report(OTHERS[1], "w.2"), report(None, "wamid.336")]
+        ),
+        {_MESSAGES, "ix_whatsapp_outbound_messages_tenant_id_wamid"},
+    ),
+    "messages.settle_abandoned": (
+        lambda _c, m: m.settle_abandoned(CHANNEL, unknown_for=MINUTE, limit=30),
+        {_DUE},
+    ),
+    "messages.give_up_unknown": (
+        lambda _c, m: m.give_up_unknown(CHANNEL, at=utc_now(), limit=50),
+        {_DUE, _MESSAGES, _QUEUE},
+    ),
+    "messages.save_inbound": (lambda _c, m: m.save_inbound(heard()), set()),
+    "messages.get_inbound_by_wa_id": (
+        lambda _c, m: m.get_inbound_by_wa_id("wamid.in.300"),
+        {"uq_whatsapp_inbound_messages_tenant_id_channel_id_wamid"},
+    ),
+}
+ENTRIES = [ClaimedEntry(TENANT, CHANNEL, one, LEASE, 1) for one in OTHERS]
+AS_DISPATCH = {
+    "find_work": (lambda q: q.find_work(limit=100), {_DUE}),
+    "claim": (
+        lambda q: q.claim(tenant_id=TENANT, channel_id=CHANNEL, limit=20, lease=MINUTE),
+        {_DUE, "ix_whatsapp_send_queue_tenant_id_recipient_key_id"},
+    ),
+    "mark": (lambda q: q.mark(ENTRIES, lease=MINUTE), {_QUEUE}),
+    "unmark": (lambda q: q.unmark(ENTRIES), {_QUEUE}),
+    "release": (lambda q: q.release(ENTRIES), {_QUEUE}),
+}
+
+
+def catch(engine: Any) -> list[tuple[str, tuple[Any, ...]]]:
+    """What is sent on `engine` from now on."""
+    caught: list[tuple[str, tuple[Any, ...]]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        caught.append((statement, parameters))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    return caught
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def judge(explained: str, expected: set[str]) -> list[str]:
+    """What is wrong with a plan that ran."""
+    problems, used = [], set()
+    for node in nodes(json.loads(explained)[0]["Plan"]):
+        loops = node.get("Actual Loops", 1)
+        vain = sum(node.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Index Recheck"))
+        if vain * loops >= IN_VAIN:
+            problems.append(f"{node['Node Type']} threw {vain * loops} rows away")
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] != "tenants":
+            problems.append(f"Seq Scan of {node['Relation Name']}")
+        if "Scan" in node["Node Type"] and node.get("Actual Rows", 0) * loops > 20 * IN_VAIN:
+            problems.append(f"{node['Node Type']} read {node['Actual Rows'] * loops} rows")
+        used.add(node.get("Index Name"))
+    return problems + [f"does not go by {name}" for name in sorted(expected - used)]
+
+
+async def explain(url: str, tenant: UUID | None, caught: tuple[str, tuple[Any, ...]]) -> str:
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    statement, parameters = caught
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT set_config('app.jwt_tenant', $1, true)", str(tenant))
+            explained = await connection.fetchval(
+                f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *parameters
+            )
+            await connection.execute("SELECT 1 / 0")
+    except asyncpg.DivisionByZeroError:
+        return str(explained)
+    finally:
+        await connection.close()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("name", AS_APP)
+async def test_a_statement_of_a_tenant_goes_by_its_index(seeded_url, name):
+    call, expected = AS_APP[name]
+    engine = create_engine(seeded_url)
+    caught = catch(engine)
+    async with create_session_factory(engine)() as session, RLSManager(session) as rls:
+        await rls.set_context(tenant_id=TENANT)
+        # The seeded tokens are nobody's; what was asked is all that counts here.
+        with suppress(DecryptionFailed):
+            await call(SQLAlchemyChannelRepository(session), SQLAlchemyMessageRepository(session))
+        await session.rollback()
+    await engine.dispose()
+
+    assert judge(await explain(seeded_url, TENANT, caught[-1]), expected) == []
+
+
+@pytest.mark.parametrize("name", AS_DISPATCH)
+async def test_a_statement_of_the_dispatcher_goes_by_its_index(seeded_url, name):
+    call, expected = AS_DISPATCH[name]
+    url = seeded_url.replace("tellwire_app", "tellwire_dispatch")
+    engine = create_engine(url)
+    caught = catch(engine)
+    await call(SQLAlchemySendQueue(engine))
+    await engine.dispose()
+
+    assert judge(await explain(url, None, caught[-1]), expected) == []
+
+
+async def test_a_plan_without_its_index_would_be_noticed(seeded_url):
+    asked = "SELECT id FROM whatsapp_outbound_messages WHERE recipient LIKE '%17'"
+
+    assert judge(await explain(seeded_url, TENANT, (asked, ())), {_MESSAGES}) != []
