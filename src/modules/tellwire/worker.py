@@ -1,6 +1,8 @@
 """The worker process: sends, retries, settles and empties the webhook inbox until stopped."""
 
 import asyncio
+import gc
+import logging
 from contextlib import AsyncExitStack
 from typing import Final
 from uuid import UUID
@@ -24,6 +26,8 @@ from whatsapp.infrastructure.persistence.work import work_in
 
 INBOX_PAUSE_SECONDS: Final = 0.05
 
+logger = logging.getLogger(__name__)
+
 
 async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     """Work until `stopping` is set; what is under way is finished within the grace period.
@@ -33,6 +37,10 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     """
     async with AsyncExitStack() as stack:
         send, webhooks = await _assemble(settings, stack)
+        # What is here now stays: looking through it for garbage would cost slots later.
+        gc.collect()
+        gc.freeze()
+        logger.info("worker started")
         async with asyncio.TaskGroup() as tasks:
             working = [
                 tasks.create_task(send.run(stopping)),

@@ -139,10 +139,10 @@ class Settings(BaseSettings):
         "console", description="Log lines for people (console) or for machines (json)."
     )
     worker_concurrency: int = Field(
-        64,
+        500,
         ge=1,
         le=10_000,
-        description="Requests to Meta that one worker has in flight at once for a number.",
+        description="Requests to Meta that one worker has in flight at once for one channel.",
     )
     shutdown_grace_seconds: PositiveSeconds = Field(
         20.0, description="How long processes may finish what they began before they are killed."

@@ -37,6 +37,8 @@ from whatsapp.domain.send_queue import LANES, ClaimedEntry, Lease, SendQueue
 from whatsapp.domain.value_objects import MessageStatus
 
 MAX_GROUP: Final = 64
+MAX_LOAD: Final = 32
+"""To make many messages of rows at once would hold up those whose slot comes in the meantime."""
 GROUP_SECONDS: Final = 0.05
 """A group's slots span this long: so much is unknown if the process dies after marking it."""
 LOOKAHEAD: Final = timedelta(milliseconds=200)
@@ -224,9 +226,12 @@ class DispatchChannel:
         """The claimed messages that are to be sent; the others are settled here and now."""
         if not entries:
             return []
+        ids, by_id = [entry.message_id for entry in entries], dict[UUID, OutboundMessage]()
         async with self.begin(self.tenant_id) as work:
-            messages = await work.messages.load_for_sending([e.message_id for e in entries])
-        by_id, now, going = {m.id: m for m in messages}, self.now(), list[_Going]()
+            for start in range(0, len(ids), MAX_LOAD):
+                part = await work.messages.load_for_sending(ids[start : start + MAX_LOAD])
+                by_id.update((message.id, message) for message in part)
+        now, going = self.now(), list[_Going]()
         for entry in entries:
             message = by_id.get(entry.message_id)
             if message is None:
@@ -276,6 +281,7 @@ class DispatchChannel:
             if slots:
                 going = group[: len(slots)]
                 flights.create_task(self._fly_together(flights, channel, going, slots))
+                await self._until_a_group_fits(slots[-1])
 
     async def _next_launch(self) -> Channel | None:
         """Wait until something is ready and there is room for it; None once all is done."""
@@ -313,6 +319,12 @@ class DispatchChannel:
                 return ()
             await asyncio.sleep(min(reservation.retry_after.total_seconds(), 0.25))
         return reservation.slots
+
+    async def _until_a_group_fits(self, last: Slot) -> None:
+        """Wait until the horizon has room for a whole group behind our last slot."""
+        ahead = last.at - self.monotonic() - LOOKAHEAD.total_seconds() + GROUP_SECONDS
+        if ahead > 0:
+            await asyncio.sleep(ahead)
 
     async def _marked(self, group: list[_Going]) -> list[_Going]:
         """The group with the mark of each durable, without those that are not ours any more."""

@@ -1,0 +1,286 @@
+"""Workers in processes of their own before a simulated Meta, and messages put straight into the
+queue: for tests of pace and fairness, in which the API would only be noise."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import asyncpg
+from sqlalchemy import insert
+
+from shared.infrastructure.database import (
+    RLSManager,
+    SessionFactory,
+    SQLAlchemyUnitOfWork,
+    create_engine,
+    create_session_factory,
+)
+from shared.infrastructure.settings import DatabaseRole, Settings, load_settings
+from shared.kernel.clock import utc_now
+from shared.kernel.ids import new_id
+from stack import free_port
+from tellwire.embedded.postgres import SUPERUSER
+from tellwire.embedded.services import embedded_services
+from tellwire.resources import set_up_encryption
+from tenancy.infrastructure.models import TenantModel
+from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.domain.value_objects import (
+    AccessToken,
+    IdempotencyKey,
+    MessageContent,
+    PhoneNumber,
+)
+from whatsapp.infrastructure.persistence.repositories import (
+    SQLAlchemyChannelRepository,
+    SQLAlchemyMessageRepository,
+)
+
+BATCH = 1000
+_recipients = count(1)
+_numbers = count(1)
+
+
+@dataclass(slots=True)
+class Stalls:
+    """How long a thread that only wants to sleep was kept from waking up: the machine's fault.
+
+    It runs in the test's process, which sends nothing.
+    """
+
+    lost_seconds: float = 0.0
+    longest_seconds: float = 0.0
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def watch(self) -> None:
+        while not self._ended.is_set():
+            before = time.monotonic()
+            time.sleep(0.002)
+            late = time.monotonic() - before - 0.002
+            if late > 0.004:
+                self.lost_seconds += late
+            self.longest_seconds = max(self.longest_seconds, late)
+
+    def __enter__(self) -> "Stalls":
+        threading.Thread(target=self.watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Servers, a simulator, and as many workers as were started."""
+
+    directory: Path
+    settings: Settings
+    sessions: SessionFactory
+    meta: str
+    http: aiohttp.ClientSession
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    async def start_workers(self, number: int) -> None:
+        """Start workers and wait until each one works."""
+        logs = [self.directory / f"worker-{i}.log" for i in range(number)]
+        for log in logs:
+            with log.open("wb") as output:
+                self.workers.append(_start(output, self.settings.to_environment(), "worker"))
+        async with asyncio.timeout(120):
+            while not all("worker started" in log.read_text() for log in logs):
+                assert all(w.poll() is None for w in self.workers), logs[0].read_text()
+                await asyncio.sleep(0.1)
+
+    def stop_workers(self) -> None:
+        for worker in self.workers:
+            worker.send_signal(signal.SIGTERM)
+        for worker in self.workers:
+            worker.wait(timeout=30)
+        self.workers.clear()
+
+    async def new_channel(self, rate: int, **more: Any) -> Channel:
+        """A tenant of its own with one verified channel."""
+        tenant = new_id()
+        channel = Channel(
+            tenant_id=tenant,
+            name="Main",
+            phone_number_id=str(10_000 + next(_numbers)),
+            access_token=AccessToken("EAAG-fleet"),
+            messages_per_second=rate,
+            **more,
+        )
+        channel.verify(utc_now())
+        async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
+            await rls.set_context(tenant_id=tenant)
+            await uow.session.execute(insert(TenantModel).values(id=tenant, name="A tenant"))
+            stored = await SQLAlchemyChannelRepository(uow.session).add(channel)
+            await uow.commit()
+        return stored
+
+    async def change(self, channel: Channel, **values: Any) -> None:
+        """Change a channel as an operator would."""
+        async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
+            await rls.set_context(tenant_id=channel.tenant_id)
+            repository = SQLAlchemyChannelRepository(uow.session)
+            stored = await repository.get_by_id(channel.id)
+            for name, value in values.items():
+                setattr(stored, name, value)
+            await repository.update(stored)
+            await uow.commit()
+
+    async def enqueue(
+        self, channel: Channel, number: int, *, to: str | None = None, **more: Any
+    ) -> list[UUID]:
+        """Store and queue messages, each to a recipient of its own unless one is given."""
+        ids: list[UUID] = []
+        for start in range(0, number, BATCH):
+            messages = [
+                _message(channel, to, more) for _ in range(start, min(start + BATCH, number))
+            ]
+            async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
+                await rls.set_context(tenant_id=channel.tenant_id)
+                await SQLAlchemyMessageRepository(uow.session).save_outbound_many(messages)
+                await uow.commit()
+            ids += [message.id for message in messages]
+        return ids
+
+    async def sql(self, query: str, *arguments: Any) -> Sequence[Any]:
+        """Ask the database, whoever's rows they are."""
+        url = self.settings.database_url_of(DatabaseRole.APP).replace("+asyncpg", "")
+        url = url.replace(DatabaseRole.APP.value, SUPERUSER)
+        connection = await asyncpg.connect(url)
+        try:
+            return await connection.fetch(query, *arguments)
+        finally:
+            await connection.close()
+
+    async def control(self, path: str, body: Any = None) -> dict[str, Any]:
+        method = "GET" if body is None else "POST"
+        url = f"{self.meta}/_simulator/{path}"
+        async with self.http.request(method, url, json=body) as answer:
+            assert answer.status < 300, await answer.text()
+            return await answer.json()
+
+    async def arrivals(self, channel: Channel) -> list[dict[str, Any]]:
+        """Meta's log of one number, in order."""
+        found: list[dict[str, Any]] = []
+        since = 0
+        while True:
+            number = f"phone_number_id={channel.phone_number_id}"
+            page = await self.control(f"log?since={since}&limit=5000&{number}")
+            found += [entry for entry in page["entries"] if entry["kind"] == "message"]
+            if page["next"] == since or not page["entries"]:
+                return found
+            since = page["next"]
+
+    async def until_accepted(self, channel: Channel, number: int, *, within: float) -> None:
+        async with asyncio.timeout(within):
+            while (await self.seen(channel)).get("accepted", 0) < number:
+                await asyncio.sleep(0.2)
+
+    async def seen(self, channel: Channel) -> dict[str, Any]:
+        report = await self.control("report")
+        mine = (n for n in report["numbers"] if n["phone_number_id"] == channel.phone_number_id)
+        return next(mine, {})
+
+    async def departures(self, channel: Channel) -> list[datetime]:
+        """When the sender itself says that each request left."""
+        rows = await self.sql(
+            "SELECT a.started_at FROM whatsapp_message_attempts a "
+            "JOIN whatsapp_outbound_messages m ON m.tenant_id = a.tenant_id AND m.id = a.message_id "
+            "WHERE m.channel_id = $1 ORDER BY a.started_at",
+            channel.id,
+        )
+        return [row[0] for row in rows]
+
+
+def most_in_any_second(times: Iterable[float]) -> int:
+    """The largest number of `times`, in seconds, within any (t - 1 s, t]."""
+    ordered, first, most = sorted(times), 0, 0
+    for last, at in enumerate(ordered):
+        while ordered[first] <= at - 1:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def _message(channel: Channel, to: str | None, more: dict[str, Any]) -> OutboundMessage:
+    number = next(_recipients)
+    return OutboundMessage(
+        tenant_id=channel.tenant_id,
+        channel_id=channel.id,
+        recipient=PhoneNumber(to or f"+4917{number:08d}"),
+        content=MessageContent.text(f"Message {number}"),
+        idempotency_key=IdempotencyKey(f"n{number}"),
+        **more,
+    )
+
+
+def _start(output: Any, environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+    clean = {key: value for key, value in os.environ.items() if "TELLWIRE" not in key}
+    return subprocess.Popen(  # noqa: S603  # our own command
+        [sys.executable, "-m", "tellwire", *arguments],
+        env={**clean, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+@asynccontextmanager
+async def running_fleet(directory: Path, **simulator: Any) -> AsyncIterator[Fleet]:
+    """Durable servers and a simulator that refuses nothing for its rate: the log is judged."""
+    port = free_port()
+    configuration = {
+        "app_secret": "fleet",
+        "port": port,
+        "open_numbers": True,
+        "open_messages_per_second": 100_000,
+        **simulator,
+    }
+    file = directory / "simulator.json"
+    file.write_text(json.dumps(configuration))
+    meta = f"http://127.0.0.1:{port}"
+    given = load_settings(
+        _env_file=None, data_directory=directory / "data", graph_base_url=meta, api_port=free_port()
+    )
+    async with embedded_services(given) as settings, aiohttp.ClientSession() as http:
+        set_up_encryption(settings)
+        engine = create_engine(settings.database_url_of(DatabaseRole.APP))
+        fleet = Fleet(directory, settings, create_session_factory(engine), meta, http)
+        with (directory / "simulator.log").open("wb") as output:
+            judge = _start(output, {}, "simulator", "--config", str(file))
+        try:
+            await _until_healthy(fleet, judge)
+            yield fleet
+        finally:
+            fleet.stop_workers()
+            judge.send_signal(signal.SIGTERM)
+            judge.wait(timeout=30)
+            await engine.dispose()
+
+
+async def _until_healthy(fleet: Fleet, judge: subprocess.Popen[bytes]) -> None:
+    async with asyncio.timeout(60):
+        while judge.poll() is None:
+            try:
+                await fleet.control("health")
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.05)
+            else:
+                return
+    raise AssertionError((fleet.directory / "simulator.log").read_text())
