@@ -149,6 +149,10 @@ BANS = (
             "tellwire/api.py": "asks whether the database answers at all",
             "tellwire/database.py": "the revision of the schema, in Alembic's own table",
             "whatsapp/infrastructure/persistence/models/message.py": "a partial index",
+            "whatsapp/infrastructure/persistence/repositories/accept_statements.py": "judges and "
+            "stores in one statement",
+            "whatsapp/infrastructure/persistence/repositories/conversation_statements.py": "CTEs "
+            "that find or make",
             "whatsapp/infrastructure/persistence/repositories/message_statements.py": "CTEs that "
             "change several tables",
             "whatsapp/infrastructure/persistence/repositories/queue_statements.py": "claims",

@@ -95,10 +95,7 @@ def add_channel(
         int, typer.Option(help="Messages per second that Meta grants the number.")
     ] = DEFAULT_MESSAGES_PER_SECOND,
     window_policy: Annotated[
-        WindowPolicy,
-        typer.Option(
-            help="Refuse free-form messages outside the 24-hour window, or let them pass."
-        ),
+        WindowPolicy, typer.Option(help="What to do with free text outside the 24-hour window.")
     ] = WindowPolicy.ENFORCE,
     account: Annotated[
         str | None, typer.Option(help="Id of the WhatsApp Business Account.")
@@ -117,18 +114,18 @@ def add_channel(
         provider_account_id=account,
         app_id=app_id,
     )
-
-    async def add(installation: Installation) -> Channel:
-        stored = await installation.add_channel(wanted)
-        if verify:
-            async with installation.verifying() as verifying:
-                stored, info = await verifying(tenant_id, stored.id)
-            for warning in info.warnings:
-                console.print(f"[yellow]Note:[/] {warning}")
-        return stored
-
-    stored = _with_installation(add)
+    stored = _with_installation(lambda installation: _add(installation, wanted, verify=verify))
     console.print(str(stored.id), highlight=False)
+
+
+async def _add(installation: Installation, wanted: Channel, *, verify: bool) -> Channel:
+    stored = await installation.add_channel(wanted)
+    if verify:
+        async with installation.verifying() as verifying:
+            stored, info = await verifying(wanted.tenant_id, stored.id)
+        for warning in info.warnings:
+            console.print(f"[yellow]Note:[/] {warning}")
+    return stored
 
 
 @app_commands.command("add")

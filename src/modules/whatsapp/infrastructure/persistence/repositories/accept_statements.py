@@ -60,59 +60,61 @@ def _pg(kind: TypeEngine[Any]) -> str:
     return next(name for base, name in names.items() if isinstance(kind, base))
 
 
+_GIVEN = ", ".join(f"CAST(:{name} AS {_pg(kind)}[])" for name, kind in _KINDS.items())
+_STATEMENT = f"""
+    WITH judged AS MATERIALIZED (
+        SELECT g.*, c.status AS channel_status, c.window_policy, w.last_inbound_at,
+               coalesce(c.status = ANY(:accepting) AND (
+                   g.needed_after IS NULL OR c.window_policy = 'allow'
+                   OR w.last_inbound_at > g.needed_after
+               ), false) AS allowed
+        FROM unnest({_GIVEN}) AS g({", ".join(_KINDS)})
+        LEFT JOIN LATERAL (
+            SELECT status, window_policy FROM whatsapp_channels c
+            WHERE c.tenant_id = :tenant AND c.id = g.channel_id
+            LIMIT 1
+        ) c ON true
+        LEFT JOIN LATERAL (
+            SELECT max(v.last_inbound_at) AS last_inbound_at
+            FROM whatsapp_conversation_addresses a
+            JOIN whatsapp_conversations v
+              ON v.tenant_id = a.tenant_id AND v.id = a.conversation_id
+            WHERE g.needed_after IS NOT NULL AND a.tenant_id = :tenant
+              AND a.channel_id = g.channel_id
+              AND a.address IN (g.recipient, g.other_address)
+        ) w ON true
+    ), stored AS (
+        INSERT INTO whatsapp_outbound_messages AS m ({_NAMES})
+        SELECT {_VALUES} FROM judged j WHERE j.allowed
+        ON CONFLICT (tenant_id, idempotency_key)
+        DO UPDATE SET idempotency_key = excluded.idempotency_key
+        RETURNING {_COLUMNS}, xmax = 0 AS inserted
+    ), queued AS (
+        INSERT INTO whatsapp_send_queue
+            (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
+        SELECT s.tenant_id, s.id, s.channel_id, j.recipient_key, s.lane, 'ready', j.due_at, 0
+        FROM stored s JOIN judged j USING (id) WHERE s.inserted
+    ), found AS (
+        SELECT {_NAMES}, inserted FROM stored
+        UNION ALL
+        SELECT {_COLUMNS}, false FROM judged j CROSS JOIN LATERAL (
+            SELECT * FROM whatsapp_outbound_messages m
+            WHERE m.tenant_id = :tenant AND m.idempotency_key = j.idempotency_key
+            LIMIT 1
+        ) m WHERE NOT j.allowed
+    )
+    SELECT {_FOUND}, r.inserted, j.idempotency_key AS given_key, j.channel_status,
+           j.window_policy, j.last_inbound_at, j.needed_after
+    FROM judged j LEFT JOIN found r ON r.idempotency_key = j.idempotency_key
+    WHERE r.inserted IS NOT TRUE
+"""  # noqa: S608  # column names of our own table, no values
+
+
 def _accept_outbound() -> Any:
-    given = ", ".join(f"CAST(:{name} AS {_pg(kind)}[])" for name, kind in _KINDS.items())
-    statement = f"""
-        WITH judged AS MATERIALIZED (
-            SELECT g.*, c.status AS channel_status, c.window_policy, w.last_inbound_at,
-                   coalesce(c.status = ANY(:accepting) AND (
-                       g.needed_after IS NULL OR c.window_policy = 'allow'
-                       OR w.last_inbound_at > g.needed_after
-                   ), false) AS allowed
-            FROM unnest({given}) AS g({", ".join(_KINDS)})
-            LEFT JOIN LATERAL (
-                SELECT status, window_policy FROM whatsapp_channels c
-                WHERE c.tenant_id = :tenant AND c.id = g.channel_id
-                LIMIT 1
-            ) c ON true
-            LEFT JOIN LATERAL (
-                SELECT max(v.last_inbound_at) AS last_inbound_at
-                FROM whatsapp_conversation_addresses a
-                JOIN whatsapp_conversations v
-                  ON v.tenant_id = a.tenant_id AND v.id = a.conversation_id
-                WHERE g.needed_after IS NOT NULL AND a.tenant_id = :tenant
-                  AND a.channel_id = g.channel_id
-                  AND a.address IN (g.recipient, g.other_address)
-            ) w ON true
-        ), stored AS (
-            INSERT INTO whatsapp_outbound_messages AS m ({_NAMES})
-            SELECT {_VALUES} FROM judged j WHERE j.allowed
-            ON CONFLICT (tenant_id, idempotency_key)
-            DO UPDATE SET idempotency_key = excluded.idempotency_key
-            RETURNING {_COLUMNS}, xmax = 0 AS inserted
-        ), queued AS (
-            INSERT INTO whatsapp_send_queue
-                (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
-            SELECT s.tenant_id, s.id, s.channel_id, j.recipient_key, s.lane, 'ready', j.due_at, 0
-            FROM stored s JOIN judged j USING (id) WHERE s.inserted
-        ), found AS (
-            SELECT {_NAMES}, inserted FROM stored
-            UNION ALL
-            SELECT {_COLUMNS}, false FROM judged j CROSS JOIN LATERAL (
-                SELECT * FROM whatsapp_outbound_messages m
-                WHERE m.tenant_id = :tenant AND m.idempotency_key = j.idempotency_key
-                LIMIT 1
-            ) m WHERE NOT j.allowed
-        )
-        SELECT {_FOUND}, r.inserted, j.idempotency_key AS given_key, j.channel_status,
-               j.window_policy, j.last_inbound_at, j.needed_after
-        FROM judged j LEFT JOIN found r ON r.idempotency_key = j.idempotency_key
-        WHERE r.inserted IS NOT TRUE
-    """  # noqa: S608  # column names of our own table, no values
     types: dict[str, TypeEngine[Any]] = {name: ARRAY(kind) for name, kind in _KINDS.items()}
     types |= {"tenant": Uuid(), "accepting": ARRAY(TEXT())}
     return (
-        text(statement)
+        text(_STATEMENT)
         .bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))
         .columns(
             *_MESSAGES.c,

@@ -168,9 +168,15 @@ RECORD_REACHED: Final = _typed(
     )
     SELECT DISTINCT ON (r.recipient) r.recipient, r.phone, r.user_id, r.message_id, r.at
     FROM reached r
-    WHERE r.conversation_id IS NULL
-      AND coalesce(r.phone, r.user_id) IS NOT NULL
-      AND r.recipient IS DISTINCT FROM r.phone AND r.recipient IS DISTINCT FROM r.user_id
+    WHERE r.conversation_id IS NULL AND coalesce(r.phone, r.user_id) IS NOT NULL AND (
+        r.recipient IS DISTINCT FROM
+            CASE WHEN r.recipient LIKE '+%' THEN r.phone ELSE r.user_id END
+        OR EXISTS (
+            SELECT FROM whatsapp_conversation_addresses a
+            WHERE a.tenant_id = :tenant AND a.channel_id = :channel
+              AND a.address IN (r.phone, r.user_id)
+        )
+    )
     ORDER BY r.recipient, r.at DESC
     """,
     tenant=Uuid(),
@@ -180,7 +186,8 @@ RECORD_REACHED: Final = _typed(
     user_ids=ARRAY(TEXT()),
     times=ARRAY(_AT),
 )
-"""Note the last outbound message of conversations that exist; gives who was respelled by Meta."""
+"""Note the last outbound message of conversations that exist; gives who was respelled by Meta, or
+belongs to a conversation under another name. Strangers whom Meta names as we do stay strangers."""
 
 JOIN_CONVERSATION: Final = _typed(
     f"""
