@@ -11,10 +11,7 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 
-from whatsapp.infrastructure.persistence.repositories.rate_limiter import (
-    RedisRateLimiter,
-    ServerClocks,
-)
+from whatsapp.infrastructure.persistence.repositories.rate_limiter import RedisRateLimiter
 
 SECOND = 1_000_000
 SPACED_SECOND = 1_008_000
@@ -179,7 +176,7 @@ class Worker:
         self.offset_ns = 7_000_000_000 + world.now * 3  # Boot times differ.
         self.delays = (0, 0)
         self.local_ns = None
-        self.limiter = RedisRateLimiter(self, clocks=ServerClocks(), monotonic_ns=self.monotonic_ns)
+        self.limiter = RedisRateLimiter(self, clocks={}, monotonic_ns=self.monotonic_ns)
         self.step = None
 
     def monotonic_ns(self):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from shared.kernel.errors import InvalidInput
@@ -39,6 +40,7 @@ borrowed from later (Meta, Cloud API pair rate limit)."""
 _SPACED_SECOND_MICROS = 1_008_000  # one second and LATENESS
 
 
+@lru_cache(maxsize=256)
 def spacing_micros(rate: int) -> int:
     """The whole microseconds between two slots at `rate` per second: 1.008/rate s, rounded up."""
     if not 1 <= rate <= MAX_RATE:
@@ -57,8 +59,7 @@ class Slot(NamedTuple):
         return now > self.latest
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """The slots that were taken, in order; false when none was, with when to ask again.
 
     `forfeited` counts those that were lost before they arrived, because the answer came too late or

@@ -22,23 +22,19 @@ class ServerClock:
     __slots__ = ("_seen_ns", "high_ns", "low_ns", "steady_since_ns")
 
     def __init__(self, server_micros: int, *, sent_ns: int, received_ns: int) -> None:
-        self.low_ns, self.high_ns = _bounds(server_micros, sent_ns, received_ns)
+        server_ns = server_micros * 1_000
+        self.low_ns = server_ns - received_ns
+        self.high_ns = server_ns + _RESOLUTION_NS - sent_ns
         self.steady_since_ns = self._seen_ns = received_ns
 
     def observe(self, server_micros: int, *, sent_ns: int, received_ns: int) -> None:
         """Take in a reply that was asked for at `sent_ns` and heard at `received_ns`."""
-        low, high = _bounds(server_micros, sent_ns, received_ns)
+        server_ns = server_micros * 1_000
+        low, high = server_ns - received_ns, server_ns + _RESOLUTION_NS - sent_ns
         drift = max(0, received_ns - self._seen_ns) // _DRIFT_DIVISOR
-        narrowed_low = max(low, self.low_ns - drift)
-        narrowed_high = min(high, self.high_ns + drift)
-        if narrowed_low > narrowed_high:
-            self.low_ns, self.high_ns = low, high
+        known_low, known_high = self.low_ns - drift, self.high_ns + drift
+        if low > known_high or high < known_low:
             self.steady_since_ns = received_ns
         else:
-            self.low_ns, self.high_ns = narrowed_low, narrowed_high
-        self._seen_ns = received_ns
-
-
-def _bounds(server_micros: int, sent_ns: int, received_ns: int) -> tuple[int, int]:
-    server_ns = server_micros * 1_000
-    return server_ns - received_ns, server_ns + _RESOLUTION_NS - sent_ns
+            low, high = max(low, known_low), min(high, known_high)
+        self.low_ns, self.high_ns, self._seen_ns = low, high, received_ns

@@ -22,7 +22,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any, Final
 
@@ -68,6 +68,7 @@ def _script(name: str) -> tuple[str, str]:
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+@lru_cache(maxsize=4096)
 def rate_key(phone_number_id: str) -> str:
     """The number's key; the braces put all keys of a number into one slot of a cluster."""
     if _ID.fullmatch(phone_number_id) is None:
@@ -81,24 +82,10 @@ def _pair_key(phone_number_id: str, recipient: str) -> str:
     return f"{rate_key(phone_number_id)}:{digest}"
 
 
-class ServerClocks:
-    """The clocks of the Redis servers that this process has spoken to, by the server's run id."""
+ServerClocks = dict[bytes, ServerClock]
+"""The clocks of the Redis servers that were spoken to, by the server's run id."""
 
-    def __init__(self) -> None:
-        self._clocks: dict[bytes, ServerClock] = {}
-
-    def observe(self, server: bytes, micros: int, *, sent_ns: int, received_ns: int) -> ServerClock:
-        """The clock of `server`, with this reply taken in."""
-        clock = self._clocks.get(server)
-        if clock is None:
-            clock = ServerClock(micros, sent_ns=sent_ns, received_ns=received_ns)
-            self._clocks[server] = clock
-        else:
-            clock.observe(micros, sent_ns=sent_ns, received_ns=received_ns)
-        return clock
-
-
-_PROCESS_CLOCKS: Final = ServerClocks()
+_PROCESS_CLOCKS: Final[ServerClocks] = {}
 """Limiters come and go with requests; what is known of a server's clock stays with the process."""
 
 
@@ -239,7 +226,12 @@ class RedisRateLimiter:
             phone_number_id, "reserve", spacing, count, least, patience, horizon
         )
         received_ns = self._monotonic_ns()
-        clock = self._clocks.observe(server, now, sent_ns=sent_ns, received_ns=received_ns)
+        clock = self._clocks.get(server)
+        if clock is None:
+            clock = ServerClock(now, sent_ns=sent_ns, received_ns=received_ns)
+            self._clocks[server] = clock
+        else:
+            clock.observe(now, sent_ns=sent_ns, received_ns=received_ns)
         # Slots from before the clock was known to be steady end a horizon later at the latest.
         usable_ns = clock.steady_since_ns + (_MAX_HORIZON_MICROS + step) * 1_000
         slots = _slots(
@@ -278,11 +270,9 @@ class RedisRateLimiter:
         )
         return [timedelta(microseconds=wait) for wait in waits]
 
-    async def _run(self, phone_number_id: str, operation: str, *args: int) -> _Reply:
-        keys = [rate_key(phone_number_id)]
-        reply = await self._evaluate("rate_limiter.lua", keys, operation, *args)
-        server, now, step, granted, start, retry = reply
-        return server, now, step, granted, start, retry
+    def _run(self, phone_number_id: str, operation: str, *args: int) -> Awaitable[_Reply]:
+        """Run the script of the number's rate."""
+        return self._evaluate("rate_limiter.lua", (rate_key(phone_number_id),), operation, *args)
 
     async def _evaluate(self, script: str, keys: Sequence[str], *args: str | int) -> Any:
         """Run a script; the one place that talks to Redis and translates its errors."""
@@ -305,11 +295,14 @@ def _slots(
     A slot may be used once it has surely come, and until it may be 8 ms past: what we do not know
     of the server's clock is taken off both ends.
     """
-    if clock.high_ns - clock.low_ns > _LATENESS_NS:
+    low_ns, high_ns = clock.low_ns, clock.high_ns
+    if high_ns - low_ns > _LATENESS_NS:
         return ()
-    late = _LATENESS_NS - clock.high_ns
-    earliest = max(not_before_ns + clock.high_ns, received_ns - late)
-    times = range(start * 1_000, (start + granted * step) * 1_000, step * 1_000)
-    return tuple(
-        Slot((slot - clock.low_ns) / 1e9, (slot + late) / 1e9) for slot in times if slot >= earliest
-    )
+    late_ns = _LATENESS_NS - high_ns
+    earliest_ns = max(not_before_ns + high_ns, received_ns - late_ns)
+    slot_ns, step_ns, slots = start * 1_000, step * 1_000, []
+    for _ in range(granted):  # A loop, since most reservations are of very few slots.
+        if slot_ns >= earliest_ns:
+            slots.append(Slot((slot_ns - low_ns) / 1e9, (slot_ns + late_ns) / 1e9))
+        slot_ns += step_ns
+    return tuple(slots)
