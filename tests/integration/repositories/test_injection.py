@@ -133,7 +133,8 @@ async def test_texts_of_metas_reports_and_answers_are_values(at, ana, bea, messa
                 errors=[{"title": probe}],
                 pricing={probe: probe},
             )
-            assert await desk.messages.record_statuses(ana.channel.id, [told]) == (1, 1)
+            recorded = await desk.messages.record_statuses(ana.channel.id, [told])
+            assert (recorded.kept, recorded.moved) == (1, 1)
             found = await desk.messages.get_outbound_by_id(saved.id)
             assert found.failure == FailureReason(1, probe, probe)
             await still_served(desk, ana)

@@ -37,7 +37,7 @@ from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemySendQueue,
 )
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("plans")]
 
 MINUTE = timedelta(minutes=1)
 ROWS = 200_000
@@ -61,16 +61,17 @@ SEED = """
          details, wamid, attempts, created_at, status_at)
     SELECT tenant_id, id, channel_id, '+4915' || 100000000 + n, 'text', '{{"body": "Hi"}}',
            'key-' || n, decode(md5(n::text), 'hex'),
-           CASE WHEN n % 4 = 0 THEN 'queued' ELSE 'read' END, 1, '{{}}', 'wamid.' || n, 1,
-           now(), now()
+           CASE WHEN n % 40 = 4 THEN 'unknown' WHEN n % 4 = 0 THEN 'queued' ELSE 'read' END, 1,
+           '{{}}', 'wamid.' || n, 1,
+           now() - interval '1 hour', now() - interval '1 hour'
     FROM seed_messages;
     INSERT INTO whatsapp_inbound_messages
         (tenant_id, id, channel_id, wamid, type, body, raw, sent_at)
     SELECT tenant_id, id, channel_id, 'wamid.in.' || n, 'text', '{{}}', '{{}}', now()
     FROM seed_messages;
     INSERT INTO whatsapp_status_events
-        (tenant_id, id, channel_id, message_id, wamid, status, occurred_at)
-    SELECT tenant_id, id, channel_id, id, 'wamid.' || n, 'sent', now() FROM seed_messages;
+        (tenant_id, id, channel_id, message_id, wamid, status, attempt, occurred_at)
+    SELECT tenant_id, uuidv7(), channel_id, id, 'wamid.' || n, 'sent', 1, now() FROM seed_messages;
     INSERT INTO whatsapp_message_attempts
         (tenant_id, id, message_id, number, started_at, finished_at, outcome)
     SELECT tenant_id, id, id, 1, now(), now(), 'accepted' FROM seed_messages;
@@ -85,8 +86,13 @@ SEED = """
     WHERE id IN (md5('m300')::uuid, md5('m312')::uuid, md5('m336')::uuid);
     -- Another system sends from the same number: its reports are kept without a message.
     INSERT INTO whatsapp_status_events (tenant_id, id, channel_id, wamid, status, occurred_at)
-    SELECT tenant_id, md5('e' || n)::uuid, channel_id, 'wamid.other.' || n, 'sent', now()
+    SELECT tenant_id, uuidv7(), channel_id, 'wamid.other.' || n, 'sent', now()
     FROM seed_messages WHERE n % 10 = 0;
+    INSERT INTO whatsapp_conversations (tenant_id, id, channel_id)
+    SELECT tenant_id, id, channel_id FROM seed_messages WHERE n % 10 = 0;
+    INSERT INTO whatsapp_conversation_addresses
+        (tenant_id, id, conversation_id, channel_id, address)
+    SELECT tenant_id, id, id, channel_id, '+4915' || n FROM seed_messages WHERE n % 10 = 0;
     DROP TABLE seed_messages, seed_tenants;
 """
 
@@ -221,7 +227,7 @@ AS_APP = {
         {_DUE},
     ),
     "messages.give_up_unknown": (
-        lambda _c, m: m.give_up_unknown(CHANNEL, at=utc_now(), limit=50),
+        lambda _c, m: m.give_up_unknown(CHANNEL, at=utc_now(), unknown_for=MINUTE, limit=50),
         {_DUE, _MESSAGES, _QUEUE},
     ),
     "messages.save_inbound": (lambda _c, m: m.save_inbound(heard()), set()),

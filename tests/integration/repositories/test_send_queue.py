@@ -240,8 +240,6 @@ FORBIDDEN = [
     f"INSERT INTO {QUEUE} SELECT * FROM {QUEUE}",
     f"UPDATE {QUEUE} SET state = 'retrying'",
     f"UPDATE {QUEUE} SET state = 'unknown'",
-    f"UPDATE {QUEUE} SET due_at = now()",
-    f"UPDATE {QUEUE} SET lane = 0",
     f"UPDATE {QUEUE} SET tenant_id = tenant_id",
     f"UPDATE {QUEUE} SET recipient_key = 0",
     f"CREATE TEMP TABLE copy AS SELECT * FROM {QUEUE}",

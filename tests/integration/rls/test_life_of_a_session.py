@@ -21,6 +21,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from shared.infrastructure.database import (
+    DatabaseFailed,
     RLSManager,
     TenantContextConflict,
     TenantContextMissing,
@@ -84,8 +85,10 @@ class Life(RuleBasedStateMachine):
         allowed = self.served in {None, tenant} and not self.savepoints and not self.broken
         try:
             self.do(lambda: rls.set_context(tenant_id=tenant))
-        except (TenantContextConflict, DBAPIError):
+        except (TenantContextConflict, DatabaseFailed) as error:
             assert not allowed
+            if isinstance(error, DatabaseFailed):
+                self.served = tenant
             self.do(lambda: rls.__aexit__(ValueError, ValueError(), None))
             self._after_rollback()
             self._check_rolled_back()

@@ -25,6 +25,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.sql.util import find_tables
 
 from shared.infrastructure.database.base import TenantScoped, belongs_to_tenants
+from shared.infrastructure.database.driver_errors import translated
 from shared.infrastructure.database.tenant_context import (
     TenantContext,
     TenantContextConflict,
@@ -103,7 +104,8 @@ class RLSManager:
         """Bind the session to `tenant_id` (acting: `user_id`) until the block is left.
 
         Costs no round trip: the setting travels with the next BEGIN (one round trip more on drivers
-        that cannot, and where a transaction is already open).
+        that cannot, and where a transaction is already open). Raises TenantContextConflict, and
+        DatabaseFailed in an open transaction of which a statement has failed.
         """
         context = TenantContext(_uuid(tenant_id), None if user_id is None else _uuid(user_id))
         session = self._session.sync_session
@@ -121,7 +123,8 @@ class RLSManager:
         if not isinstance(session, TenantSession):
             _guard_foreign(session)
         if self._session.in_transaction():
-            await self._session.execute(_SET, _settings(context))
+            async with translated():
+                await self._session.execute(_SET, _settings(context))
 
     async def __aexit__(
         self,

@@ -629,11 +629,13 @@ GIVE_UP_UNKNOWN: Final = _typed(
               AND e.id > CAST(lpad(to_hex(CAST(extract(epoch FROM last.left_at) * 1000 AS bigint)),
                                    12, '0') || repeat('0', 20) AS uuid)
               AND e.received_at > last.left_at
-              AND EXISTS (
-                  SELECT FROM whatsapp_message_attempts a
+              -- Not EXISTS, which may become a join with every attempt there ever was.
+              AND coalesce((
+                  SELECT true FROM whatsapp_message_attempts a
                   WHERE a.tenant_id = :tenant AND a.message_id = e.message_id
                     AND a.number = e.attempt AND a.outcome = 'accepted'
-                    AND a.started_at > last.left_at)
+                    AND a.started_at > last.left_at
+                  LIMIT 1), false)
             ORDER BY e.id LIMIT 1
         ) proof
     ), judged AS MATERIALIZED (
