@@ -63,7 +63,7 @@ class Desk:
             "tenant_id": self.customer.tenant_id,
             "channel_id": self.customer.channel.id,
             "recipient": PhoneNumber(f"+4915100{next(self.numbers)}"),
-            "content": MessageContent.text("Hello"),
+            "content": MessageContent.text(f"Hello {next(self.numbers)}"),
         }
         return await self.run("save_outbound", OutboundMessage(**given | more))
 

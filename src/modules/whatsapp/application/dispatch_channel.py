@@ -70,10 +70,7 @@ class DispatchSettings:
 
 @dataclass(slots=True, eq=False)
 class _Going:
-    """A claimed message on its way; `marked` once a crash would leave it unknown.
-
-    It leaves before `until` or not at all: from then on others may take it for unknown.
-    """
+    """A claimed message; once `marked`, it leaves before `until` or not at all."""
 
     entry: ClaimedEntry
     message: OutboundMessage
@@ -376,7 +373,6 @@ class DispatchChannel:
             return
         if self.monotonic() >= one.until:
             self._give_back([one.entry])
-            self._changed.set()
             return
         self._in_flight += 1
         started_at = self.now()
@@ -400,11 +396,7 @@ class DispatchChannel:
             logger.exception("heeding an outcome failed in an unforeseen way")
 
     def _give_back(self, entries: Sequence[ClaimedEntry]) -> None:
-        """Undo claims and marks of what has not left, marks of which no answer came among them.
-
-        It is recorded like an outcome, however long PostgreSQL is gone: a mark that stays without
-        a request would make an unknown message of one that nobody has sent.
-        """
+        """Undo claims and marks of what has not left: recorded like outcomes, whatever it takes."""
         for entry in entries:
             self._recorder.put(taken_back(entry, self.now()))
 

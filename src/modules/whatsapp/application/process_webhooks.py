@@ -9,6 +9,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, TypeAlias
@@ -59,10 +60,10 @@ class ProcessWebhooks:
             return 0
         try:
             await self._process(entries)
-        except TellwireError as error:
-            if error.retryable or len(entries) == 1:
-                await self._give_up(entries, error)
-                return len(entries)
+        except Exception as error:
+            if _passes(error):
+                await self._put_back(entries)
+                raise
             # One of them is poison; alone it can harm nobody but itself.
             for entry in entries:
                 await self._process_alone(entry)
@@ -71,16 +72,19 @@ class ProcessWebhooks:
     async def _process_alone(self, entry: InboxEntry) -> None:
         try:
             await self._process([entry])
-        except TellwireError as error:
-            await self._give_up([entry], error)
+        except Exception as error:
+            if _passes(error):
+                raise
+            code = error.code if isinstance(error, TellwireError) else "unforeseen"
+            logger.warning("a webhook was not processed: %s", code, exc_info=code == "unforeseen")
+            # Until then it is left to its next lease: what is wrong may be mended by then.
+            if entry.attempts >= MAX_ATTEMPTS:
+                await self.inbox.finish([entry], [_whole(entry, code)])
 
-    async def _give_up(self, entries: Sequence[InboxEntry], error: TellwireError) -> None:
-        """Leave entries to their next lease, or to quarantine if they had chances enough."""
-        hopeless = [entry for entry in entries if entry.attempts >= MAX_ATTEMPTS]
-        logger.warning("%d webhooks not processed: %s", len(entries), error.detail)
-        if error.retryable:
-            raise error
-        await self.inbox.finish(hopeless, [_whole(entry, error.code) for entry in hopeless])
+    async def _put_back(self, entries: Sequence[InboxEntry]) -> None:
+        """Let others have them at once; if that fails too, their lease decides."""
+        with suppress(TellwireError):
+            await self.inbox.release(entries)
 
     async def _process(self, entries: Sequence[InboxEntry]) -> None:
         elements = [(entry, element) for entry in entries for element in _elements(self, entry)]
@@ -114,6 +118,11 @@ class ProcessWebhooks:
             for received in sorted(inbound, key=lambda e: (e.wa_id or "", e.user_id or "")):
                 await work.messages.save_inbound(_message(route, received))
             await work.commit()
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the trouble is of the moment and not of the bodies."""
+    return isinstance(error, TellwireError) and error.retryable
 
 
 def _elements(process: ProcessWebhooks, entry: InboxEntry) -> Sequence[WebhookElement]:

@@ -15,6 +15,7 @@ class InboxEntry:
     app_id: str
     body: bytes = field(repr=False)
     attempts: int
+    lease_token: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,10 @@ class WebhookInbox(Protocol):
 
     async def routes(self, phone_number_ids: Collection[str]) -> Mapping[str, Sequence[Route]]:
         """The verified channels of each number; a number that nobody has is missing."""
+        ...
+
+    async def release(self, entries: Sequence[InboxEntry]) -> None:
+        """Give leased entries back for anybody, as if never leased."""
         ...
 
     async def finish(

@@ -9,7 +9,6 @@ from uuid import UUID
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
 from shared.kernel.errors import InvalidInput, TellwireError
-from shared.kernel.ids import new_id
 from whatsapp.domain.entities import (
     ChannelNotFound,
     IdempotencyKeyReused,
@@ -42,18 +41,14 @@ from whatsapp.infrastructure.persistence.repositories.accept_statements import A
 from whatsapp.infrastructure.persistence.repositories.conversation_statements import SAVE_INBOUND
 from whatsapp.infrastructure.persistence.repositories.message_rows import (
     arrays_of,
+    attempt_arrays,
     columns_of,
     failure_of,
-    failures_of,
     inbound_of,
     inbound_parameters,
-    json_of,
     recipient_key,
     recipient_of,
-)
-from whatsapp.infrastructure.persistence.repositories.storable import (
-    storable_attempt,
-    storable_text,
+    report_arrays,
 )
 
 MAX_BATCH: Final = 1000
@@ -258,27 +253,17 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         A result whose lease was lost, since somebody else has the message now, is kept as evidence
         in the history of attempts and changes nothing else. The same result again changes nothing.
         """
-        rows: Any = await self._run(sql.RECORD_ATTEMPTS, self._attempts(results))
+        rows: Any = await self._run(
+            sql.RECORD_ATTEMPTS,
+            attempt_arrays(results)
+            | {
+                "tenant": self.tenant_id,
+                "forward": sql.FORWARD_PAIRS,
+                "known": sql.KNOWN_STATUSES,
+                "ranks": sql.RANKS,
+            },
+        )
         return frozenset(rows.scalars())
-
-    def _attempts(self, results: Sequence[AttemptResult]) -> dict[str, Any]:
-        failures = [result.failure for result in results]
-        return {
-            "tenant": self.tenant_id,
-            "forward": sql.FORWARD_PAIRS,
-            "known": sql.KNOWN_STATUSES,
-            "ranks": sql.RANKS,
-            "ids": [result.message_id for result in results],
-            "tokens": [result.lease_token for result in results],
-            "numbers": [result.number for result in results],
-            "statuses": [result.status.value for result in results],
-            "outcomes": [result.outcome for result in results],
-            "wamids": [result.wamid for result in results],
-            "started": [result.started_at for result in results],
-            "finished": [result.finished_at for result in results],
-            "due": [result.due_at for result in results],
-            "attempt_ids": [result.id for result in results],
-        } | failures_of(failures)
 
     async def record_statuses(
         self, channel_id: UUID, reports: Sequence[StatusReport]
@@ -292,16 +277,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "tenant": self.tenant_id,
             "channel": channel_id,
             "forward": sql.FORWARD_PAIRS,
-            "event_ids": [new_id() for _ in reports],
-            "message_ids": [report.message_id for report in reports],
-            "wamids": [storable_text(report.wamid) for report in reports],
-            "statuses": [report.status.value for report in reports],
-            "ranks": [report.status.rank for report in reports],
-            "attempts": [storable_attempt(report.attempt) for report in reports],
-            "occurred": [report.occurred_at for report in reports],
-            "errors": [json_of(report.errors) for report in reports],
-            "pricing": [json_of(report.pricing) for report in reports],
-        } | failures_of([report.failure for report in reports])
+        } | report_arrays(reports)
         row: Any = (await self._run(sql.RECORD_STATUSES, parameters)).one()
         return StatusesRecorded(row.kept, row.moved, row.doubled)
 

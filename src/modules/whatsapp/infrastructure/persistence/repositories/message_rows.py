@@ -8,9 +8,11 @@ from typing import Any
 from shared.kernel.ids import new_id
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
+from whatsapp.domain.repositories import AttemptResult, StatusReport
 from whatsapp.domain.value_objects import InboundContent, PhoneNumber, Recipient, UserId
 from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories.storable import (
+    storable_attempt,
     storable_code,
     storable_json,
     storable_text,
@@ -125,6 +127,37 @@ def inbound_columns_of(message: InboundMessage) -> dict[str, Any]:
         "raw": storable_json(dict(message.raw)),
         "sent_at": message.sent_at,
     }
+
+
+def attempt_arrays(results: Sequence[AttemptResult]) -> dict[str, Any]:
+    """What recording results needs: each column's values as one array."""
+    return {
+        "ids": [result.message_id for result in results],
+        "tokens": [result.lease_token for result in results],
+        "numbers": [result.number for result in results],
+        "statuses": [result.status.value for result in results],
+        "outcomes": [result.outcome for result in results],
+        "wamids": [result.wamid for result in results],
+        "started": [result.started_at for result in results],
+        "finished": [result.finished_at for result in results],
+        "due": [result.due_at for result in results],
+        "attempt_ids": [result.id for result in results],
+    } | failures_of([result.failure for result in results])
+
+
+def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
+    """What recording reports needs: each column's values as one array."""
+    return {
+        "event_ids": [new_id() for _ in reports],
+        "message_ids": [report.message_id for report in reports],
+        "wamids": [storable_text(report.wamid) for report in reports],
+        "statuses": [report.status.value for report in reports],
+        "ranks": [report.status.rank for report in reports],
+        "attempts": [storable_attempt(report.attempt) for report in reports],
+        "occurred": [report.occurred_at for report in reports],
+        "errors": [json_of(report.errors) for report in reports],
+        "pricing": [json_of(report.pricing) for report in reports],
+    } | failures_of([report.failure for report in reports])
 
 
 def inbound_parameters(message: InboundMessage) -> dict[str, Any]:

@@ -611,9 +611,9 @@ GIVE_UP_UNKNOWN: Final = _typed(
             LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
         ) s
     ), entry AS MATERIALIZED (
-        SELECT s.*, e.lease_until AS silent_since, e.recipient_key
+        SELECT s.*, e.lease_until AS silent_since
         FROM stored s CROSS JOIN LATERAL (
-            SELECT q.state, q.due_at, q.lease_until, q.recipient_key FROM whatsapp_send_queue q
+            SELECT q.state, q.due_at, q.lease_until FROM whatsapp_send_queue q
             WHERE q.tenant_id = :tenant AND q.id = s.id
             LIMIT 1 FOR UPDATE
         ) e
@@ -639,7 +639,7 @@ GIVE_UP_UNKNOWN: Final = _typed(
             ORDER BY e.id LIMIT 1
         ) proof
     ), judged AS MATERIALIZED (
-        SELECT e.id, e.recipient_key,
+        SELECT e.id,
                coalesce(e.silent_since, h.received_at) AS silent_since,
                CASE
                    WHEN e.status <> 'unknown' THEN 'settled'
@@ -657,21 +657,22 @@ GIVE_UP_UNKNOWN: Final = _typed(
         JOIN whatsapp_channels c ON c.tenant_id = :tenant AND c.id = :channel
     ), gone AS (
         DELETE FROM whatsapp_send_queue q USING judged j
-        WHERE q.tenant_id = :tenant AND q.id = j.id AND j.verdict IN ('settled', 'hold', 'fail')
-    ), kept AS (
-        -- With a recipient of its own it holds up nobody any longer.
-        UPDATE whatsapp_send_queue q
-        SET state = CASE j.verdict WHEN 'resend' THEN 'ready' ELSE 'unknown' END,
-            lane = CASE j.verdict WHEN 'resend' THEN q.lane % {RETRY_LANES} ELSE q.lane END,
-            due_at = CASE j.verdict WHEN 'resend' THEN now()
-                                    WHEN 'silent' THEN j.silent_since + :unknown_for
-                                    ELSE now() + CAST(:unknown_for AS interval) / 4 END,
-            lease_token = CASE j.verdict WHEN 'resend' THEN NULL ELSE q.lease_token END,
-            lease_until = CASE j.verdict WHEN 'silent' THEN j.silent_since END,
-            recipient_key = hashtextextended(CAST(q.id AS text), 0)
-        FROM judged j
         WHERE q.tenant_id = :tenant AND q.id = j.id
-          AND j.verdict IN ('resend', 'silent', 'unproven')
+        RETURNING q.*, j.verdict, j.silent_since
+    ), kept AS (
+        -- Entered anew, with a recipient of its own: what waits behind it comes forward.
+        INSERT INTO whatsapp_send_queue
+            (tenant_id, id, channel_id, attempt, recipient_key, state, lane, due_at,
+             lease_token, lease_until)
+        SELECT tenant_id, id, channel_id, attempt, hashtextextended(CAST(id AS text), 0),
+               CASE verdict WHEN 'resend' THEN 'ready' ELSE 'unknown' END,
+               CASE verdict WHEN 'resend' THEN lane % {RETRY_LANES} ELSE lane END,
+               CASE verdict WHEN 'resend' THEN now()
+                            WHEN 'silent' THEN silent_since + :unknown_for
+                            ELSE now() + CAST(:unknown_for AS interval) / 4 END,
+               CASE verdict WHEN 'resend' THEN NULL ELSE lease_token END,
+               CASE verdict WHEN 'silent' THEN silent_since END
+        FROM gone WHERE verdict IN ('resend', 'silent', 'unproven')
     )
     UPDATE whatsapp_outbound_messages m
     SET status = CASE j.verdict WHEN 'fail' THEN 'failed' WHEN 'resend' THEN 'queued'

@@ -50,16 +50,24 @@ _ROUTES: Final = text(
     WHERE phone_number_id = ANY(:numbers) AND verified_at IS NOT NULL
     """
 ).bindparams(bindparam("numbers", type_=ARRAY(TEXT())))
+_RELEASE: Final = text(
+    """
+    UPDATE webhook_inbox i
+    SET lease_token = NULL, lease_until = NULL, attempts = i.attempts - 1
+    WHERE i.id = ANY(:ids) AND i.lease_token = :token
+    """
+).bindparams(bindparam("ids", type_=ARRAY(Uuid())), bindparam("token", type_=Uuid()))
 _FINISH: Final = text(
     """
-    WITH kept AS (
-        INSERT INTO webhook_quarantine (id, inbox_id, app_id, reason, phone_number_id, raw)
-        SELECT * FROM unnest(
-            CAST(:ids AS uuid[]), CAST(:inbox_ids AS uuid[]), CAST(:app_ids AS text[]),
-            CAST(:reasons AS text[]), CAST(:numbers AS text[]), CAST(:raws AS bytea[])
-        )
+    WITH gone AS (
+        DELETE FROM webhook_inbox WHERE id = ANY(:done) RETURNING id
     )
-    DELETE FROM webhook_inbox WHERE id = ANY(:done)
+    INSERT INTO webhook_quarantine (id, inbox_id, app_id, reason, phone_number_id, raw)
+    SELECT u.* FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:inbox_ids AS uuid[]), CAST(:app_ids AS text[]),
+        CAST(:reasons AS text[]), CAST(:numbers AS text[]), CAST(:raws AS bytea[])
+    ) AS u(id, inbox_id, app_id, reason, phone_number_id, raw)
+    JOIN gone ON gone.id = u.inbox_id  -- Whoever was slow and overtaken keeps nothing twice.
     """
 ).bindparams(
     bindparam("ids", type_=ARRAY(Uuid())),
@@ -85,10 +93,13 @@ class SQLAlchemyWebhookQueue:
 
     async def claim(self, *, limit: int, lease: timedelta) -> Sequence[InboxEntry]:
         """Lease up to `limit` bodies, the oldest first; processors never share one."""
-        parameters = {"limit": limit, "token": uuid4(), "lease": lease}
+        parameters: dict[str, Any] = {"limit": limit, "token": uuid4(), "lease": lease}
         async with translated(), self._engine.connect() as connection:
             rows = (await connection.execute(_CLAIM, parameters)).all()
-        entries = [InboxEntry(row.id, row.app_id, bytes(row.body), row.attempts) for row in rows]
+        token = parameters["token"]
+        entries = [
+            InboxEntry(row.id, row.app_id, bytes(row.body), row.attempts, token) for row in rows
+        ]
         return sorted(entries, key=lambda entry: entry.id)
 
     async def routes(self, phone_number_ids: Collection[str]) -> Mapping[str, Sequence[Route]]:
@@ -101,6 +112,17 @@ class SQLAlchemyWebhookQueue:
         for row in rows:
             routes[row.phone_number_id].append(Route(row.tenant_id, row.channel_id))
         return routes
+
+    async def release(self, entries: Sequence[InboxEntry]) -> None:
+        """Give entries of one claim back, for any processor at once."""
+        if not entries:
+            return
+        parameters = {
+            "ids": [entry.id for entry in entries],
+            "token": entries[0].lease_token,
+        }
+        async with translated(), self._engine.connect() as connection:
+            await connection.execute(_RELEASE, parameters)
 
     async def finish(
         self, entries: Sequence[InboxEntry], quarantined: Sequence[Quarantined]

@@ -1,0 +1,287 @@
+"""An installation whose every part can be killed, stopped and started again, and its judge."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from fleet import Fleet, _start, _until_healthy
+from shared.infrastructure.database import create_engine, create_session_factory
+from shared.infrastructure.encryption import KeyFile
+from shared.infrastructure.settings import DatabaseRole, Settings, load_settings
+from shared.kernel.secret import Secret
+from stack import free_port
+from tellwire.database import migrate_async
+from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
+from tellwire.embedded.redis import EmbeddedRedis
+from tellwire.embedded.roles import bootstrap_database
+from tellwire.resources import set_up_encryption
+from whatsapp.domain.entities import Channel
+from whatsapp.domain.entities.meta_app import MetaApp
+from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMetaAppRepository
+
+APP_ID, APP_SECRET = "100000000000001", "crew-app-secret"
+NURSERY = Path(__file__).with_name("nursery.py")
+PENDING = frozenset({"queued", "sending", "retrying", "unknown"})
+
+
+@dataclass(slots=True)
+class Crew:
+    """Servers, API, simulator and workers, each with its process id."""
+
+    fleet: Fleet
+    postgres: EmbeddedPostgres
+    redis: EmbeddedRedis
+    nursery: subprocess.Popen[str]
+    api: str
+    workers: set[int] = field(default_factory=set)
+
+    def start_worker(self, point: str = "-") -> int:
+        """Start a worker, with a point at which it dies if one is given."""
+        assert self.nursery.stdin is not None
+        assert self.nursery.stdout is not None
+        self.nursery.stdin.write(f"{point}\n")
+        self.nursery.stdin.flush()
+        pid = int(self.nursery.stdout.readline())
+        self.workers.add(pid)
+        return pid
+
+    def kill_worker(self, pid: int, how: int = signal.SIGKILL) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, how)
+
+    async def until_dead(self, pid: int, *, within: float = 30) -> None:
+        """Wait until a worker has ended."""
+        async with asyncio.timeout(within):
+            while is_alive(pid):  # noqa: ASYNC110  # another process's state
+                await asyncio.sleep(0.02)
+        self.workers.discard(pid)
+
+    async def stop_workers(self) -> None:
+        """End all workers in an orderly way."""
+        for pid in self.workers:
+            self.kill_worker(pid, signal.SIGCONT)
+            self.kill_worker(pid, signal.SIGTERM)
+        for pid in list(self.workers):
+            await self.until_dead(pid)
+
+    async def statuses(self, *channels: Channel) -> Counter[str]:
+        """How many messages of the channels have which status."""
+        rows = await self.fleet.sql(
+            "SELECT status, count(*) FROM whatsapp_outbound_messages"
+            " WHERE channel_id = ANY($1) GROUP BY status",
+            [channel.id for channel in channels],
+        )
+        return Counter(dict(map(tuple, rows)))
+
+    async def queue_is_empty(self, *channels: Channel) -> bool:
+        rows = await self.fleet.sql(
+            "SELECT 1 FROM whatsapp_send_queue WHERE channel_id = ANY($1) LIMIT 1",
+            [channel.id for channel in channels],
+        )
+        return not rows
+
+    async def settle(self, *channels: Channel, within: float, pulse: float = 0.5) -> None:
+        """Wait until every message has come to its end, while some traffic goes on as it would.
+
+        Silence about an unknown message counts only while other messages are heard of.
+        """
+        async with asyncio.timeout(within):
+            while not await self._is_settled(*channels):
+                for channel in channels:
+                    await self.fleet.enqueue(channel, 1)
+                await asyncio.sleep(pulse)
+            while set(await self.statuses(*channels)) - {"read", "failed"}:
+                await asyncio.sleep(pulse)
+
+    async def _is_settled(self, *channels: Channel) -> bool:
+        """Whether nothing is unknown or held by a worker that may be dead."""
+        rows = await self.fleet.sql(
+            "SELECT 1 FROM whatsapp_send_queue q JOIN whatsapp_outbound_messages m"
+            " ON m.tenant_id = q.tenant_id AND m.id = q.id"
+            " WHERE q.channel_id = ANY($1)"
+            " AND (q.state <> 'ready' OR m.created_at < now() - interval '2 s') LIMIT 1",
+            [channel.id for channel in channels],
+        )
+        return not rows
+
+    async def copies(self, *channels: Channel) -> Counter[str]:
+        """How often Meta accepted which message of ours, by its id without hyphens."""
+        taken: Counter[str] = Counter()
+        for channel in channels:
+            for entry in await self.fleet.arrivals(channel):
+                if entry["outcome"] == "accepted":
+                    taken[entry["callback"].split(".")[1]] += 1
+        return taken
+
+    async def judge(self, *channels: Channel) -> "Verdict":
+        """What Meta's log says about what we say."""
+        copies = await self.copies(*channels)
+        rows = await self.fleet.sql(
+            "SELECT id, status FROM whatsapp_outbound_messages WHERE channel_id = ANY($1)",
+            [channel.id for channel in channels],
+        )
+        ours = {row["id"].hex: row["status"] for row in rows}
+        return Verdict(
+            statuses=Counter(ours.values()),
+            doubled=sum(number > 1 for number in copies.values()),
+            lost=sum(not copies[one] and status != "failed" for one, status in ours.items()),
+            misjudged=sum(bool(copies[one]) != (status == "read") for one, status in ours.items()),
+            strangers=len(set(copies) - set(ours)),
+        )
+
+    def logs(self) -> str:
+        files = sorted(self.fleet.directory.glob("*.log"))
+        return "\n".join(f"== {file.name}\n{file.read_text()[-6000:]}" for file in files)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`misjudged` are those that we call read and Meta does not know, or the other way round."""
+
+    statuses: Counter[str]
+    doubled: int
+    lost: int
+    misjudged: int
+    strangers: int
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.doubled or self.lost or self.misjudged or self.strangers)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def running_crew(
+    directory: Path,
+    *,
+    lease: float = 3,
+    unknown: float = 3,
+    settings: dict[str, Any] | None = None,
+    **simulator: Any,
+) -> AsyncIterator[Crew]:
+    """Durable servers, an API that takes webhooks in, a simulator, and no worker yet."""
+    postgres, redis = (EmbeddedPostgres(directory / "postgres"), EmbeddedRedis(directory / "redis"))
+    processes: list[subprocess.Popen[Any]] = []
+    postgres.start()
+    redis.start()
+    try:
+        await bootstrap_database(postgres.url(SUPERUSER, "postgres"))
+        await migrate_async(postgres.url(DatabaseRole.OWNER))
+        keys = directory / "encryption.keys"
+        KeyFile(keys).load_or_generate()
+        port, meta_port = free_port(), free_port()
+        meta, api = f"http://127.0.0.1:{meta_port}", f"http://127.0.0.1:{port}"
+        given = load_settings(
+            _env_file=None,
+            database_url=postgres.url(DatabaseRole.APP),
+            redis_url=redis.url,
+            encryption_key_file=keys,
+            graph_base_url=meta,
+            api_port=port,
+            lease_seconds=lease,
+            unknown_deadline_seconds=unknown,
+            **(settings or {}),
+        )
+        file = directory / "simulator.json"
+        file.write_text(
+            json.dumps(
+                {
+                    "app_secret": APP_SECRET,
+                    "port": meta_port,
+                    "open_numbers": True,
+                    "open_messages_per_second": 100_000,
+                    "pair_limit": False,
+                    "webhook_url": f"{api}/webhooks/whatsapp/{APP_ID}",
+                    **simulator,
+                }
+            )
+        )
+        set_up_encryption(given)
+        engine = create_engine(given.database_url_of(DatabaseRole.APP))
+        sessions = create_session_factory(engine)
+        await SQLAlchemyMetaAppRepository(sessions).save_app(
+            MetaApp(
+                app_id=APP_ID,
+                secret=Secret(APP_SECRET),
+                previous_secret=None,
+                verify_token=Secret("crew"),
+            )
+        )
+        processes += _processes(directory, given, file)
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+            fleet = Fleet(directory, given, sessions, meta, http)
+            await _until_healthy(fleet, processes[0])
+            await _until_ready(http, api)
+            crew = Crew(fleet, postgres, redis, processes[2], api)
+            yield crew
+        await engine.dispose()
+    finally:
+        end(processes)
+        redis.stop()
+        postgres.stop()
+
+
+def _processes(directory: Path, settings: Settings, file: Path) -> list[subprocess.Popen[Any]]:
+    """The simulator, the API, and the nursery of workers."""
+    environment = dict(settings.to_environment())
+    with (
+        (directory / "simulator.log").open("wb") as simulator,
+        (directory / "api.log").open("wb") as api,
+        (directory / "workers.log").open("wb") as workers,
+    ):
+        return [
+            _start(simulator, {}, "simulator", "--config", str(file)),
+            _start(api, environment, "api"),
+            subprocess.Popen(  # noqa: S603  # our own command
+                [sys.executable, str(NURSERY)],
+                env={k: v for k, v in os.environ.items() if "TELLWIRE" not in k} | environment,
+                cwd=directory,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=workers,
+                text=True,
+                start_new_session=True,
+            ),
+        ]
+
+
+async def _until_ready(http: aiohttp.ClientSession, api: str) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(aiohttp.ClientError):
+                async with http.get(f"{api}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(0.05)
+
+
+def end(processes: Iterable[subprocess.Popen[Any]]) -> None:
+    """End processes, the last first; what they started dies with them."""
+    for process in reversed(list(processes)):
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
