@@ -330,7 +330,7 @@ class DispatchChannel:
             return group
         began = self.monotonic()
         held = await self.queue.mark(fresh, lease=self.settings.lease.length)
-        self._mark_seconds = max(0.9 * self._mark_seconds, self.monotonic() - began)
+        self._mark_seconds = max(0.98 * self._mark_seconds, self.monotonic() - began)
         until = began + self.settings.lease.to_leave.total_seconds()
         for one in group:
             if not one.marked and one.entry.message_id in held:
@@ -347,7 +347,7 @@ class DispatchChannel:
         slots: Sequence[Slot],
     ) -> None:
         """Mark a group a moment before its first slot, then send each on its own."""
-        lead = min(max(2 * self._mark_seconds, LEAST_LEAD_SECONDS), MOST_LEAD_SECONDS)
+        lead = min(max(1.5 * self._mark_seconds, LEAST_LEAD_SECONDS), MOST_LEAD_SECONDS)
         try:
             if not all(one.marked for one in group):
                 await asyncio.sleep(slots[0].at - lead - self.monotonic())

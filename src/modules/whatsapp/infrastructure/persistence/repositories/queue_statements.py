@@ -60,13 +60,13 @@ WORK: Final = text(
     bindparam("lanes", type_=ARRAY(SmallInteger())),
 )
 
-_DUE: Final = """
-    SELECT d.id, d.recipient_key, d.due_at FROM whatsapp_send_queue d
-    WHERE d.tenant_id = :tenant AND d.channel_id = :channel
-      AND d.lane = l.lane AND d.due_at <= now()
-    ORDER BY d.due_at, d.id
-"""
-_CLAIMABLE: Final = "(e.state = 'ready' OR (e.state = 'leased' AND e.lease_until < now()))"
+_CLAIMABLE: Final = "(x.state = 'ready' OR (x.state = 'leased' AND x.lease_until < now()))"
+_DUE: Final = f"""
+    SELECT x.id, x.recipient_key, x.due_at FROM whatsapp_send_queue x
+    WHERE x.tenant_id = :tenant AND x.channel_id = :channel
+      AND x.lane = l.lane AND x.due_at <= now() AND {_CLAIMABLE}
+    ORDER BY x.due_at, x.id
+"""  # noqa: S608  # constants of this module
 
 CLAIM: Final = text(
     f"""
@@ -77,7 +77,7 @@ CLAIM: Final = text(
             SELECT e.tenant_id, e.id
             FROM ({_DUE} LIMIT {_WALK}) head
             JOIN whatsapp_send_queue e ON e.tenant_id = :tenant AND e.id = head.id
-            WHERE {_CLAIMABLE}
+            WHERE {_CLAIMABLE.replace("x.", "e.")}
               -- Written so that the planner can neither turn it into an anti-join over the whole
               -- backlog nor believe that it leaves too little for LIMIT to stop early.
               AND (NOT :in_order OR coalesce((
