@@ -77,7 +77,9 @@ def test_the_script_does_what_the_model_does_whatever_happens(server):
 
 
 def test_script_and_python_agree_on_their_constants():
-    found = dict(re.findall(r"^local ([A-Z_]+) = (\d+)", _script("rate_limiter.lua")[0], re.MULTILINE))
+    found = dict(
+        re.findall(r"^local ([A-Z_]+) = (\d+)", _script("rate_limiter.lua")[0], re.MULTILINE)
+    )
 
     assert int(found["MAX_HORIZON"]) == MAX_HORIZON // timedelta(microseconds=1)
     assert int(found["SPACED_SECOND"]) == spacing_micros(1)
