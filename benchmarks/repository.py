@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 from benchmarks.harness import Contender, Context, Figure, Timings
 from benchmarks.installation import Installation, installed
-from sqlalchemy import Executable
+from sqlalchemy import Executable, text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -41,7 +41,7 @@ class _Sent(Exception):  # it carries what was asked for, it is no error
 class _Spy(SQLAlchemyMessageRepository):
     """A repository that gives away what it would send, so that its rivals send the same."""
 
-    async def _run(self, statement: Executable, parameters: Parameters) -> Any:
+    async def _find(self, statement: Executable, parameters: Parameters) -> Any:
         raise _Sent(statement, parameters)
 
 
@@ -115,7 +115,7 @@ class _Rivals:
     async def alone(self, raw: Any) -> AsyncGenerator[_Shape]:
         """The call in an open transaction, committed and begun anew after each batch."""
         prepared = await raw.prepare(self.sql)
-        place = self.place
+        place, begin = self.place, text("SELECT 1")  # SQLAlchemy begins with a first statement.
         async with (
             SQLAlchemyUnitOfWork(place.sessions) as uow,
             RLSManager(uow.session) as rls,
@@ -129,19 +129,19 @@ class _Rivals:
 
             async def rest_ours() -> None:
                 await uow.commit()
-                await uow.session.connection()
+                await (await uow.session.connection()).execute(begin)
 
             async def rest_core() -> None:
                 await core.commit()
                 self.send_context(core)
-                await core.begin()
+                await core.execute(begin)
 
             async def rest_raw() -> None:
                 await raw.execute(f"COMMIT; BEGIN; {self.context}")
 
             await raw.execute("BEGIN")
-            for begin in (rest_ours, rest_core, rest_raw):
-                await begin()
+            for rest in (rest_ours, rest_core, rest_raw):
+                await rest()
             yield _Shape(
                 ours=lambda argument: self.call.method(repository, argument),
                 core=run_core,

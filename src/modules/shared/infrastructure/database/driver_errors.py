@@ -6,8 +6,9 @@ walks `__cause__` and `__context__` finds nothing of a tenant.
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -104,6 +105,10 @@ _GONE: Final = ("08", "53", "57")
 _DATA: Final = ("22", "54")
 
 
+# asyncpg is at odds with itself for a moment where the server ended the connection between calls.
+_CUT_OFF: Final = (PoolTimeoutError, OSError, TimeoutError, asyncpg.InternalClientError)
+
+
 def _state(error: DBAPIError) -> str:
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
 
@@ -115,8 +120,10 @@ def _constraint(error: DBAPIError) -> str:
 
 def translate(error: BaseException, constraints: ConstraintErrors) -> TellwireError | None:
     """The error of ours that `error` means; None if it is not the database's."""
-    if isinstance(error, PoolTimeoutError | ConnectionError | OSError | TimeoutError):
+    if isinstance(error, _CUT_OFF):
         return DatabaseUnavailable()
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+        return _of_driver(error, constraints)
     if not isinstance(error, StatementError):
         return None
     if not isinstance(error, DBAPIError):
@@ -126,6 +133,17 @@ def translate(error: BaseException, constraints: ConstraintErrors) -> TellwireEr
     if isinstance(error, IntegrityError) and constraint in constraints:
         return constraints[constraint]()
     return _of_state(_state(error), constraint, gone=error.connection_invalidated)
+
+
+def _of_driver(error: Any, constraints: ConstraintErrors) -> TellwireError:
+    """What the driver's own exception means, where SQLAlchemy was not asked (see `direct`)."""
+    if isinstance(error, asyncpg.InterfaceError):
+        # One that is a ValueError as well is about a value that no parameter can hold.
+        return InvalidValue() if isinstance(error, ValueError) else DatabaseUnavailable()
+    constraint = error.constraint_name or ""
+    if constraint in constraints and isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return constraints[constraint]()
+    return _of_state(error.sqlstate or "", constraint, gone=False)
 
 
 def _of_state(state: str, constraint: str, *, gone: bool) -> TellwireError:
@@ -140,13 +158,21 @@ def _of_state(state: str, constraint: str, *, gone: bool) -> TellwireError:
     return DatabaseFailed(f"The database refused a statement with SQLSTATE {state}")
 
 
+_OF_THE_DATABASE: Final = (
+    StatementError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    *_CUT_OFF,
+)
+
+
 @asynccontextmanager
 async def translated(constraints: ConstraintErrors | None = None) -> AsyncGenerator[None]:
     """Raise our errors for the driver's, by `constraints` first; others pass unchanged."""
     ours: TellwireError | None = None
     try:
         yield
-    except (StatementError, PoolTimeoutError, OSError, TimeoutError) as error:
+    except _OF_THE_DATABASE as error:
         ours = translate(error, constraints or {})
         if ours is None:
             raise

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from shared.infrastructure.database.base import TenantScoped
+from shared.infrastructure.database.direct import fetch
 from shared.infrastructure.database.driver_errors import (
     ConstraintErrors,
     InvalidReference,
@@ -128,6 +129,13 @@ class SQLAlchemyRepository(ABC, Generic[Entity, Model]):
         _ = self.tenant_id  # Raises where there is none, before anything is sent.
         async with translated(self.constraint_errors):
             return await self._session.run_sync(_on_connection, statement, parameters)
+
+    async def _find(self, statement: Executable, parameters: dict[str, Any]) -> Any:
+        """As `_run` for the row of a look-up by key, or None; straight to the driver if it can."""
+        _ = self.tenant_id
+        async with translated(self.constraint_errors):
+            rows = await fetch(self._session, statement, parameters)
+        return rows[0] if rows else None
 
     @staticmethod
     def _values(row: TenantScoped) -> dict[str, Any]:

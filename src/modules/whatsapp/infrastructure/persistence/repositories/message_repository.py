@@ -89,7 +89,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """
         parameters = columns_of(message)
         parameters |= {"recipient_key": recipient_key(message), "due_at": message.due_at}
-        older: Any = (await self._run(sql.SAVE_OUTBOUND, parameters)).one_or_none()
+        older = await self._find(sql.SAVE_OUTBOUND, parameters)
         return self._saved(message, message, older)
 
     async def add(self, entity: OutboundMessage) -> OutboundMessage:
@@ -175,21 +175,18 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
     async def get_outbound_by_id(self, message_id: UUID) -> OutboundMessage | None:
         """The outbound message with this id; `sending` while a worker holds it."""
-        return self._first(
-            await self._run(sql.GET_BY_ID, {"tenant": self.tenant_id, "id": message_id})
-        )
+        parameters = {"tenant": self.tenant_id, "id": message_id}
+        return self._entity_of(await self._find(sql.GET_BY_ID, parameters))
 
     async def get_outbound_by_wa_id(self, wamid: str) -> OutboundMessage | None:
         """The outbound message that Meta calls `wamid`."""
-        return self._first(
-            await self._run(sql.GET_BY_WAMID, {"tenant": self.tenant_id, "wamid": wamid})
-        )
+        parameters = {"tenant": self.tenant_id, "wamid": wamid}
+        return self._entity_of(await self._find(sql.GET_BY_WAMID, parameters))
 
     async def get_outbound_by_idempotency_key(self, key: IdempotencyKey) -> OutboundMessage | None:
         """The outbound message that was stored under `key`, to answer a repetition with."""
-        return self._first(
-            await self._run(sql.GET_BY_KEY, {"tenant": self.tenant_id, "key": key.value})
-        )
+        parameters = {"tenant": self.tenant_id, "key": key.value}
+        return self._entity_of(await self._find(sql.GET_BY_KEY, parameters))
 
     async def get_failed_for_retry(self, limit: int = 100) -> Sequence[OutboundMessage]:
         """Up to `limit` messages whose retry is due, the longest due first.
@@ -337,11 +334,10 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     async def get_inbound_by_wa_id(self, wamid: str) -> InboundMessage | None:
         """The inbound message that Meta calls `wamid`."""
         parameters = {"tenant": self.tenant_id, "wamid": wamid}
-        row: Any = (await self._run(sql.GET_INBOUND_BY_WAMID, parameters)).one_or_none()
+        row = await self._find(sql.GET_INBOUND_BY_WAMID, parameters)
         return None if row is None else inbound_of(row)
 
-    def _first(self, result: Any) -> OutboundMessage | None:
-        row: Any = result.one_or_none()
+    def _entity_of(self, row: Any) -> OutboundMessage | None:
         return None if row is None else self._to_entity(row)
 
     def _to_entity(self, row: OutboundMessageModel) -> OutboundMessage:

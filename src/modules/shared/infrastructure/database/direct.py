@@ -1,0 +1,108 @@
+"""Finished statements straight to asyncpg, in the session's own transaction.
+
+SQLAlchemy takes about twice as long to hand a look-up by key to the driver as PostgreSQL and the
+driver take to answer it (docs/benchmarks.md). A statement that was built beforehand needs nothing
+of that: its SQL, the order of its parameters and the names of its columns are known.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import asyncpg
+from sqlalchemy import Dialect, Executable
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import SessionTransaction
+
+from shared.infrastructure.database.driver_errors import InvalidValue
+from shared.infrastructure.database.engine import PreludeConnection
+
+_KNOWN = "tellwire_connection"
+
+
+class _Row(asyncpg.Record):  # type: ignore[misc]  # asyncpg publishes no types
+    """A record whose columns are attributes, as those of SQLAlchemy's rows are."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A statement as asyncpg takes it."""
+
+    sql: str
+    order: Sequence[str]
+    processors: Mapping[str, Callable[[Any], Any]]  # JSON becomes text, for example.
+
+    def arguments(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """The values in the order of their numbers; InvalidValue where one has no such form."""
+        processors = self.processors
+        try:
+            return [
+                processors[name](parameters[name]) if name in processors else parameters[name]
+                for name in self.order
+            ]
+        except (TypeError, ValueError, RecursionError):
+            raise InvalidValue from None  # Its text may hold the value.
+
+
+@lru_cache(maxsize=100)
+def _finished(statement: Any, dialect: Dialect) -> _Finished:
+    compiled = statement.compile(dialect=dialect)
+    processors = {
+        name: process
+        for name, bind in compiled.binds.items()
+        if (process := bind.type.dialect_impl(dialect).bind_processor(dialect)) is not None
+    }
+    return _Finished(str(compiled), compiled.positiontup, processors)
+
+
+async def fetch(
+    session: AsyncSession, statement: Executable, parameters: Mapping[str, Any]
+) -> Sequence[Any]:
+    """All rows of a statement that is built once; it must be one of a module's constants.
+
+    SQLAlchemy runs it where it is the first of a transaction (which SQLAlchemy then begins), on
+    other drivers, and while somebody listens to statements or has them logged.
+    """
+    connection = await _connection_of(session)
+    driver = _idle_driver(connection)
+    if driver is None:
+        return (await connection.execute(statement, dict(parameters))).all()
+    finished = _finished(statement, connection.dialect)
+    arguments = finished.arguments(parameters)
+    try:
+        rows: Sequence[Any] = await driver.fetch(finished.sql, *arguments, record_class=_Row)
+    except BaseException as error:
+        if driver.is_closed() or not isinstance(error, asyncpg.PostgresError):
+            # As SQLAlchemy does: nobody knows what such a connection is in the middle of.
+            await connection.invalidate()
+        raise
+    return rows
+
+
+async def _connection_of(session: AsyncSession) -> AsyncConnection:
+    """The connection of the session's transaction; asked for once in each transaction."""
+    sync = session.sync_session
+    known: tuple[SessionTransaction, AsyncConnection] | None = sync.info.get(_KNOWN)
+    if known is not None and known[0] is sync.get_transaction():
+        return known[1]
+    connection = await session.connection()
+    sync.info[_KNOWN] = (sync.get_transaction(), connection)
+    return connection
+
+
+def _idle_driver(connection: AsyncConnection) -> PreludeConnection | None:
+    """The connection of asyncpg, where a statement may go to it past SQLAlchemy."""
+    sync: Any = connection.sync_connection
+    driver = sync.connection.driver_connection
+    if not isinstance(driver, PreludeConnection) or not driver.is_in_transaction():
+        return None
+    engine = sync.engine
+    watched = engine.dispatch.before_cursor_execute or engine.dispatch.after_cursor_execute
+    return None if watched or engine.echo else driver

@@ -1,0 +1,155 @@
+"""Look-ups that go straight to the driver: as right, as guarded and as clean as those that do not.
+
+The first statement of a transaction is SQLAlchemy's, so each test makes one before.
+"""
+
+import asyncio
+from contextvars import Context
+
+import pytest
+from sqlalchemy import event, text
+
+from shared.infrastructure.database import (
+    DatabaseUnavailable,
+    SQLAlchemyUnitOfWork,
+    create_engine,
+    create_session_factory,
+)
+from shared.infrastructure.database.driver_errors import InvalidValue
+from shared.infrastructure.database.engine import PreludeConnection
+from shared.kernel.ids import new_id
+from whatsapp.domain.entities import ChannelNotFound
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """The statements that went past SQLAlchemy."""
+    sent = []
+    fetch = PreludeConnection.fetch
+
+    async def watched(connection, query, *args, **kwargs):
+        sent.append(query)
+        return await fetch(connection, query, *args, **kwargs)
+
+    monkeypatch.setattr(PreludeConnection, "fetch", watched)
+    return sent
+
+
+async def begin(desk):
+    await desk.uow.session.execute(text("SELECT 1"))
+
+
+async def test_a_look_up_in_an_open_transaction_goes_to_the_driver_and_finds_the_same(
+    at, ana, message, executed
+):
+    async with at(ana) as desk:
+        stored = await desk.messages.save_outbound(message(ana, metadata={"order": "7"}))
+    async with at(ana) as desk:
+        first = await desk.messages.get_outbound_by_id(stored.id)
+        assert executed == []
+        second = await desk.messages.get_outbound_by_id(stored.id)
+        assert len(executed) == 1
+        assert await desk.messages.get_outbound_by_id(new_id()) is None
+
+    assert first == second == stored
+
+
+async def test_what_listens_to_statements_hears_them_all(at, ana, message, engine, executed):
+    heard = []
+    event.listen(engine.sync_engine, "before_cursor_execute", lambda *given: heard.append(given[2]))
+    async with at(ana) as desk:
+        await begin(desk)
+        await desk.messages.save_outbound(message(ana))
+
+    assert len(heard) == 2
+    assert executed == []
+
+
+async def test_a_driver_error_comes_out_as_ours_and_carries_nothing(at, ana, message, executed):
+    async with at(ana) as desk:
+        await begin(desk)
+        with pytest.raises(ChannelNotFound) as raised:
+            await desk.messages.save_outbound(message(ana, channel_id=new_id()))
+        await desk.uow.rollback()
+        saved = await desk.messages.save_outbound(message(ana))
+
+    assert (raised.value.__cause__, raised.value.__context__) == (None, None)
+    assert len(executed) == 1
+    assert saved.replayed is False
+
+
+async def test_a_value_that_no_parameter_can_hold_is_refused_without_its_text(at, ana):
+    async with at(ana) as desk:
+        await begin(desk)
+        with pytest.raises(InvalidValue) as raised:
+            await desk.messages.get_outbound_by_id("canary")
+        await desk.uow.rollback()
+
+    assert "canary" not in repr((raised.value, raised.value.__context__))
+
+
+async def test_a_lost_connection_says_so_and_the_next_transaction_has_another(at, ana, superuser):
+    async with at(ana) as desk:
+        session = desk.uow.session
+        lost = await session.scalar(text("SELECT pg_backend_pid()"))
+        await superuser.fetchval("SELECT pg_terminate_backend($1, 5000)", lost)
+        with pytest.raises(DatabaseUnavailable):
+            await desk.messages.get_outbound_by_id(new_id())
+        await desk.uow.rollback()
+        assert await session.scalar(text("SELECT pg_backend_pid()")) != lost
+        assert await desk.messages.get_outbound_by_id(new_id()) is None
+
+
+async def save_in_vain(work, waiting):
+    async with asyncio.timeout(0.3), work as desk:
+        await begin(desk)
+        await desk.messages.save_outbound(waiting)
+
+
+async def test_a_look_up_cut_off_while_it_waits_leaves_a_clean_connection_behind(
+    database, at, ana, message
+):
+    engine = create_engine(database.url("tellwire_app"), pool_size=1, max_overflow=0)
+    single = create_session_factory(engine)
+    waiting = message(ana)
+    async with at(ana) as desk:
+        await desk.messages.save_outbound(waiting)
+        late = asyncio.create_task(save_in_vain(at(ana, single), waiting))
+        with pytest.raises(TimeoutError):
+            await late
+    async with at(ana, single) as other:
+        await begin(other)
+        assert (await other.messages.save_outbound(waiting)).replayed is True
+    async with SQLAlchemyUnitOfWork(single) as uow:
+        tenant = await uow.session.scalar(text("SELECT current_setting('app.jwt_tenant', true)"))
+        assert tenant in {None, ""}
+    await engine.dispose()
+
+
+async def test_after_a_commit_a_session_never_uses_the_connection_it_gave_back(
+    at, ana, bea, message
+):
+    async with at(ana) as hers:
+        await begin(hers)
+        stored = await hers.messages.save_outbound(message(ana))
+        await hers.uow.commit()
+
+        async def look_as_bea():
+            async with at(bea) as theirs:
+                await begin(theirs)
+                assert await theirs.messages.get_outbound_by_id(stored.id) is None
+                yield_to_ana.set()
+                await ana_looked.wait()
+                assert await theirs.messages.get_outbound_by_id(stored.id) is None
+
+        yield_to_ana, ana_looked = asyncio.Event(), asyncio.Event()
+        # A task of another request: it does not inherit whom this one works for.
+        bea_at_work = asyncio.create_task(look_as_bea(), context=Context())
+        async with asyncio.timeout(10):
+            await yield_to_ana.wait()
+        assert await hers.messages.get_outbound_by_id(stored.id) == stored
+        assert await hers.messages.get_outbound_by_id(stored.id) == stored
+        ana_looked.set()
+        await bea_at_work
