@@ -51,7 +51,7 @@ SEED = """
     INSERT INTO whatsapp_channels (tenant_id, id, name, phone_number_id, access_token, status,
                                    messages_per_second, verified_at)
     SELECT t.id, md5('c' || t.n || c)::uuid, 'x', c::text, 'x', 'active', 80, now()
-    FROM seed_tenants t CROSS JOIN generate_series(1, 3) c;
+    FROM seed_tenants t CROSS JOIN generate_series(1, CASE t.n WHEN 0 THEN 3 ELSE 50 END) c;
     INSERT INTO seed_messages
     SELECT md5('m' || i)::uuid, t.id, md5('c' || t.n || 1 + i % 3)::uuid, i
     FROM generate_series(1, {rows}) i
