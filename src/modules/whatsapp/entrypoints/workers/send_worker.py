@@ -118,7 +118,8 @@ class SendWorker:
 
     async def _serve(self, key: _Key, dispatcher: DispatchChannel) -> None:
         try:
-            await dispatcher.run()
+            claimed = await dispatcher.run()
+            logger.debug("served: %d claimed, %d slots forfeited", claimed, dispatcher.forfeited)
         except Unavailable as error:
             logger.warning("dispatching waits: %s", error.code)
         except Exception:

@@ -1,0 +1,207 @@
+"""Whose turn it is within a channel: order per recipient, lanes, long queues to one recipient."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
+from shared.kernel.clock import utc_now
+from whatsapp.domain.entities import OutboundMessage
+from whatsapp.domain.send_queue import LANES
+from whatsapp.domain.value_objects import IdempotencyKey, MessageContent, PhoneNumber, Priority
+from whatsapp.infrastructure.persistence.repositories import (
+    SQLAlchemyMessageRepository,
+    SQLAlchemySendQueue,
+)
+
+LEASE = timedelta(minutes=1)
+ANA, BEA = "+4915112345678", "+4915187654321"
+
+
+@pytest.fixture
+async def queue(database):
+    engine = create_engine(database.url("tellwire_dispatch"))
+    yield SQLAlchemySendQueue(engine)
+    await engine.dispose()
+
+
+@pytest.fixture
+def shop(sessions, queue, ana):
+    return Shop(sessions, queue, ana)
+
+
+class Shop:
+    """A customer with a queue, in a few words."""
+
+    def __init__(self, sessions, queue, customer) -> None:
+        self.sessions, self.queue, self.customer = sessions, queue, customer
+        self.number = 0
+
+    async def send(self, count: int, *, to: str | None = None, **more) -> list:
+        def message() -> OutboundMessage:
+            self.number += 1
+            return OutboundMessage(
+                tenant_id=self.customer.tenant_id,
+                channel_id=self.customer.channel.id,
+                recipient=PhoneNumber(to or f"+4917{self.number:08d}"),
+                content=MessageContent.text("Hello"),
+                idempotency_key=IdempotencyKey(f"n{self.number}"),
+                **more,
+            )
+
+        made = [message() for _ in range(count)]
+        for start in range(0, count, 1000):
+            await self.work(lambda r, s=start: r.save_outbound_many(made[s : s + 1000]))
+        return [one.id for one in made]
+
+    async def work(self, do):
+        async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
+            await rls.set_context(tenant_id=self.customer.tenant_id)
+            done = await do(SQLAlchemyMessageRepository(uow.session))
+            await uow.commit()
+        return done
+
+    async def claim(self, limit: int = 100, **more):
+        return await self.queue.claim(
+            tenant_id=self.customer.tenant_id,
+            channel_id=self.customer.channel.id,
+            limit=limit,
+            lease=LEASE,
+            **more,
+        )
+
+    async def claimed(self, limit: int = 100, **more) -> list:
+        return [entry.message_id for entry in await self.claim(limit, **more)]
+
+    async def cancel(self, message_id) -> None:
+        await self.work(lambda r: r.cancel_outbound(message_id, utc_now()))
+
+    async def settle(self, entries) -> None:
+        """As if these had been sent."""
+        await self.execute(
+            "DELETE FROM whatsapp_send_queue WHERE id = ANY(:ids)",
+            ids=[entry.message_id for entry in entries],
+        )
+
+    async def execute(self, statement: str, **parameters):
+        async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
+            await rls.set_context(tenant_id=self.customer.tenant_id)
+            result = await uow.session.execute(text(statement), parameters)
+            rows = result.all() if result.returns_rows else []
+            await uow.commit()
+        return rows
+
+    async def lanes(self) -> Counter:
+        rows = await self.execute("SELECT lane FROM whatsapp_send_queue")
+        return Counter(row.lane for row in rows)
+
+
+async def test_of_one_recipient_only_the_first_is_given_out_and_then_the_next(shop) -> None:
+    ids = await shop.send(3, to=ANA)
+
+    first = await shop.claim()
+    nothing = await shop.claim()
+    await shop.settle(first)
+    second = await shop.claim()
+
+    assert [e.message_id for e in first] == ids[:1]
+    assert nothing == []
+    assert [e.message_id for e in second] == ids[1:2]
+
+
+async def test_what_waits_behind_a_cancelled_message_comes_forward(shop) -> None:
+    ids = await shop.send(3, to=ANA)
+    (first,) = await shop.claim()
+    assert await shop.claim() == []
+    await shop.queue.release([first])
+
+    await shop.cancel(ids[0])
+    await shop.cancel(ids[1])
+
+    assert await shop.claimed() == ids[2:]
+
+
+async def test_a_recipient_that_rests_keeps_its_order_and_holds_up_nobody(shop) -> None:
+    await shop.send(2, to=ANA)
+    (of_bea,) = await shop.send(1, to=BEA)
+    entries = await shop.claim()
+    first = next(entry for entry in entries if entry.message_id != of_bea)
+
+    await shop.queue.rest({first: timedelta(seconds=30)})
+
+    assert {e.message_id for e in entries} == {first.message_id, of_bea}
+    assert await shop.claim() == []
+    assert (await shop.lanes())[-9] == 1
+
+
+async def test_a_message_for_later_does_not_hold_up_those_for_now(shop) -> None:
+    await shop.send(1, to=ANA, send_at=utc_now() + timedelta(hours=1))
+    now = await shop.send(1, to=ANA)
+
+    assert await shop.claimed() == now
+
+
+async def test_a_channel_that_keeps_no_order_gives_out_all_at_once(shop) -> None:
+    ids = await shop.send(5, to=ANA)
+    await shop.claim(1)
+    assert await shop.claim() == []  # The others have stepped aside by now.
+
+    assert set(await shop.claimed(in_order=False)) == set(ids[1:])
+
+
+async def test_high_priority_goes_first_and_a_turn_of_bulk_begins_with_bulk(shop) -> None:
+    bulk = await shop.send(5, priority=Priority.BULK)
+    high = await shop.send(2, priority=Priority.HIGH)
+
+    assert set(await shop.claimed(2, lanes=LANES)) == set(high)
+    assert await shop.claimed(2, lanes=LANES[::-1]) == bulk[:2]
+
+
+async def test_twenty_thousand_to_one_recipient_are_in_nobodys_way(shop) -> None:
+    await shop.send(20_000, to=ANA)
+    others = await shop.send(50)
+
+    got = await shop.claimed(51)
+    while len(got) < 51 and (more := await shop.claimed(51)):
+        got += more
+    lanes = await shop.lanes()
+
+    assert set(others) <= set(got)
+    assert len(got) == 51
+    assert lanes[1] < 2_000
+    began = asyncio.get_running_loop().time()
+    assert await shop.claim() == []
+    assert asyncio.get_running_loop().time() - began < 0.5
+
+
+async def test_claiming_cancelling_and_settling_at_once_leave_nobody_behind(shop) -> None:
+    """Races between stepping aside and coming forward: all must come out in the end, once each."""
+    ids = await shop.send(60, to=ANA) + await shop.send(60, to=BEA)
+    given: list = []
+
+    async def work() -> None:
+        idle = 0
+        while idle < 3:
+            entries = await shop.claim(5)
+            given.extend(entry.message_id for entry in entries)
+            await shop.settle(entries)
+            idle = 0 if entries else idle + 1
+
+    async def cancel() -> list:
+        gone = []
+        for one in ids[5:60:7]:
+            rows = await shop.execute(
+                "DELETE FROM whatsapp_send_queue WHERE id = :id AND state = 'ready' RETURNING id",
+                id=one,
+            )
+            gone += [row.id for row in rows]
+        return gone
+
+    *_, gone = await asyncio.gather(work(), work(), work(), cancel())
+    await work()
+
+    assert sorted(given + gone) == sorted(ids)
+    assert given.index(ids[-2]) < given.index(ids[-1])
