@@ -51,9 +51,7 @@ def upgrade() -> None:
     op.execute("GRANT UPDATE (lane, due_at) ON whatsapp_send_queue TO tellwire_dispatch")
     # To lock an entry against deletion while others step behind it, whatever its state. What the
     # dispatcher may make of an entry stays as it is: `WITH CHECK` of the policy is not touched.
-    op.execute(
-        "ALTER POLICY dispatch_update ON whatsapp_send_queue USING (tenant_id IS NOT NULL)"
-    )
+    op.execute("ALTER POLICY dispatch_update ON whatsapp_send_queue USING (tenant_id IS NOT NULL)")
     op.execute(BRING_FORWARD)
     op.execute(
         "CREATE TRIGGER bring_forward AFTER DELETE ON whatsapp_send_queue "
