@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.http.app import equip
 from shared.infrastructure.http.body import BodyLimit
-from shared.infrastructure.http.problem import ERROR_REFERENCE
+from shared.infrastructure.http.problem import ERROR_REFERENCE, ErrorForm
 from shared.infrastructure.observability import HttpMetrics
 from shared.infrastructure.redis import RedisClient
 from shared.infrastructure.settings import DatabaseRole, Settings
@@ -24,13 +24,16 @@ from tellwire.database import refuse_other_schema
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from tenancy.application.authenticate import Authenticate
 from tenancy.infrastructure.work import tenancy_work_in
-from whatsapp.application.accept_message import AcceptBatch, AcceptMessage
+from whatsapp.application.accept_message import AcceptBatch, AcceptGraphMessage, AcceptMessage
 from whatsapp.application.change_message import CancelMessage, RetryMessage
+from whatsapp.application.mark_as_read import MarkAsRead, Receipts
 from whatsapp.application.receive_webhook import AnswerHandshake, KnownApps, ReceiveWebhook
-from whatsapp.entrypoints.http import channels, messages, webhooks
+from whatsapp.entrypoints.http import channels, graph, messages, webhooks
+from whatsapp.entrypoints.http.graph_errors import GRAPH_PATH, graph_error_response
 from whatsapp.entrypoints.http.metrics import ApiMetrics
 from whatsapp.entrypoints.http.operations import Check, Readiness, operations_router
 from whatsapp.entrypoints.http.services import STATE, HttpServices
+from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
 from whatsapp.infrastructure.cloud_api.webhooks import MAX_BODY_BYTES, signature_matches
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyMetaAppRepository,
@@ -68,7 +71,11 @@ def create_api(settings: Settings) -> FastAPI:
             await refuse_other_schema(engine)
             intake = await stack.enter_async_context(open_database(settings, DatabaseRole.INTAKE))
             redis = await stack.enter_async_context(open_redis(settings))
-            setattr(app.state, STATE, _services(engine, intake, metrics))
+            http = await stack.enter_async_context(create_http_session())
+            client = CloudApiClient(
+                http, base_url=settings.graph_base_url, version=settings.graph_version
+            )
+            setattr(app.state, STATE, _services(engine, intake, client, metrics))
             async with readiness.watching(_checks(engine, intake, redis)):
                 yield
 
@@ -79,11 +86,11 @@ def create_api(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    for router in (messages.router, channels.router, webhooks.router):
+    for router in (messages.router, channels.router, webhooks.router, graph.router):
         app.include_router(router)
     app.include_router(operations_router(readiness, registry))
     app.get(ERROR_REFERENCE, include_in_schema=False)(show_errors)
-    equip(app, metrics=HttpMetrics(registry), limit_of=body_limit_of)
+    equip(app, metrics=HttpMetrics(registry), limit_of=body_limit_of, form_of=_form_of)
     return app
 
 
@@ -92,7 +99,14 @@ async def show_errors() -> HTMLResponse:
     return HTMLResponse(error_reference.page())
 
 
-def _services(engine: AsyncEngine, intake: AsyncEngine, metrics: ApiMetrics) -> HttpServices:
+def _form_of(path: str) -> ErrorForm | None:
+    """Clients of Meta's endpoint read Meta's errors."""
+    return graph_error_response if GRAPH_PATH.fullmatch(path) else None
+
+
+def _services(
+    engine: AsyncEngine, intake: AsyncEngine, receipts: Receipts, metrics: ApiMetrics
+) -> HttpServices:
     sessions = create_session_factory(engine)
     begin = work_in(sessions)
     known_apps = KnownApps(apps=SQLAlchemyMetaAppRepository(sessions))
@@ -101,6 +115,8 @@ def _services(engine: AsyncEngine, intake: AsyncEngine, metrics: ApiMetrics) -> 
         begin=begin,
         accept_message=AcceptMessage(begin=begin),
         accept_batch=AcceptBatch(begin=begin),
+        accept_graph_message=AcceptGraphMessage(begin=begin),
+        mark_as_read=MarkAsRead(begin=begin, receipts=receipts),
         cancel_message=CancelMessage(begin=begin),
         retry_message=RetryMessage(begin=begin),
         answer_handshake=AnswerHandshake(known_apps=known_apps),

@@ -22,6 +22,7 @@ from whatsapp.domain.value_objects import (
     MessageStatus,
     PhoneNumber,
     UserId,
+    given_wamid,
 )
 
 pytestmark = pytest.mark.postgres
@@ -259,3 +260,43 @@ async def test_a_thousand_are_judged_in_one_statement_and_no_time(
     assert kinds(results).count("service_window_closed") == 999
     assert kinds(results)[7] == "queued"
     assert len(await stored_of(superuser, ana)) == 1
+
+
+@pytest.mark.parametrize("kind", ["quoting", "reacting"])
+@pytest.mark.parametrize("wamid", ["wamid.meta", None])
+async def test_a_message_about_one_of_ours_names_it_by_metas_id_once_there_is_one(
+    at, ana, to_carla, kind, wamid
+) -> None:
+    about = to_carla(wamid=wamid)
+    ours = given_wamid(about.id)
+    content = TEXT.replying_to(ours) if kind == "quoting" else MessageContent.reaction(ours, "+")
+    later = to_carla(content=content)
+    async with at(ana) as desk:
+        await desk.messages.save_outbound(about)
+        await desk.messages.save_outbound(later)
+        (loaded,) = await desk.messages.load_for_sending([later.id])
+        (plain,) = await desk.messages.load_for_sending([about.id])
+        kept = await desk.messages.get_outbound_by_id(later.id)
+
+    assert loaded.content.refers_to == (wamid or ours)
+    assert kept.content == content
+    assert plain.content == about.content
+
+
+async def test_a_message_about_metas_own_id_is_loaded_as_it_is(at, ana, to_carla) -> None:
+    message = to_carla(content=TEXT.replying_to("wamid.meta"))
+    async with at(ana) as desk:
+        await desk.messages.save_outbound(message)
+        (loaded,) = await desk.messages.load_for_sending([message.id])
+
+    assert loaded.content == message.content
+
+
+async def test_what_a_client_sent_beside_the_content_is_kept(at, ana, to_carla) -> None:
+    message = to_carla(callback_data="mine", envelope={"recipient_identity_key_hash": "x"})
+    async with at(ana) as desk:
+        await desk.messages.save_outbound(message)
+        (loaded,) = await desk.messages.load_for_sending([message.id])
+
+    assert (loaded.callback_data, loaded.envelope) == (message.callback_data, message.envelope)
+    assert loaded.digest == message.digest != to_carla(id=message.id).digest

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from shared.kernel.errors import TellwireError
-from whatsapp.application.ports import BeginWork
-from whatsapp.domain.entities import InvalidSchedule, OutboundMessage
+from whatsapp.application.ports import BeginWork, Work
+from whatsapp.domain.entities import ChannelNotFound, InvalidSchedule, OutboundMessage
 from whatsapp.domain.value_objects import IdempotencyKey, MessageContent, Priority, Recipient
 
 MAX_AHEAD: Final = timedelta(days=366)
@@ -17,10 +17,9 @@ MAX_BACK: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewMessage:
+class MessageDraft:
     """What a caller wants sent; `idempotency_key` is None where the caller brings none."""
 
-    channel_id: UUID
     recipient: Recipient
     content: MessageContent
     idempotency_key: IdempotencyKey | None = None
@@ -30,6 +29,13 @@ class NewMessage:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     callback_data: str | None = field(default=None, repr=False)
     envelope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage(MessageDraft):
+    """A draft with the channel that it goes out from."""
+
+    channel_id: UUID
 
 
 Accepted: TypeAlias = OutboundMessage
@@ -55,13 +61,38 @@ class AcceptMessage:
         InvalidSchedule, InvalidMetadata; nothing is stored then.
         """
         at = self.now()
-        message = compose(tenant_id, new, at)
+        message = compose(tenant_id, new.channel_id, new, at)
         async with self.begin(tenant_id, user_id) as work:
-            (result,) = await work.messages.accept_outbound([message], at=at)
-            if isinstance(result, TellwireError):
-                raise result
+            stored = await _accept_one(work, message, at)
             await work.commit()
-        return result
+        return stored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptGraphMessage:
+    """As AcceptMessage, for a number by Meta's id of it: `await accept(tenant, number, draft)`."""
+
+    begin: BeginWork
+    now: Clock = utc_now
+
+    async def __call__(
+        self,
+        tenant_id: UUID,
+        phone_number_id: str,
+        draft: MessageDraft,
+        *,
+        user_id: UUID | None = None,
+    ) -> Accepted:
+        """The stored message; raises what AcceptMessage raises."""
+        at = self.now()
+        async with self.begin(tenant_id, user_id) as work:
+            channel = await work.channels.get_by_phone_number_id(phone_number_id)
+            if channel is None:
+                raise ChannelNotFound
+            message = compose(tenant_id, channel.id, draft, at)
+            stored = await _accept_one(work, message, at)
+            await work.commit()
+        return stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +121,14 @@ class AcceptBatch:
         return results
 
 
-def compose(tenant_id: UUID, new: NewMessage, at: datetime) -> OutboundMessage:
+async def _accept_one(work: Work, message: OutboundMessage, at: datetime) -> Accepted:
+    (result,) = await work.messages.accept_outbound([message], at=at)
+    if isinstance(result, TellwireError):
+        raise result
+    return result
+
+
+def compose(tenant_id: UUID, channel_id: UUID, new: MessageDraft, at: datetime) -> OutboundMessage:
     """The message that `new` asks for; raises InvalidSchedule, InvalidMetadata."""
     for name, moment in (("send_at", new.send_at), ("expires_at", new.expires_at)):
         if moment is not None and not at - MAX_BACK <= moment <= at + MAX_AHEAD:
@@ -99,7 +137,7 @@ def compose(tenant_id: UUID, new: NewMessage, at: datetime) -> OutboundMessage:
         raise InvalidSchedule("It has expired already", field="expires_at")
     return OutboundMessage(
         tenant_id=tenant_id,
-        channel_id=new.channel_id,
+        channel_id=channel_id,
         recipient=new.recipient,
         content=new.content,
         priority=new.priority,
@@ -118,6 +156,6 @@ def _composed(tenant_id: UUID, wanted: Wanted, at: datetime) -> Result:
     if isinstance(wanted, TellwireError):
         return wanted
     try:
-        return compose(tenant_id, wanted, at)
+        return compose(tenant_id, wanted.channel_id, wanted, at)
     except TellwireError as error:
         return error

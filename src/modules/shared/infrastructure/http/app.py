@@ -19,7 +19,7 @@ from shared.infrastructure.http.errors import (
     RouteNotFound,
     ValidationFailed,
 )
-from shared.infrastructure.http.problem import answer_with_problem, problem_response
+from shared.infrastructure.http.problem import ErrorForm, answer_with_problem, problem_response
 from shared.infrastructure.http.request_context import RequestContext
 from shared.infrastructure.observability.metrics import HttpMetrics
 from shared.kernel.errors import TellwireError
@@ -34,10 +34,26 @@ _BY_STATUS: Final[dict[int, type[TellwireError]]] = {
 }
 
 
-def equip(app: FastAPI, *, metrics: HttpMetrics, limit_of: Callable[[str], BodyLimit]) -> None:
-    """Give `app` request ids, logs, metrics, bounded bodies and problem documents."""
+def _ours(_path: str) -> ErrorForm | None:
+    """Problem documents everywhere."""
+    return None
+
+
+def equip(
+    app: FastAPI,
+    *,
+    metrics: HttpMetrics,
+    limit_of: Callable[[str], BodyLimit],
+    form_of: Callable[[str], ErrorForm | None] = _ours,
+) -> None:
+    """Give `app` request ids, logs, metrics, bounded bodies and problem documents.
+
+    `form_of` names the paths whose errors have another form.
+    """
     app.add_middleware(BoundedBody, limit_of=limit_of)
-    app.add_middleware(RequestContext, metrics=metrics)  # added last, so it is the outermost
+    app.add_middleware(
+        RequestContext, metrics=metrics, form_of=form_of
+    )  # added last, so it is the outermost
     app.add_exception_handler(TellwireError, answer_with_problem)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(HTTPException, _answer_http)

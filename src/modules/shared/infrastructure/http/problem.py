@@ -1,6 +1,7 @@
 """Problem documents (RFC 9457): the one way in which errors leave over HTTP."""
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, cast
 
 import orjson
 from starlette.requests import Request
@@ -15,6 +16,10 @@ ERROR_REFERENCE: Final = "/docs/errors"
 RETRY_AFTER_SECONDS: Final = 1
 REQUEST_ID: Final = "tellwire.request_id"
 """Where the id of a request stands in its ASGI scope."""
+ERROR_FORM: Final = "tellwire.error_form"
+"""Where the form of a request's errors stands in its ASGI scope, if it is another than ours."""
+ErrorForm: TypeAlias = Callable[..., Response]
+"""Makes an answer of an error, a scope and headers; for paths whose callers expect another form."""
 
 
 def problem(error: TellwireError, *, instance: str | None = None) -> dict[str, Any]:
@@ -42,6 +47,8 @@ def problem(error: TellwireError, *, instance: str | None = None) -> dict[str, A
 
 def problem_response(error: TellwireError, scope: Scope, **headers: str) -> Response:
     """The answer that `error` is, for the request in `scope`."""
+    if (form := scope.get(ERROR_FORM)) is not None:
+        return cast("ErrorForm", form)(error, scope, **headers)
     body = orjson.dumps(problem(error, instance=scope.get(REQUEST_ID)))
     if error.retryable:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)

@@ -2,12 +2,13 @@
 
 import re
 import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.infrastructure.http.problem import REQUEST_ID, problem_response
+from shared.infrastructure.http.problem import ERROR_FORM, REQUEST_ID, ErrorForm, problem_response
 from shared.infrastructure.observability.metrics import HttpMetrics
 from shared.kernel.errors import TellwireError
 from shared.kernel.ids import new_id
@@ -27,9 +28,12 @@ class RequestContext:
     name the route as it was declared, never the path as it was called.
     """
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: HttpMetrics, form_of: Callable[[str], ErrorForm | None]
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._form_of = form_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -37,6 +41,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         request_id = scope[REQUEST_ID] = _request_id(scope)
+        scope[ERROR_FORM] = self._form_of(scope["path"])
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         started, answer = time.perf_counter(), _Answer(send, request_id)

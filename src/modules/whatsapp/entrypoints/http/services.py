@@ -6,8 +6,9 @@ from typing import Annotated, Final, cast
 from fastapi import Depends, Request
 
 from tenancy.application.authenticate import Authenticate
-from whatsapp.application.accept_message import AcceptBatch, AcceptMessage
+from whatsapp.application.accept_message import AcceptBatch, AcceptGraphMessage, AcceptMessage
 from whatsapp.application.change_message import CancelMessage, RetryMessage
+from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.receive_webhook import AnswerHandshake, ReceiveWebhook
 from whatsapp.entrypoints.http.metrics import ApiMetrics
@@ -24,6 +25,8 @@ class HttpServices:
     begin: BeginWork
     accept_message: AcceptMessage
     accept_batch: AcceptBatch
+    accept_graph_message: AcceptGraphMessage
+    mark_as_read: MarkAsRead
     cancel_message: CancelMessage
     retry_message: RetryMessage
     answer_handshake: AnswerHandshake

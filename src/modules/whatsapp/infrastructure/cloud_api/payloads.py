@@ -1,17 +1,26 @@
 """Requests in Meta's form (Meta, Cloud API reference, messages)."""
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from whatsapp.domain.value_objects import MessageContent, PhoneNumber, Recipient
 from whatsapp.infrastructure.cloud_api.callback import MAX_CALLBACK_CHARACTERS
 
 _PRODUCT = "whatsapp"
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def message_payload(
-    *, to: Recipient, content: MessageContent, callback_data: str
+    *,
+    to: Recipient,
+    content: MessageContent,
+    callback_data: str,
+    envelope: Mapping[str, Any] = _NOTHING,
 ) -> dict[str, Any]:
     """The body of a send; Meta echoes `callback_data` in every status of the message.
+
+    `envelope` holds further fields that a client of Meta's endpoint gave; ours win over them.
 
     A phone number is written with its plus: without it Meta may prepend the sender's country code.
     `ValueError` for callback data that Meta would refuse.
@@ -20,6 +29,7 @@ def message_payload(
         raise ValueError(f"callback data of 1 to {MAX_CALLBACK_CHARACTERS} characters is needed")
     recipient = {"to": to.e164} if isinstance(to, PhoneNumber) else {"recipient": to.value}
     return {
+        **envelope,
         "messaging_product": _PRODUCT,
         "recipient_type": content.recipient_type.value,
         **recipient,

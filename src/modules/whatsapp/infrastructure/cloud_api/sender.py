@@ -19,6 +19,7 @@ class CloudApiSender:
             to=message.recipient,
             content=message.content,
             callback_data=callback_data(message_id=message.id, attempt=attempt),
+            envelope=message.envelope,
         )
         return await self._client.send(
             phone_number_id=channel.phone_number_id, token=channel.access_token, payload=payload

@@ -1,0 +1,100 @@
+"""What the OpenAPI document says of Meta's endpoint, whose form is Meta's and not ours."""
+
+from typing import Any, Final
+
+_TEXT: Final = {"type": "string"}
+_ERROR: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "code", "fbtrace_id"],
+            "properties": {
+                "message": _TEXT,
+                "type": _TEXT,
+                "code": {"type": "integer", "description": "Meta's code."},
+                "error_subcode": {"type": "integer"},
+                "error_data": {
+                    "type": "object",
+                    "properties": {"messaging_product": _TEXT, "details": _TEXT},
+                },
+                "is_transient": {"type": "boolean"},
+                "fbtrace_id": {"type": "string", "description": "The request id."},
+            },
+        }
+    },
+}
+_ACCEPTED: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "messaging_product": {"type": "string", "enum": ["whatsapp"]},
+        "contacts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"input": _TEXT, "wa_id": _TEXT, "user_id": _TEXT},
+            },
+        },
+        "messages": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"id": _TEXT, "message_status": _TEXT}},
+        },
+        "success": {"type": "boolean", "description": "For a read receipt."},
+    },
+}
+_MEANINGS: Final = {
+    400: "Refused, under Meta's code",
+    401: "No valid API key (code 190)",
+    403: "The key lacks the scope (code 10)",
+    404: "Nothing is at this address (code 2500)",
+    408: "The request did not arrive in time",
+    413: "The body is too large (code 100)",
+    503: "Something does not answer (code 2); `Retry-After` says when to try again",
+}
+
+GRAPH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Accepted, with the id that Tellwire gives; or the receipt was passed on",
+        "content": {"application/json": {"schema": _ACCEPTED}},
+    },
+    **{
+        code: {"description": meaning, "content": {"application/json": {"schema": _ERROR}}}
+        for code, meaning in _MEANINGS.items()
+    },
+}
+GRAPH_OPENAPI: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["messaging_product"],
+                    "properties": {
+                        "messaging_product": {"type": "string", "enum": ["whatsapp"]},
+                        "recipient_type": {"type": "string", "enum": ["individual"]},
+                        "to": {"type": "string", "description": "A number, best with its plus."},
+                        "recipient": {"type": "string", "description": "A user id."},
+                        "type": _TEXT,
+                        "context": {"type": "object", "properties": {"message_id": _TEXT}},
+                        "biz_opaque_callback_data": {
+                            "type": "string",
+                            "maxLength": 512,
+                            "description": "Given back in the statuses that are passed on.",
+                        },
+                        "status": {"type": "string", "enum": ["read"]},
+                        "message_id": _TEXT,
+                    },
+                    "additionalProperties": True,
+                },
+                "example": {
+                    "messaging_product": "whatsapp",
+                    "to": "+4915550000001",
+                    "type": "text",
+                    "text": {"body": "Your order is on its way."},
+                },
+            }
+        },
+    }
+}
