@@ -95,7 +95,7 @@ async def test_pywa_works_against_tellwire_with_another_url_and_token(directory)
             assert followed[ident]["status"] != "failed"
             with pytest.raises(WhatsAppError) as unknown:
                 await pywa.mark_message_as_read("wamid.unknown")
-            assert unknown.value.error_code == 131009
+            assert unknown.value.code == 131009
         finally:
             await pywa.api._session.aclose()
 
