@@ -65,7 +65,7 @@ async def _client(context: Context) -> AsyncIterator[RedisClient]:
 
 async def _single(context: Context, client: RedisClient, limiter: RedisRateLimiter) -> Figure:
     nothing = await client.script_load("return 1")
-    script = await client.script_load(_script()[0])
+    script = await client.script_load(_script("rate_limiter.lua")[0])
     spacing = spacing_micros(MAX_RATE)
 
     def bare(digest: str) -> Callable[[str], Awaitable[object]]:

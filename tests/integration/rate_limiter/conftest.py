@@ -75,6 +75,10 @@ class Workers:
             for out in self.outs
         ]
 
+    def wait_until_sending(self):
+        ready = [Path(f"{out}.ready") for out in self.outs]
+        wait_until(lambda: all(path.exists() for path in ready), "nothing is sent", within=60)
+
     def set_rates(self, rates):
         new = self.directory / "rates.new"
         new.write_text("".join(f"{number} {rate}\n" for number, rate in rates.items()))
@@ -83,8 +87,8 @@ class Workers:
     def stop(self):
         """End the processes and return the times of their sends by number.
 
-        `forfeited` then holds the same for slots that were forfeited, and `stalls` (when, seconds)
-        of each time that the machine did not run a process.
+        `forfeited` then holds the same for slots that were forfeited, and `stalls` for each process
+        when the machine did not run it, or Redis for it, in time.
         """
         for process in self.processes:
             process.terminate()
@@ -92,9 +96,10 @@ class Workers:
             assert process.wait(20) == 0
         by_kind = {kind: defaultdict(list) for kind in ("sent", "forfeited")}
         for out in self.outs:
+            self.stalls.append([])
             for kind, *details in map(str.split, out.read_text().splitlines()):
                 if kind == "stalled":
-                    self.stalls.append((float(details[0]), float(details[1])))
+                    self.stalls[-1].append((float(details[0]), float(details[1])))
                 else:
                     by_kind[kind][details[0]].append(float(details[1]))
         self.forfeited = by_kind["forfeited"]
@@ -102,8 +107,15 @@ class Workers:
         return {number: sorted(times) for number, times in sent.items()}
 
     def stalled(self, *, since, until):
-        """How often between two moments the machine did not run a process for some time."""
-        return sum(since < at <= until + lasted for at, lasted in self.stalls)
+        """The part of the time between two moments that was lost to stalls, in the mean process."""
+        lost = 0.0
+        for stalls in self.stalls:
+            covered = since
+            for began, ended in sorted(stalls):
+                end = min(ended, until)
+                lost += max(0.0, end - max(began, covered))
+                covered = max(covered, end)
+        return lost / (until - since) / len(self.stalls)
 
     def signal(self, index, number):
         os.kill(self.processes[index].pid, number)
@@ -142,15 +154,15 @@ def assert_used(workers, sent, number, rate, *, seconds):
     """With work waiting, 99 % of the rate was used in the last seconds.
 
     What a process forfeits because the machine did not run it in time is lost to the machine, and
-    where it ran none in time, slots went unasked. Neither happens on a machine that is not full.
+    so are slots that nobody was run to ask for. Neither happens on a machine that is not full.
     """
     until = sent[number][-1]
     span = {"since": until - seconds, "until": until}
     reached = used(sent[number], rate, **span)
     forfeited = used(workers.forfeited[number], rate, **span)
-    if not workers.stalled(**span):
-        assert reached >= 0.99, f"{rate} per second"
-    assert reached + forfeited >= 0.97, f"{rate} per second"
+    stalled = workers.stalled(**span)
+    assert reached + forfeited >= 0.99 - stalled, f"{rate} per second, {stalled:.1%} stalled"
+    assert reached >= 0.99 or stalled, f"{rate} per second"
 
 
 def free_port():

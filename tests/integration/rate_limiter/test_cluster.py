@@ -49,7 +49,8 @@ def test_processes_keep_and_use_the_rate_of_numbers_on_different_nodes(
     cluster, start_workers, laws
 ):
     workers = start_workers(url_of(cluster[:1]), RATES, processes=2, senders=2)
-    time.sleep(6.5)
+    workers.wait_until_sending()
+    time.sleep(3.5)
     holding = []
     for server in cluster:
         with server.client() as client:

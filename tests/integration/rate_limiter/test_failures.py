@@ -16,25 +16,16 @@ UNUSED = (
 
 
 @pytest.fixture
-def running(start_workers, laws):
+def running(start_workers):
     """A function that starts workers and waits until they send."""
 
     def run(server, url=None, rates=RATES, processes=3):
         workers = start_workers(url or server.url, rates, processes=processes, senders=2)
-        laws["until"](lambda: all(sending(server, number) for number in rates), "nothing is sent")
-        time.sleep(1.5)
+        workers.wait_until_sending()
+        time.sleep(1.0)
         return workers
 
     return run
-
-
-def sending(server, number):
-    """Whether slots of `number` are being taken."""
-    key = f"tellwire:rate:{{{number}}}"
-    with server.client() as client:
-        before = client.get(key)
-        time.sleep(0.15)
-        return before is not None and client.get(key) != before
 
 
 def pauses(times, moments):

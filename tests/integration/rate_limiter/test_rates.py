@@ -15,7 +15,8 @@ def test_processes_together_keep_each_rate_and_use_it(
     server, start_workers, laws, processes, senders
 ):
     workers = start_workers(server.url, RATES, processes=processes, senders=senders)
-    time.sleep(SECONDS + 2.0 + processes * 0.4)  # Starting Python takes a while.
+    workers.wait_until_sending()
+    time.sleep(SECONDS + 0.5)
     sent = workers.stop()
 
     for number, rate in RATES.items():
