@@ -17,6 +17,7 @@ from typing import Any
 import asyncpg
 import pytest
 from redis import Redis
+from xdist.scheduler import LoadScopeScheduling
 
 from tellwire.database import migrate
 from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
@@ -25,6 +26,23 @@ from tellwire.embedded.roles import bootstrap_database, grant_database, quoted
 
 _TEMPLATE = "tellwire_template"
 _numbers = count(1)
+
+
+class ByFile(LoadScopeScheduling):
+    """Whole files go to one process, which makes their databases once; some directories as a whole.
+
+    xdist's own groups are marked in the ids of tests, which pytest has ceased to let it change.
+    """
+
+    together = ("tests/e2e/", "tests/integration/rate_limiter/")
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((path for path in self.together if file.startswith(path)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemySendQueue,
 )
 
-pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("plans")]
+pytestmark = pytest.mark.postgres
 
 MINUTE = timedelta(minutes=1)
 ROWS = 200_000
@@ -50,7 +50,8 @@ SEED = """
     INSERT INTO tenants (id, name) SELECT id, 'seeded' FROM seed_tenants;
     INSERT INTO whatsapp_channels (tenant_id, id, name, phone_number_id, access_token, status,
                                    messages_per_second, verified_at)
-    SELECT t.id, md5('c' || t.n || c)::uuid, 'x', c::text, 'x', 'active', 80, now()
+    SELECT t.id, md5('c' || t.n || c)::uuid, 'x', c::text, decode(repeat('00', 300), 'hex'),
+           'active', 80, now()
     FROM seed_tenants t CROSS JOIN generate_series(1, CASE t.n WHEN 0 THEN 3 ELSE 50 END) c;
     INSERT INTO seed_messages
     SELECT md5('m' || i)::uuid, t.id, md5('c' || t.n || 1 + i % 3)::uuid, i
