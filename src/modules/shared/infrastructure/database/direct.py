@@ -37,14 +37,15 @@ class _Finished:
 
     sql: str
     order: Sequence[str]
+    constants: Mapping[str, Any]  # Parameters that the statement brings along, as of a LIMIT.
     processors: Mapping[str, Callable[[Any], Any]]  # JSON becomes text, for example.
 
     def arguments(self, parameters: Mapping[str, Any]) -> list[Any]:
         """The values in the order of their numbers; InvalidValue where one has no such form."""
-        processors = self.processors
+        processors, given = self.processors, {**self.constants, **parameters}
         try:
             return [
-                processors[name](parameters[name]) if name in processors else parameters[name]
+                processors[name](given[name]) if name in processors else given[name]
                 for name in self.order
             ]
         except (TypeError, ValueError, RecursionError):
@@ -59,7 +60,8 @@ def _finished(statement: Any, dialect: Dialect) -> _Finished:
         for name, bind in compiled.binds.items()
         if (process := bind.type.dialect_impl(dialect).bind_processor(dialect)) is not None
     }
-    return _Finished(str(compiled), compiled.positiontup, processors)
+    constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+    return _Finished(str(compiled), compiled.positiontup, constants, processors)
 
 
 async def fetch(
