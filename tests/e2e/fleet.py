@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import aiohttp
@@ -74,7 +74,7 @@ class Stalls:
                 self.lost_seconds += late
             self.longest_seconds = max(self.longest_seconds, late)
 
-    def __enter__(self) -> "Stalls":
+    def __enter__(self) -> Self:
         threading.Thread(target=self.watch, daemon=True).start()
         return self
 
@@ -95,7 +95,8 @@ class Fleet:
 
     async def start_workers(self, number: int) -> None:
         """Start workers and wait until each one works."""
-        logs = [self.directory / f"worker-{i}.log" for i in range(number)]
+        first = len(self.workers)
+        logs = [self.directory / f"worker-{i}.log" for i in range(first, first + number)]
         for log in logs:
             with log.open("wb") as output:
                 self.workers.append(_start(output, self.settings.to_environment(), "worker"))
@@ -188,7 +189,13 @@ class Fleet:
 
     async def until_accepted(self, channel: Channel, number: int, *, within: float) -> None:
         async with asyncio.timeout(within):
-            while (await self.seen(channel)).get("accepted", 0) < number:
+            while (await self.seen(channel)).get("accepted", 0) < number:  # noqa: ASYNC110  # of another process
+                await asyncio.sleep(0.2)
+
+    async def until_recorded(self, channel: Channel, number: int, *, within: float) -> None:
+        """Wait until the outcomes of so many messages are in the database."""
+        async with asyncio.timeout(within):
+            while len(await self.departures(channel)) < number:  # noqa: ASYNC110  # as above
                 await asyncio.sleep(0.2)
 
     async def seen(self, channel: Channel) -> dict[str, Any]:
@@ -200,8 +207,8 @@ class Fleet:
         """When the sender itself says that each request left."""
         rows = await self.sql(
             "SELECT a.started_at FROM whatsapp_message_attempts a "
-            "JOIN whatsapp_outbound_messages m ON m.tenant_id = a.tenant_id AND m.id = a.message_id "
-            "WHERE m.channel_id = $1 ORDER BY a.started_at",
+            "JOIN whatsapp_outbound_messages m USING (tenant_id) "
+            "WHERE m.id = a.message_id AND m.channel_id = $1 ORDER BY a.started_at",
             channel.id,
         )
         return [row[0] for row in rows]
@@ -256,7 +263,11 @@ async def running_fleet(directory: Path, **simulator: Any) -> AsyncIterator[Flee
     file.write_text(json.dumps(configuration))
     meta = f"http://127.0.0.1:{port}"
     given = load_settings(
-        _env_file=None, data_directory=directory / "data", graph_base_url=meta, api_port=free_port()
+        _env_file=None,
+        data_directory=directory / "data",
+        graph_base_url=meta,
+        api_port=free_port(),
+        log_level="debug",
     )
     async with embedded_services(given) as settings, aiohttp.ClientSession() as http:
         set_up_encryption(settings)
