@@ -222,8 +222,9 @@ class RedisRateLimiter:
         horizon: int,
     ) -> Reservation:
         sent_ns = self._monotonic_ns()
-        server, now, step, granted, start, retry = await self._run(
-            phone_number_id, "reserve", spacing, count, least, patience, horizon
+        key = rate_key(phone_number_id)
+        server, now, step, granted, start, retry = await self._evaluate(
+            "rate_limiter.lua", 1, key, "reserve", spacing, count, least, patience, horizon
         )
         received_ns = self._monotonic_ns()
         clock = self._clocks.get(server)
@@ -266,18 +267,26 @@ class RedisRateLimiter:
             return []
         keys = [_pair_key(phone_number_id, recipient) for recipient in recipients]
         waits = await self._evaluate(
-            "pair_limiter.lua", keys, operation, _PAIR_MICROS, PAIR_BURST - 1, *args
+            "pair_limiter.lua",
+            len(keys),
+            *keys,
+            operation,
+            _PAIR_MICROS,
+            PAIR_BURST - 1,
+            *args,
         )
         return [timedelta(microseconds=wait) for wait in waits]
 
     def _run(self, phone_number_id: str, operation: str, *args: int) -> Awaitable[_Reply]:
         """Run the script of the number's rate."""
-        return self._evaluate("rate_limiter.lua", (rate_key(phone_number_id),), operation, *args)
+        return self._evaluate("rate_limiter.lua", 1, rate_key(phone_number_id), operation, *args)
 
-    async def _evaluate(self, script: str, keys: Sequence[str], *args: str | int) -> Any:
-        """Run a script; the one place that talks to Redis and translates its errors."""
+    async def _evaluate(self, script: str, *given: str | int) -> Any:
+        """Run a script with the number of its keys, the keys and its arguments.
+
+        The one place that talks to Redis and translates its errors.
+        """
         text, digest = _script(script)
-        given = (len(keys), *keys, *args)
         try:
             try:
                 return await self._redis.execute_command("EVALSHA", digest, *given)
