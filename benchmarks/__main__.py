@@ -69,11 +69,17 @@ async def _server_versions(servers: Servers) -> str:
 def main() -> int:
     """Measure what the command line names, or everything."""
     found = find_benchmarks()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*found, []], help="which; all of them if none")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure Tellwire beside its rivals; without names everything, which writes "
+        "docs/benchmarks.md.",
+    )
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(found))
     parser.add_argument("--quick", action="store_true", help="fewer rounds; writes nothing")
     arguments = parser.parse_args()
     names = list(dict.fromkeys(arguments.names)) or list(found)
+    if unknown := sorted(set(names) - set(found)):
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(found)}")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         work = measure(names, found, scale=QUICK if arguments.quick else 1.0)
         sections, machine = runner.run(work)

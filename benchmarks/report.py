@@ -67,11 +67,15 @@ def number(value: float, unit: str) -> str:
 
 def bound(figure: Figure) -> str:
     """The bound in words."""
+    if figure.bound is None:
+        return "none"
     return f"{'at least' if figure.at_least else 'at most'} {number(figure.bound, figure.unit)}"
 
 
 def verdict(figure: Figure) -> str:
     """Whether the bound is kept."""
+    if figure.bound is None:
+        return ""
     return "yes" if figure.is_met else "**no**"
 
 
@@ -87,7 +91,7 @@ def print_section(console: Console, section: Section) -> None:
             bound(figure),
             number(figure.value, figure.unit),
             f"{low:.2f} - {high:.2f}",
-            "[green]yes[/]" if figure.is_met else "[bold red]no[/]",
+            verdict(figure).replace("**no**", "[bold red]no[/]"),
         )
     console.print(table)
 
@@ -95,12 +99,16 @@ def print_section(console: Console, section: Section) -> None:
 def write(sections: Sequence[Section], machine: Machine) -> None:
     """Write docs/benchmarks.md and its chart."""
     PAGE.write_text("\n".join(_page(sections, machine)) + "\n", encoding="utf-8")
-    figures = [figure for section in sections for figure in section.figures]
+    figures = [figure for section in sections for figure in _bounded(section.figures)]
     CHART.write_text("\n".join(_chart(figures)) + "\n", encoding="utf-8")
 
 
+def _bounded(figures: Sequence[Figure]) -> list[Figure]:
+    return [figure for figure in figures if figure.bound is not None]
+
+
 def _page(sections: Sequence[Section], machine: Machine) -> Iterator[str]:
-    figures = [figure for section in sections for figure in section.figures]
+    figures = [figure for section in sections for figure in _bounded(section.figures)]
     yield from (
         "# Benchmarks",
         "",
@@ -146,7 +154,7 @@ def _section(section: Section) -> Iterator[str]:
     yield ""
     missed = {figure.reason: figure for figure in section.figures if not figure.is_met}
     for reason, figure in missed.items():
-        yield f"Why {figure.name} misses its bound: {reason or 'not profiled yet.'}"
+        yield f"**Missed:** {figure.name}. Why: {reason or 'not profiled yet.'}"
         yield ""
 
 
@@ -162,7 +170,8 @@ def _chart(figures: Sequence[Figure]) -> Iterator[str]:
     yield f'<rect width="{width}" height="{height}" fill="#ffffff"/>'
     yield f'<text x="{line}" y="18" text-anchor="middle" fill="#333333">bound</text>'
     for row, figure in enumerate(figures):
-        used = figure.bound / figure.value if figure.at_least else figure.value / figure.bound
+        bound = figure.bound or 1.0
+        used = bound / figure.value if figure.at_least else figure.value / bound
         y = 28 + ROW_HEIGHT * row
         colour = "#2e7d4f" if figure.is_met else "#b3402a"
         length = BAR_WIDTH * min(used, MOST) / MOST

@@ -38,7 +38,7 @@ def executed(monkeypatch):
 
 
 async def begin(desk):
-    await desk.uow.session.execute(text("SELECT 1"))
+    await desk.messages.get_outbound_by_id(new_id())
 
 
 async def test_a_look_up_in_an_open_transaction_goes_to_the_driver_and_finds_the_same(
@@ -92,6 +92,7 @@ async def test_a_value_that_no_parameter_can_hold_is_refused_without_its_text(at
 
 async def test_a_lost_connection_says_so_and_the_next_transaction_has_another(at, ana, superuser):
     async with at(ana) as desk:
+        await begin(desk)
         session = desk.uow.session
         lost = await session.scalar(text("SELECT pg_backend_pid()"))
         await superuser.fetchval("SELECT pg_terminate_backend($1, 5000)", lost)

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Dialect, Executable
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlalchemy.orm import SessionTransaction
+from sqlalchemy import Connection, Dialect, Executable
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, SessionTransaction
 
 from shared.infrastructure.database.driver_errors import InvalidValue
 from shared.infrastructure.database.engine import PreludeConnection
@@ -72,10 +72,10 @@ async def fetch(
     SQLAlchemy runs it where it is the first of a transaction (which SQLAlchemy then begins), on
     other drivers, and while somebody listens to statements or has them logged.
     """
-    connection = await _connection_of(session)
-    driver = _idle_driver(connection)
-    if driver is None:
-        return (await connection.execute(statement, dict(parameters))).all()
+    connection = _connection_of(session.sync_session)
+    driver = None if connection is None else _idle_driver(connection)
+    if connection is None or driver is None:
+        return await session.run_sync(_execute, statement, dict(parameters))
     finished = _finished(statement, connection.dialect)
     arguments = finished.arguments(parameters)
     try:
@@ -83,28 +83,33 @@ async def fetch(
     except BaseException as error:
         if driver.is_closed() or not isinstance(error, asyncpg.PostgresError):
             # As SQLAlchemy does: nobody knows what such a connection is in the middle of.
-            await connection.invalidate()
+            await session.run_sync(lambda _: connection.invalidate())
         raise
     return rows
 
 
-async def _connection_of(session: AsyncSession) -> AsyncConnection:
-    """The connection of the session's transaction; asked for once in each transaction."""
-    sync = session.sync_session
-    known: tuple[SessionTransaction, AsyncConnection] | None = sync.info.get(_KNOWN)
-    if known is not None and known[0] is sync.get_transaction():
-        return known[1]
-    connection = await session.connection()
-    sync.info[_KNOWN] = (sync.get_transaction(), connection)
-    return connection
+def _execute(session: Session, statement: Executable, parameters: dict[str, Any]) -> Sequence[Any]:
+    connection = session.connection()
+    session.info[_KNOWN] = (session.get_transaction(), connection)
+    return connection.execute(statement, parameters).all()
 
 
-def _idle_driver(connection: AsyncConnection) -> PreludeConnection | None:
+def _connection_of(session: Session) -> Connection | None:
+    """The connection of the open transaction, if a statement here has begun or joined it.
+
+    It is kept with that transaction: after its end the pool gives the connection to others.
+    """
+    known: tuple[SessionTransaction, Connection] | None = session.info.get(_KNOWN)
+    return known[1] if known is not None and known[0] is session.get_transaction() else None
+
+
+def _idle_driver(connection: Connection) -> PreludeConnection | None:
     """The connection of asyncpg, where a statement may go to it past SQLAlchemy."""
-    sync: Any = connection.sync_connection
-    driver = sync.connection.driver_connection
+    if connection.invalidated:
+        return None
+    driver = connection.connection.driver_connection
     if not isinstance(driver, PreludeConnection) or not driver.is_in_transaction():
         return None
-    engine = sync.engine
+    engine = connection.engine
     watched = engine.dispatch.before_cursor_execute or engine.dispatch.after_cursor_execute
     return None if watched or engine.echo else driver
