@@ -30,8 +30,11 @@ OPEN = (
     "in the record",
 )
 """Marked and not recorded: what left is proved by its echo, what did not is never reported."""
+SENDING = ("before the request", "in flight", "after the answer")
+RECORDING = ("before the record", "in the record", "after the record")
 POINTS = (*SAFE, *OPEN, "after the record")
 SPARED_CALLS = {"claim": 1, "mark": 3, "send": 20, "record": 3}
+"""How many calls pass before a worker dies at an open point; at a safe one it dies at the first."""
 ON_ITS_WAY_SECONDS = 0.02
 """Long enough for the request to have come, too short for the simulator's slow answer."""
 
@@ -48,7 +51,7 @@ class Fuse:
         self.calls = {name: count() for name in SPARED_CALLS}
 
     def spares(self, call: str) -> bool:
-        return next(self.calls[call]) < SPARED_CALLS[call]
+        return self.point not in SAFE and next(self.calls[call]) < SPARED_CALLS[call]
 
     async def around(self, call: str, work):
         """Make a call, and die before, within or after it if that is the point."""
@@ -65,58 +68,61 @@ class Fuse:
         return result
 
 
+class Queue(SQLAlchemySendQueue):
+    fuse: Fuse
+
+    async def claim(self, **values):
+        return await self.fuse.around("claim", super().claim(**values))
+
+    async def mark(self, entries, *, lease):
+        return await self.fuse.around("mark", super().mark(entries, lease=lease))
+
+
+class Sender(CloudApiSender):
+    fuse: Fuse
+
+    async def send(self, channel, message, attempt):
+        request = super().send(channel, message, attempt)
+        if self.fuse.point not in SENDING or self.fuse.spares("send"):
+            return await request
+        if self.fuse.point == "before the request":
+            die()
+        if self.fuse.point == "in flight":
+            await asyncio.wait([asyncio.create_task(request)], timeout=ON_ITS_WAY_SECONDS)
+            die()
+        await request
+        return die()
+
+
+class Messages(SQLAlchemyMessageRepository):
+    fuse: Fuse
+
+    async def record_attempts(self, results):
+        if self.fuse.point not in RECORDING or self.fuse.spares("record"):
+            return await super().record_attempts(results)
+        if self.fuse.point == "before the record":
+            die()
+        held = await super().record_attempts(results)
+        if self.fuse.point == "in the record":
+            die()
+        persistence._TenantWork.commit = commit_and_die
+        return held
+
+
+commit = persistence._TenantWork.commit
+
+
+async def commit_and_die(work):
+    await commit(work)
+    die()
+
+
 def arm(point: str) -> None:
     """Have the next worker of this process die at `point`; `-` is none."""
     if point == "-":
         return
     assert point in POINTS, point
-    fuse = Fuse(point)
-
-    class Queue(SQLAlchemySendQueue):
-        async def claim(self, **values):
-            return await fuse.around("claim", super().claim(**values))
-
-        async def mark(self, entries, *, lease):
-            return await fuse.around("mark", super().mark(entries, lease=lease))
-
-    class Sender(CloudApiSender):
-        async def send(self, channel, message, attempt):
-            request = super().send(channel, message, attempt)
-            if point in {"in flight", "before the request", "after the answer"}:
-                return await self._send(request)
-            return await request
-
-        async def _send(self, request):
-            if fuse.spares("send"):
-                return await request
-            if point == "before the request":
-                die()
-            if point == "in flight":
-                await asyncio.wait([asyncio.create_task(request)], timeout=ON_ITS_WAY_SECONDS)
-                die()
-            outcome = await request
-            die()
-            return outcome
-
-    class Messages(SQLAlchemyMessageRepository):
-        async def record_attempts(self, results):
-            if fuse.spares("record"):
-                return await super().record_attempts(results)
-            if point == "before the record":
-                die()
-            held = await super().record_attempts(results)
-            if point == "in the record":
-                die()
-            if point == "after the record":
-                persistence._TenantWork.commit = commit_and_die
-            return held
-
-    commit = persistence._TenantWork.commit
-
-    async def commit_and_die(self):
-        await commit(self)
-        die()
-
+    Queue.fuse = Sender.fuse = Messages.fuse = Fuse(point)
     tellwire.worker.SQLAlchemySendQueue = Queue
     tellwire.worker.CloudApiSender = Sender
     persistence.SQLAlchemyMessageRepository = Messages

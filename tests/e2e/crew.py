@@ -26,9 +26,11 @@ from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from tellwire.embedded.redis import EmbeddedRedis
 from tellwire.embedded.roles import bootstrap_database
 from tellwire.resources import set_up_encryption
+from whatsapp.application.change_message import RetryMessage
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.entities.meta_app import MetaApp
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMetaAppRepository
+from whatsapp.infrastructure.persistence.work import work_in
 
 APP_ID, APP_SECRET = "100000000000001", "crew-app-secret"
 NURSERY = Path(__file__).with_name("nursery.py")
@@ -67,6 +69,16 @@ class Crew:
                 await asyncio.sleep(0.02)
         self.workers.discard(pid)
 
+    async def until_requests(self, number: int, *, or_for: float) -> None:
+        """Wait until Meta has had so many more requests, or for so many seconds."""
+        log = self.fleet.directory / "meta.jsonl"
+        with suppress(TimeoutError), log.open("rb") as requests:
+            requests.seek(0, os.SEEK_END)
+            async with asyncio.timeout(or_for):
+                while number > 0:
+                    number -= requests.read().count(b"\n")
+                    await asyncio.sleep(0.005)
+
     async def stop_workers(self) -> None:
         """End all workers in an orderly way."""
         for pid in self.workers:
@@ -96,13 +108,32 @@ class Crew:
 
         Silence about an unknown message counts only while other messages are heard of.
         """
-        async with asyncio.timeout(within):
-            while not await self._is_settled(*channels):
-                for channel in channels:
-                    await self.fleet.enqueue(channel, 1)
-                await asyncio.sleep(pulse)
-            while set(await self.statuses(*channels)) - {"read", "failed"}:
-                await asyncio.sleep(pulse)
+        try:
+            async with asyncio.timeout(within):
+                await self._settle(*channels, pulse=pulse)
+        except TimeoutError:
+            raise AssertionError(f"{await self.state(*channels)}\n{self.logs()}") from None
+
+    async def _settle(self, *channels: Channel, pulse: float) -> None:
+        while not await self._is_settled(*channels):
+            for channel in channels:
+                await self.fleet.enqueue(channel, 1)
+            await asyncio.sleep(pulse)
+        while set(await self.statuses(*channels)) - {"read", "failed"}:  # noqa: ASYNC110  # rows
+            await asyncio.sleep(pulse)
+
+    async def state(self, *channels: Channel) -> str:
+        """What is stored and queued, for the message of a failed test."""
+        rows = await self.fleet.sql(
+            "SELECT q.state, q.lane, m.status, q.due_at <= now() AS due, count(*),"
+            " min(q.due_at) - now() AS first_due, max(q.lease_until) - now() AS last_lease"
+            " FROM whatsapp_send_queue q JOIN whatsapp_outbound_messages m"
+            " ON m.tenant_id = q.tenant_id AND m.id = q.id"
+            " WHERE q.channel_id = ANY($1) GROUP BY 1, 2, 3, 4",
+            [channel.id for channel in channels],
+        )
+        inbox = await self.fleet.sql("SELECT attempts, count(*) FROM webhook_inbox GROUP BY 1")
+        return f"{await self.statuses(*channels)} {rows} inbox {inbox}"
 
     async def _is_settled(self, *channels: Channel) -> bool:
         """Whether nothing is unknown or held by a worker that may be dead."""
@@ -123,6 +154,17 @@ class Crew:
                 if entry["outcome"] == "accepted":
                     taken[entry["callback"].split(".")[1]] += 1
         return taken
+
+    async def retry_failed(self, *channels: Channel) -> None:
+        """Have everything sent again that failed, as a person would who has looked at it."""
+        retry = RetryMessage(begin=work_in(self.fleet.sessions))
+        for row in await self.fleet.sql(
+            "SELECT tenant_id, id FROM whatsapp_outbound_messages"
+            " WHERE channel_id = ANY($1) AND status = 'failed' AND failure_title = $2",
+            [channel.id for channel in channels],
+            "Nobody knows whether it was sent",
+        ):
+            await retry(row["tenant_id"], row["id"])
 
     async def judge(self, *channels: Channel) -> "Verdict":
         """What Meta's log says about what we say."""
@@ -209,6 +251,7 @@ async def running_crew(
                     "open_numbers": True,
                     "open_messages_per_second": 100_000,
                     "pair_limit": False,
+                    "log_path": str(directory / "meta.jsonl"),
                     "webhook_url": f"{api}/webhooks/whatsapp/{APP_ID}",
                     **simulator,
                 }
