@@ -366,13 +366,13 @@ class DispatchChannel:
         """Send one marked message on its slot, or let it wait for another; never raises."""
         in_time = await reach(slot, monotonic=self.monotonic)
         self._aloft -= 1
-        if not in_time:
-            self.forfeited += 1
-            self._ready.appendleft(one)
-            self._changed.set()
-            return
+        self.forfeited += not in_time
         if self.monotonic() >= one.until:
             self._give_back([one.entry])
+            return
+        if not in_time:
+            self._ready.appendleft(one)
+            self._changed.set()
             return
         self._in_flight += 1
         started_at = self.now()

@@ -47,7 +47,7 @@ class QueueState(StrEnum):
 class Lease:
     """How long a claim lasts, and what follows from it for a request that is sent under it.
 
-    A marked message leaves within a twelfth of the lease or not at all, and its request is given up
+    A marked message leaves within a quarter of the lease or not at all, and its request is given up
     after half of it: so a live worker knows the outcome while the lease lasts, and of a dead one it
     is known from when on nothing more can have left.
     """
@@ -57,7 +57,7 @@ class Lease:
     @property
     def to_leave(self) -> timedelta:
         """From the mark to the last moment at which the request may leave."""
-        return self.length / 12
+        return self.length / 4
 
     @property
     def to_answer(self) -> timedelta:
