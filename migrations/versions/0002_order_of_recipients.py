@@ -15,6 +15,8 @@ down_revision: str | None = "0001"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
+TENANT = "nullif(current_setting('app.jwt_tenant', true), '')::uuid"
+
 # The loop is for a next entry that is cancelled while we wait for its lock: look again. Each
 # query of the function sees what was committed by then, unlike the statement that fired it.
 BRING_FORWARD = """
@@ -58,6 +60,12 @@ def upgrade() -> None:
         "REFERENCING OLD TABLE AS gone "
         "FOR EACH STATEMENT EXECUTE FUNCTION whatsapp_send_queue_bring_forward()"
     )
+    # Where a message is deleted, its entry goes by cascade, and PostgreSQL 18 runs the trigger as
+    # who cascades: the owner. It sees the current tenant's entries then, and otherwise none.
+    op.execute(
+        f"CREATE POLICY cascade ON whatsapp_send_queue TO tellwire_owner "
+        f"USING (tenant_id = {TENANT}) WITH CHECK (tenant_id = {TENANT})"
+    )
 
 
 def downgrade() -> None:
@@ -66,6 +74,7 @@ def downgrade() -> None:
         "ALTER POLICY dispatch_update ON whatsapp_send_queue "
         "USING (state IN ('ready', 'leased', 'dispatching'))"
     )
+    op.execute("DROP POLICY cascade ON whatsapp_send_queue")
     op.execute("DROP TRIGGER bring_forward ON whatsapp_send_queue")
     op.execute("DROP FUNCTION whatsapp_send_queue_bring_forward()")
     op.execute("UPDATE whatsapp_send_queue SET lane = lane + 10 WHERE lane < 0")

@@ -180,7 +180,6 @@ async def update_with_a_code_beyond_an_integer(case):
 
 
 async def failed_transaction(case):
-    await case.session.execute(text("SAVEPOINT s"))
     try:
         await unknown_channel(case)
     except TellwireError:
@@ -200,7 +199,6 @@ async def ended_before_the_commit(case):
 
 async def statement_timeout(case):
     await case.session.execute(text("SET LOCAL statement_timeout = '1ms'"))
-    await case.session.execute(text("SAVEPOINT s"))
     many = [message_of(case.ana, idempotency_key=IdempotencyKey(f"{n}")) for n in range(1000)]
     await case.messages.save_outbound_many(many)
 

@@ -275,16 +275,3 @@ async def test_the_dispatcher_locks_the_very_rows_it_sees(ana, bea, store, dispa
 
     assert len(seen) == 4
     assert seen == locked
-
-
-@pytest.mark.parametrize("state", ["retrying", "unknown"])
-async def test_the_dispatcher_cannot_send_again_what_waits_for_somebody_elses_decision(
-    ana, store, dispatch, superuser, state
-):
-    (saved,) = await store(ana, 1)
-    await superuser.execute(f"UPDATE {QUEUE} SET state = $1 WHERE id = $2", state, saved.id)
-    changed = await dispatch.execute(
-        f"UPDATE {QUEUE} SET state = 'ready', lease_token = NULL WHERE id = $1", saved.id
-    )
-
-    assert changed == "UPDATE 0"
