@@ -68,18 +68,19 @@ def running_servers() -> Iterator[Servers]:
         directory.chmod(0o711)  # Root's servers run as an account that has to pass through.
         postgres, redis = directory / "postgres", directory / "redis"
         with EmbeddedPostgres(postgres) as database, EmbeddedRedis(redis) as cache:
-            _keep_apart(database)
+            _keep_apart(database.pid, cache.pid)
             yield Servers(database, cache)
 
 
-def _keep_apart(postgres: EmbeddedPostgres) -> None:
-    """Give PostgreSQL one core and us another, where the system can.
+def _keep_apart(*servers: int | None) -> None:
+    """Give the servers one core and us another, where the system can.
 
     Otherwise a rival whose server process happens to share our core is measured as a faster one.
     """
-    if postgres.pid is None or not hasattr(os, "sched_setaffinity"):
+    if not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
         os.sched_setaffinity(0, {cores[0]})
-        os.sched_setaffinity(postgres.pid, {cores[-1]})  # Its processes to come inherit that.
+        for server in filter(None, servers):
+            os.sched_setaffinity(server, {cores[-1]})  # Its processes to come inherit that.

@@ -52,6 +52,9 @@ class SQLAlchemyUnitOfWork:
         trace: TracebackType | None,
     ) -> None:
         session, self._session = self.session, None
+        if not session.in_transaction():
+            session.sync_session.close()  # Nothing is open, so this sends nothing.
+            return
         # AsyncSession's own exit closes (and so rolls back) shielded from cancellation.
         await session.__aexit__(kind, error, trace)
 
