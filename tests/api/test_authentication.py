@@ -14,6 +14,8 @@ ROUTES = [
     ("GET", "/v1/messages/0198f2c4-6b1e-7c3a-9a53-2f1d8e4b7a60"),
     ("POST", "/v1/messages/0198f2c4-6b1e-7c3a-9a53-2f1d8e4b7a60/cancel"),
     ("POST", "/v1/messages/0198f2c4-6b1e-7c3a-9a53-2f1d8e4b7a60/retry"),
+    ("GET", "/v1/messages/dead-letters"),
+    ("POST", "/v1/messages/retry"),
     ("GET", "/v1/channels"),
     ("GET", "/v1/channels/0198f2c4-6b1e-7c3a-9a53-2f1d8e4b7a60"),
 ]

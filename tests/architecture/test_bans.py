@@ -153,6 +153,8 @@ BANS = (
             "stores in one statement",
             "whatsapp/infrastructure/persistence/repositories/conversation_statements.py": "CTEs "
             "that find or make",
+            "whatsapp/infrastructure/persistence/repositories/retry_statements.py": "a CTE that "
+            "changes several tables",
             "whatsapp/infrastructure/persistence/repositories/message_statements.py": "CTEs that "
             "change several tables",
             "whatsapp/infrastructure/persistence/repositories/queue_statements.py": "claims",

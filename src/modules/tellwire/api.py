@@ -28,12 +28,14 @@ from whatsapp.application.accept_message import AcceptBatch, AcceptGraphMessage,
 from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.mark_as_read import MarkAsRead, Receipts
 from whatsapp.application.receive_webhook import AnswerHandshake, KnownApps, ReceiveWebhook
-from whatsapp.entrypoints.http import channels, graph, messages, webhooks
+from whatsapp.application.retry_dead_letters import RetryDeadLetters
+from whatsapp.entrypoints.http import channels, dead_letters, graph, messages, webhooks
 from whatsapp.entrypoints.http.graph_errors import GRAPH_PATH, graph_error_response
 from whatsapp.entrypoints.http.metrics import ApiMetrics
 from whatsapp.entrypoints.http.operations import Check, Readiness, operations_router
 from whatsapp.entrypoints.http.services import STATE, HttpServices
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
+from whatsapp.infrastructure.cloud_api.code_table import advice_for
 from whatsapp.infrastructure.cloud_api.webhooks import MAX_BODY_BYTES, signature_matches
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyMetaAppRepository,
@@ -86,7 +88,13 @@ def create_api(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    for router in (messages.router, channels.router, webhooks.router, graph.router):
+    for router in (
+        dead_letters.router,  # before messages, whose ids would catch its paths
+        messages.router,
+        channels.router,
+        webhooks.router,
+        graph.router,
+    ):
         app.include_router(router)
     app.include_router(operations_router(readiness, registry))
     app.get(ERROR_REFERENCE, include_in_schema=False)(show_errors)
@@ -119,6 +127,8 @@ def _services(
         mark_as_read=MarkAsRead(begin=begin, receipts=receipts),
         cancel_message=CancelMessage(begin=begin),
         retry_message=RetryMessage(begin=begin),
+        retry_dead_letters=RetryDeadLetters(begin=begin),
+        explain=advice_for,
         answer_handshake=AnswerHandshake(known_apps=known_apps),
         receive_webhook=ReceiveWebhook(
             known_apps=known_apps,

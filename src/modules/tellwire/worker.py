@@ -18,6 +18,7 @@ from whatsapp.domain.send_queue import Lease
 from whatsapp.entrypoints.workers.loop import Loop
 from whatsapp.entrypoints.workers.send_worker import SendWorker
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
+from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
 from whatsapp.infrastructure.cloud_api.sender import CloudApiSender
 from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
 from whatsapp.infrastructure.persistence.repositories import RedisRateLimiter, SQLAlchemySendQueue
@@ -94,6 +95,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWork
         inbox=SQLAlchemyWebhookQueue(process),
         begin=begin,
         parse=parse_webhook,
+        judge=outcome_of_status_errors,
         lease=lease.length,
     )
     return send, Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)

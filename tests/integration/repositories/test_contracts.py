@@ -22,7 +22,7 @@ from whatsapp.domain.entities import (
     InvalidTransition,
     MessageNotFound,
 )
-from whatsapp.domain.repositories import AttemptResult, StatusReport
+from whatsapp.domain.repositories import AttemptResult, Revival, StatusReport
 from whatsapp.domain.value_objects import AccessToken, MessageStatus, PhoneNumber
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
@@ -132,6 +132,10 @@ METHODS = {
     "messages.cancel_outbound": (
         lambda g: g.messages.cancel_outbound(g.saved.id, utc_now()),
         InvalidTransition,
+    ),
+    "messages.send_again": (
+        lambda g: g.messages.send_again([Revival(message=g.saved)], at=utc_now()),
+        frozenset(),
     ),
     "messages.load_for_sending": (lambda g: g.messages.load_for_sending([g.saved.id]), []),
     "messages.record_attempts": (lambda g: g.messages.record_attempts([g.attempt()]), frozenset()),

@@ -6,7 +6,8 @@ from uuid import UUID
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.ports import BeginWork
 from whatsapp.domain.entities import InvalidTransition, MessageNotFound, OutboundMessage
-from whatsapp.domain.value_objects import RETRY, MessageStatus
+from whatsapp.domain.repositories import Revival
+from whatsapp.domain.value_objects import MessageStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class CancelMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryMessage:
-    """Sends a message again that failed for good."""
+    """Sends a message again that failed for good, expired, or of which nobody knows."""
 
     begin: BeginWork
     now: Clock = utc_now
@@ -44,18 +45,17 @@ class RetryMessage:
     async def __call__(
         self, tenant_id: UUID, message_id: UUID, *, user_id: UUID | None = None
     ) -> OutboundMessage:
-        """The message, queued again; raises MessageNotFound, InvalidTransition."""
+        """The message, queued again, without an expiry that has passed.
+
+        Raises MessageNotFound, and InvalidTransition for what has not ended or went on meanwhile.
+        """
         async with self.begin(tenant_id, user_id) as work:
             message = await work.messages.get_outbound_by_id(message_id)
             if message is None:
                 raise MessageNotFound
-            # `requeue` also serves workers, who may put back what a person must leave alone.
-            if MessageStatus.QUEUED not in RETRY[message.status]:
-                raise InvalidTransition(f"A message that is {message.status} cannot be sent again")
-            message.requeue(self.now())
-            message.failure = None
-            stored = await work.messages.update_outbound(message)
-            if stored.status is not MessageStatus.QUEUED:
-                raise InvalidTransition(f"A message that is {stored.status} cannot be sent again")
+            now = self.now()
+            message.send_again(now)
+            if not await work.messages.send_again([Revival(message=message)], at=now):
+                raise InvalidTransition("The message went on, or a worker still holds it")
             await work.commit()
-        return stored
+        return message

@@ -49,6 +49,10 @@ class MessageFilter:
 
     channel_id: UUID | None = None
     status: MessageStatus | None = None
+    is_dead: bool = False
+    """Whether only what failed or expired is wanted."""
+    code: int | None = None
+    """Meta's code of the failure."""
     recipient: Recipient | None = None
     created_from: datetime | None = None
     created_before: datetime | None = None

@@ -12,13 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from random import Random
 from typing import Final, TypeAlias
+from uuid import UUID
 
+from shared.kernel.clock import Clock, utc_now
 from shared.kernel.errors import TellwireError
-from whatsapp.application.ports import BeginWork
+from whatsapp.application.ports import BeginWork, Work
 from whatsapp.domain.conversation import Reached
 from whatsapp.domain.entities import InboundMessage
-from whatsapp.domain.repositories import StatusReport
+from whatsapp.domain.outcome import FailureReason, Refusal, wait_before_retry
+from whatsapp.domain.repositories import Revival, StatusReport
 from whatsapp.domain.value_objects import (
     InvalidPhoneNumber,
     MessageStatus,
@@ -36,11 +40,15 @@ from whatsapp.domain.webhook import (
 from whatsapp.domain.webhook_inbox import InboxEntry, Quarantined, Route, WebhookInbox
 
 MAX_BODIES: Final = 50
+MAX_ATTEMPT: Final = 2**15 - 1
+"""No attempt of ours has a higher number."""
 MAX_ATTEMPTS: Final = 5
 """A body that fails this often goes to quarantine whole, and does not hold up the others."""
 
 logger = logging.getLogger(__name__)
 Parse: TypeAlias = Callable[[bytes], WebhookBatch]
+Judge: TypeAlias = Callable[[Sequence[FailureReason]], Refusal]
+"""What the errors of a `failed` status mean."""
 _Placed: TypeAlias = tuple[InboxEntry, WebhookElement]
 
 
@@ -51,7 +59,10 @@ class ProcessWebhooks:
     inbox: WebhookInbox
     begin: BeginWork
     parse: Parse
+    judge: Judge
     lease: timedelta = field(default=timedelta(seconds=60))
+    now: Clock = utc_now
+    rng: Random = field(default_factory=Random)
 
     async def __call__(self) -> int:
         """Process up to MAX_BODIES bodies; 0 if there is none. Raises Unavailable."""
@@ -110,6 +121,7 @@ class ProcessWebhooks:
         async with self.begin(route.tenant_id) as work:
             if reports:
                 await work.messages.record_statuses(route.channel_id, reports)
+                await self._try_again(work, route.channel_id, elements)
             if reached := _reached(elements):
                 for one in await work.conversations.record_reached(route.channel_id, reached):
                     await work.conversations.join(route.channel_id, one)
@@ -118,6 +130,49 @@ class ProcessWebhooks:
             for received in sorted(inbound, key=lambda e: (e.wa_id or "", e.user_id or "")):
                 await work.messages.save_inbound(_message(route, received))
             await work.commit()
+
+    async def _try_again(
+        self, work: Work, channel_id: UUID, elements: Sequence[WebhookElement]
+    ) -> None:
+        """Queue what Meta took and then failed for a reason that passes, by the same table.
+
+        `failed` says that it was not delivered, so that a new attempt doubles nothing.
+        """
+        waits = {
+            one.echo: (one, wait)
+            for one in elements
+            if isinstance(one, StatusReported) and one.status is MessageStatus.FAILED and one.echo
+            if (wait := self._wait_of(one)) is not None
+        }
+        if not waits:
+            return
+        messages = await work.messages.load_for_sending([echo.message_id for echo in waits])
+        by_id = {one.id: one for one in messages if one.channel_id == channel_id}
+        at = self.now()
+        revivals = [
+            Revival(
+                message=by_id[echo.message_id],
+                attempt=echo.attempt,
+                failed_at=one.occurred_at,
+                due_at=at + wait,
+            )
+            for echo, (one, wait) in waits.items()
+            if echo.message_id in by_id
+        ]
+        await work.messages.send_again([one for one in revivals if _in_time(one)], at=at)
+
+    def _wait_of(self, reported: StatusReported) -> timedelta | None:
+        """How long to wait before the next attempt; None where there is none."""
+        if reported.echo is None or reported.echo.attempt > MAX_ATTEMPT:
+            return None
+        outcome = self.judge(reported.errors)
+        return wait_before_retry(outcome, attempt=reported.echo.attempt, rng=self.rng)
+
+
+def _in_time(revival: Revival) -> bool:
+    """Whether the message would not have expired by then."""
+    expires_at, due_at = revival.message.expires_at, revival.due_at
+    return expires_at is None or due_at is None or due_at < expires_at
 
 
 def _passes(error: Exception) -> bool:

@@ -61,6 +61,20 @@ class StatusesRecorded(NamedTuple):
     doubled: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revival:
+    """A message that had ended and goes again: at once, because somebody asks for it.
+
+    With an `attempt` it is the failure of that one, which Meta reported at `failed_at`; it passes,
+    and the message goes again at `due_at` by itself.
+    """
+
+    message: OutboundMessage
+    attempt: int | None = None
+    failed_at: datetime | None = None
+    due_at: datetime | None = None
+
+
 class ChannelRepository(Protocol):
     """The channels of one tenant."""
 
@@ -142,6 +156,10 @@ class MessageRepository(Protocol):
 
     async def cancel_outbound(self, message_id: UUID, at: datetime) -> OutboundMessage:
         """Take a message back that no worker holds; InvalidTransition once it is on its way."""
+        ...
+
+    async def send_again(self, revivals: Sequence[Revival], *, at: datetime) -> frozenset[UUID]:
+        """Queue what had ended, each once; gives the ids of those for which it was done."""
         ...
 
     async def load_for_sending(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:

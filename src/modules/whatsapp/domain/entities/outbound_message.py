@@ -187,6 +187,16 @@ class OutboundMessage:
             raise InvalidTransition(f"A message that is {self.status} cannot be sent again")
         self.status, self.status_at, self.next_attempt_at = MessageStatus.QUEUED, at, None
 
+    def send_again(self, at: datetime) -> None:
+        """Queue it because somebody asks for it; InvalidTransition where it has not ended."""
+        # `requeue` also serves workers, who may put back what a person must leave alone.
+        if MessageStatus.QUEUED not in RETRY[self.status]:
+            raise InvalidTransition(f"A message that is {self.status} cannot be sent again")
+        self.status, self.status_at, self.next_attempt_at = MessageStatus.QUEUED, at, None
+        self.failure = None
+        if self.expires_at is not None and self.expires_at <= at:
+            self.expires_at = None
+
     def cancel(self, at: datetime) -> None:
         """Take it back before it is sent; InvalidTransition once it is on its way."""
         if not self.advance(MessageStatus.CANCELLED, at):

@@ -116,7 +116,9 @@ REPORTS: Transitions = _table(
 FORWARD: Transitions = _table({status: STEPS[status] | REPORTS[status] for status in MessageStatus})
 """Everything that may happen without a person asking for it; repeating a status is not in it."""
 
-RETRY: Transitions = _table({_S.FAILED: frozenset({_S.QUEUED}), _S.UNKNOWN: frozenset({_S.QUEUED})})
+RETRY: Transitions = _table(
+    dict.fromkeys((_S.FAILED, _S.EXPIRED, _S.UNKNOWN), frozenset({_S.QUEUED}))
+)
 """What an operator's or a tenant's explicit retry does, and nothing else may.
 
 One that is unknown can be retried once nothing but a person decides about it any more.

@@ -30,6 +30,7 @@ from whatsapp.entrypoints.http.requests import (
 from whatsapp.entrypoints.http.responses import (
     BatchResponse,
     BatchResult,
+    Explain,
     MessageHistoryResponse,
     MessagePageResponse,
     MessageResponse,
@@ -66,7 +67,7 @@ async def send_message(
     if stored.replayed:
         response.status_code = 200
         response.headers[REPLAYED_HEADER] = "true"
-    return MessageResponse.of(stored)
+    return MessageResponse.of(stored, services.explain)
 
 
 @router.post("/batch", responses=problems(422))
@@ -74,7 +75,7 @@ async def send_batch(batch: SendBatchRequest, services: Services, caller: Sender
     """Store and queue up to 1000 messages in one transaction, each with a result of its own."""
     wanted = [_entry(entry) for entry in batch.messages]
     results = await services.accept_batch(caller.tenant_id, wanted, user_id=caller.key_id)
-    answers = [_result(result) for result in results]
+    answers = [_result(result, services.explain) for result in results]
     for result in results:
         if isinstance(result, OutboundMessage):
             services.metrics.message_accepted(result)
@@ -114,7 +115,7 @@ async def list_messages(
     async with services.begin(caller.tenant_id, caller.key_id) as work:
         page = await work.views.list_outbound(wanted, limit=limit, before=read_cursor(cursor))
     return MessagePageResponse(
-        data=[MessageResponse.of(message) for message in page.messages],
+        data=[MessageResponse.of(message, services.explain) for message in page.messages],
         next_cursor=write_cursor(page.next_before),
     )
 
@@ -128,21 +129,21 @@ async def get_message(
         found = await work.views.get_history(message_id)
     if found is None:
         raise MessageNotFound
-    return MessageHistoryResponse.with_history(found)
+    return MessageHistoryResponse.with_history(found, services.explain)
 
 
 @router.post("/{message_id}/cancel", responses=problems(404, 409))
 async def cancel_message(message_id: UUID, services: Services, caller: Sender) -> MessageResponse:
     """Take a message back before it is sent; 409 once it is on its way."""
     message = await services.cancel_message(caller.tenant_id, message_id, user_id=caller.key_id)
-    return MessageResponse.of(message)
+    return MessageResponse.of(message, services.explain)
 
 
 @router.post("/{message_id}/retry", status_code=202, responses=problems(404, 409))
 async def retry_message(message_id: UUID, services: Services, caller: Sender) -> MessageResponse:
     """Send a message again that failed for good."""
     message = await services.retry_message(caller.tenant_id, message_id, user_id=caller.key_id)
-    return MessageResponse.of(message)
+    return MessageResponse.of(message, services.explain)
 
 
 def _entry(given: Any) -> Wanted:
@@ -156,11 +157,11 @@ def _entry(given: Any) -> Wanted:
         return error
 
 
-def _result(result: OutboundMessage | TellwireError) -> BatchResult:
+def _result(result: OutboundMessage | TellwireError, explain: Explain) -> BatchResult:
     if isinstance(result, TellwireError):
         return BatchResult(status=result.status, problem=ProblemResponse(**problem(result)))
     status = 200 if result.replayed else 202
-    return BatchResult(status=status, message=MessageResponse.of(result))
+    return BatchResult(status=status, message=MessageResponse.of(result, explain))
 
 
 def _recipient(text: str | None) -> Recipient | None:

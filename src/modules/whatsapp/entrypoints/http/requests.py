@@ -1,6 +1,6 @@
 """What callers may send; the content of a message is checked by the domain, with its own paths."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import (
@@ -13,11 +13,13 @@ from pydantic import (
 )
 
 from whatsapp.application.accept_message import NewMessage
+from whatsapp.application.message_views import MessageFilter
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
     InvalidContent,
     InvalidIdempotencyKey,
     MessageContent,
+    MessageStatus,
     MessageType,
     Priority,
     parse_recipient,
@@ -140,6 +142,31 @@ class SendBatchRequest(BaseModel):
     # Entries are documented here and validated one by one, so that a fault in one is not a fault
     # of all.
     messages: Annotated[list[SkipValidation[BatchEntry]], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class RetryDeadLettersRequest(BaseModel):
+    """Which dead letters to send again; everything given must hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    channel_id: UUID | None = None
+    status: Literal["failed", "expired"] | None = None
+    code: int | None = Field(None, ge=0, le=2**31 - 1, description="Meta's code of the failure.")
+    created_from: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    limit: int = Field(MAX_BATCH, ge=1, le=MAX_BATCH, description="At most so many at once.")
+    cursor: str | None = Field(None, max_length=64, description="Where the last call ended.")
+
+    def to_filter(self) -> MessageFilter:
+        """The filter that is asked for."""
+        return MessageFilter(
+            is_dead=True,
+            channel_id=self.channel_id,
+            status=None if self.status is None else MessageStatus(self.status),
+            code=self.code,
+            created_from=self.created_from,
+            created_before=self.created_before,
+        )
 
 
 def read_key(text: str | None, field: str) -> IdempotencyKey | None:

@@ -1,7 +1,8 @@
 """What callers get to see of messages and channels; never a token."""
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from whatsapp.application.message_views import AttemptView, MessageHistory, StatusView
 from whatsapp.domain.entities import Channel, ChannelStatus, OutboundMessage, WindowPolicy
 from whatsapp.domain.value_objects import MessageStatus, MessageType, PhoneNumber, Priority
+
+Explain: TypeAlias = Callable[[int | None], str | None]
+"""What to do about a code of Meta's, in words for a person; None where nothing is known."""
 
 
 class ProblemResponse(BaseModel):
@@ -30,6 +34,7 @@ class FailureResponse(BaseModel):
     code: int | None
     title: str
     details: str
+    advice: str | None = Field(None, description="What to do about it, where that is known.")
 
 
 class MessageResponse(BaseModel):
@@ -55,9 +60,9 @@ class MessageResponse(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, message: OutboundMessage) -> Self:
-        """What may be seen of `message`."""
-        return cls(**_shown(message))
+    def of(cls, message: OutboundMessage, explain: Explain) -> Self:
+        """What may be seen of `message`, its failure explained."""
+        return cls(**_shown(message, explain))
 
 
 class AttemptResponse(BaseModel):
@@ -103,10 +108,10 @@ class MessageHistoryResponse(MessageResponse):
     statuses: list[StatusResponse] = Field(description="What Meta reported.")
 
     @classmethod
-    def with_history(cls, found: MessageHistory) -> Self:
+    def with_history(cls, found: MessageHistory, explain: Explain) -> Self:
         """What may be seen of a message and its history."""
         return cls(
-            **_shown(found.message),
+            **_shown(found.message, explain),
             history=[AttemptResponse.of(attempt) for attempt in found.attempts],
             statuses=[StatusResponse.of(status) for status in found.statuses],
         )
@@ -116,6 +121,13 @@ class MessagePageResponse(BaseModel):
     """Messages, newest first. A short page with a `next_cursor` is not the last one."""
 
     data: list[MessageResponse]
+    next_cursor: str | None
+
+
+class RetriedResponse(BaseModel):
+    """How many dead letters were queued again; with a `next_cursor` there may be more."""
+
+    retried: int
     next_cursor: str | None
 
 
@@ -172,7 +184,7 @@ class ChannelPageResponse(BaseModel):
     next_cursor: str | None
 
 
-def _shown(message: OutboundMessage) -> dict[str, Any]:
+def _shown(message: OutboundMessage, explain: Explain) -> dict[str, Any]:
     to, content = message.recipient, message.content.to_dict()
     failure = message.failure
     return {
@@ -193,6 +205,11 @@ def _shown(message: OutboundMessage) -> dict[str, Any]:
         "attempts": message.attempts,
         "next_attempt_at": message.next_attempt_at,
         "failure": failure
-        and FailureResponse(code=failure.code, title=failure.title, details=failure.details),
+        and FailureResponse(
+            code=failure.code,
+            title=failure.title,
+            details=failure.details,
+            advice=explain(failure.code),
+        ),
         "created_at": message.created_at,
     }

@@ -11,7 +11,9 @@ from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.receive_webhook import AnswerHandshake, ReceiveWebhook
+from whatsapp.application.retry_dead_letters import RetryDeadLetters
 from whatsapp.entrypoints.http.metrics import ApiMetrics
+from whatsapp.entrypoints.http.responses import Explain
 
 STATE: Final = "tellwire_services"
 """Where the app keeps them while it runs."""
@@ -29,6 +31,8 @@ class HttpServices:
     mark_as_read: MarkAsRead
     cancel_message: CancelMessage
     retry_message: RetryMessage
+    retry_dead_letters: RetryDeadLetters
+    explain: Explain
     answer_handshake: AnswerHandshake
     receive_webhook: ReceiveWebhook
     metrics: ApiMetrics

@@ -411,6 +411,11 @@ def rule_for(
     return rule or (UNKNOWN_TRANSIENT_CODE if is_transient else UNKNOWN_CODE)
 
 
+def advice_for(code: int | None) -> str | None:
+    """What to do about a failure with this code; None for one that has none."""
+    return None if code is None else rule_for(code).advice
+
+
 def _family(code: int) -> CodeRule | None:
     return next((rule for codes, rule in FAMILIES if code in codes), None)
 

@@ -17,12 +17,8 @@ from whatsapp.domain.entities import (
     MessageNotFound,
     OutboundMessage,
 )
-from whatsapp.domain.repositories import AttemptResult, StatusesRecorded, StatusReport
-from whatsapp.domain.send_queue import (
-    RETRY_LANES,
-    UNKNOWN_LANES,
-    QueueState,
-)
+from whatsapp.domain.repositories import AttemptResult, Revival, StatusesRecorded, StatusReport
+from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES, QueueState
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
     MessageContent,
@@ -49,6 +45,10 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     recipient_key,
     recipient_of,
     report_arrays,
+)
+from whatsapp.infrastructure.persistence.repositories.retry_statements import (
+    SEND_AGAIN,
+    send_again_parameters,
 )
 
 MAX_BATCH: Final = 1000
@@ -236,6 +236,16 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         if row is None:
             raise InvalidTransition("Only a message that waits to be sent can be cancelled")
         return self._to_entity(row)
+
+    async def send_again(self, revivals: Sequence[Revival], *, at: datetime) -> frozenset[UUID]:
+        """Queue what had ended, each once; gives the ids of those for which it was done.
+
+        Left out is what has not ended, went on meanwhile, or is with a worker.
+        """
+        if not revivals:
+            return frozenset()
+        parameters = {"tenant": self.tenant_id} | send_again_parameters(revivals, at)
+        return frozenset((await self._run(SEND_AGAIN, parameters)).scalars())
 
     async def load_for_sending(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:
         """The messages that a worker has claimed, in no particular order."""

@@ -20,7 +20,7 @@ from whatsapp.application.message_views import (
     MessagePage,
     StatusView,
 )
-from whatsapp.domain.value_objects import MessageStatus, PhoneNumber
+from whatsapp.domain.value_objects import DEAD_LETTERS, MessageStatus, PhoneNumber
 from whatsapp.infrastructure.persistence.models import (
     MessageAttemptModel,
     OutboundMessageModel,
@@ -31,7 +31,7 @@ from whatsapp.infrastructure.persistence.repositories.message_repository import 
     SQLAlchemyMessageRepository,
 )
 
-MAX_PAGE: Final = 200
+MAX_PAGE: Final = 1000
 MAX_LOOKED_AT: Final = 5000
 """How many messages one page may look at: no index serves status or recipient, which would make
 every message dearer to store; a filter that matches little gives short pages instead."""
@@ -78,7 +78,7 @@ class SQLAlchemyMessageViews(SQLAlchemyMessageRepository):
     async def list_outbound(
         self, wanted: MessageFilter, *, limit: int, before: UUID | None = None
     ) -> MessagePage:
-        """Up to `limit` (at most 200) messages older than `before`, newest first.
+        """Up to `limit` (at most 1000) messages older than `before`, newest first.
 
         Ids carry the time of acceptance, so that times and cursors are one range of the key.
         """
@@ -136,7 +136,8 @@ def _last_of(looked_at: CTE) -> Select[Any]:
 
 def _is_narrow(wanted: MessageFilter) -> bool:
     """Whether the filter may leave out messages that were looked at."""
-    return wanted.status is not None or wanted.recipient is not None
+    given = (wanted.status, wanted.recipient, wanted.code)
+    return wanted.is_dead or any(one is not None for one in given)
 
 
 def _range(
@@ -162,6 +163,10 @@ def _matches(wanted: MessageFilter, columns: Any) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.status is not None:
         conditions.append(columns.status == wanted.status.value)
+    if wanted.is_dead:
+        conditions.append(columns.status.in_([status.value for status in DEAD_LETTERS]))
+    if wanted.code is not None:
+        conditions.append(columns.failure_code == wanted.code)
     if wanted.recipient is not None:
         to = wanted.recipient
         conditions.append(
