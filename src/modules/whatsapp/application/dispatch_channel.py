@@ -27,13 +27,14 @@ from uuid import UUID
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.attempt import Attempt, not_sent, result_of, taken_back
 from whatsapp.application.claim_size import ClaimSize
+from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.heed_outcome import HeedOutcome, pair_name
 from whatsapp.application.ports import BeginWork, Sender
 from whatsapp.application.record_results import Observe, RecordResults, ignore
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Unknown
 from whatsapp.domain.rate_limit import RateLimiter, Slot, reach
-from whatsapp.domain.send_queue import LANES, ClaimedEntry, Lease, SendQueue
+from whatsapp.domain.send_queue import LANES, ClaimedEntry, SendQueue
 from whatsapp.domain.value_objects import MessageStatus
 
 MAX_GROUP: Final = 64
@@ -57,15 +58,6 @@ CHANNEL_MAX_AGE_SECONDS: Final = 0.4
 _SENDABLE: Final = frozenset({MessageStatus.QUEUED, MessageStatus.RETRYING})
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DispatchSettings:
-    """How long a claim lasts, how many requests may be under way, how long an unknown is held."""
-
-    lease: Lease = field(default_factory=Lease)
-    unknown_for: timedelta = timedelta(minutes=2)
-    max_in_flight: int = 500
 
 
 @dataclass(slots=True, eq=False)

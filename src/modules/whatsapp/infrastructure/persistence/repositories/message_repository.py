@@ -226,12 +226,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
     async def cancel_outbound(self, message_id: UUID, at: datetime) -> OutboundMessage:
         """Take a message back that no worker holds; InvalidTransition once it is on its way."""
-        parameters = {
-            "tenant": self.tenant_id,
-            "id": message_id,
-            "at": at,
-            "forward": sql.FORWARD_PAIRS,
-        }
+        parameters: dict[str, Any] = {"tenant": self.tenant_id, "id": message_id, "at": at}
+        parameters["forward"] = sql.FORWARD_PAIRS
         row: Any = (await self._run(sql.CANCEL_OUTBOUND, parameters)).one_or_none()
         if row is None:
             raise InvalidTransition("Only a message that waits to be sent can be cancelled")
@@ -249,9 +245,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
     async def load_for_sending(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:
         """The messages that a worker has claimed, in no particular order."""
-        rows: Any = await self._run(
-            sql.LOAD_FOR_SENDING, {"tenant": self.tenant_id, "ids": list(ids)}
-        )
+        parameters = {"tenant": self.tenant_id, "ids": list(ids)}
+        rows: Any = await self._run(sql.LOAD_FOR_SENDING, parameters)
         return [self._to_entity(row) for row in rows]
 
     async def record_attempts(self, results: Sequence[AttemptResult]) -> frozenset[UUID]:
