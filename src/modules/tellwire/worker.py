@@ -11,7 +11,8 @@ from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire.database import refuse_other_schema
 from tellwire.resources import open_database, open_redis, set_up_encryption
-from whatsapp.application.dispatch_channel import DispatchChannel, DispatchSettings
+from whatsapp.application.dispatch_channel import DispatchChannel
+from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
 from whatsapp.domain.send_queue import Lease

@@ -377,10 +377,8 @@ class DispatchChannel:
             self._in_flight -= 1
             self._changed.set()
         attempt = Attempt(entry=one.entry, started_at=started_at, finished_at=self.now())
-        unknown_for = self.settings.unknown_for
-        self._recorder.put(
-            result_of(outcome, attempt, one.message, unknown_for=unknown_for, rng=self.rng)
-        )
+        held = self.settings.unknown_for
+        self._recorder.put(result_of(outcome, attempt, one.message, unknown_for=held, rng=self.rng))
         try:
             if await self._heed(channel, one.message, outcome):
                 self._channel_read_at = float("-inf")
