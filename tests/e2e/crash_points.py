@@ -81,8 +81,8 @@ class Queue(SQLAlchemySendQueue):
 class Sender(CloudApiSender):
     fuse: Fuse
 
-    async def send(self, channel, message, attempt):
-        request = super().send(channel, message, attempt)
+    async def send(self, channel, message, attempt, *, until):
+        request = super().send(channel, message, attempt, until=until)
         if self.fuse.point not in SENDING or self.fuse.spares("send"):
             return await request
         if self.fuse.point == "before the request":

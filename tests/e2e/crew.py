@@ -25,6 +25,7 @@ from tellwire.database import migrate_async
 from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from tellwire.embedded.redis import EmbeddedRedis
 from tellwire.embedded.roles import bootstrap_database
+from tellwire.embedded.server import EmbeddedServer
 from tellwire.resources import set_up_encryption
 from whatsapp.application.change_message import RetryMessage
 from whatsapp.domain.entities import Channel
@@ -87,6 +88,22 @@ class Crew:
         for pid in list(self.workers):
             await self.until_dead(pid)
 
+    @asynccontextmanager
+    async def without(self, server: EmbeddedServer, *, seconds: float) -> AsyncIterator[None]:
+        """Kill a server, go on for so long while it is gone, and start it again."""
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        gone_at = asyncio.get_running_loop().time()
+        yield
+        await asyncio.sleep(gone_at + seconds - asyncio.get_running_loop().time())
+        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(server.start)
+
+    async def behave(self, count: int | None = None, **behaviour: Any) -> None:
+        """Have the simulator do this with the next messages."""
+        given = {"behaviour": behaviour} | ({} if count is None else {"count": count})
+        await self.fleet.control("faults", given)
+
     async def statuses(self, *channels: Channel) -> Counter[str]:
         """How many messages of the channels have which status."""
         rows = await self.fleet.sql(
@@ -115,11 +132,10 @@ class Crew:
             raise AssertionError(f"{await self.state(*channels)}\n{self.logs()}") from None
 
     async def _settle(self, *channels: Channel, pulse: float) -> None:
-        while not await self._is_settled(*channels):
-            for channel in channels:
-                await self.fleet.enqueue(channel, 1)
-            await asyncio.sleep(pulse)
-        while set(await self.statuses(*channels)) - {"read", "failed"}:  # noqa: ASYNC110  # rows
+        while set(await self.statuses(*channels)) - {"read", "failed"}:
+            if await self._is_stuck(*channels):
+                for channel in channels:
+                    await self.fleet.enqueue(channel, 1)
             await asyncio.sleep(pulse)
 
     async def state(self, *channels: Channel) -> str:
@@ -135,16 +151,16 @@ class Crew:
         inbox = await self.fleet.sql("SELECT attempts, count(*) FROM webhook_inbox GROUP BY 1")
         return f"{await self.statuses(*channels)} {rows} inbox {inbox}"
 
-    async def _is_settled(self, *channels: Channel) -> bool:
-        """Whether nothing is unknown or held by a worker that may be dead."""
-        rows = await self.fleet.sql(
-            "SELECT 1 FROM whatsapp_send_queue q JOIN whatsapp_outbound_messages m"
-            " ON m.tenant_id = q.tenant_id AND m.id = q.id"
-            " WHERE q.channel_id = ANY($1)"
-            " AND (q.state <> 'ready' OR m.created_at < now() - interval '2 s') LIMIT 1",
-            [channel.id for channel in channels],
+    async def _is_stuck(self, *channels: Channel) -> bool:
+        """Whether something waits that should have gone by now: unknown, or held by the dead."""
+        return bool(
+            await self.fleet.sql(
+                "SELECT 1 FROM whatsapp_send_queue q JOIN whatsapp_outbound_messages m"
+                " ON m.tenant_id = q.tenant_id AND m.id = q.id WHERE q.channel_id = ANY($1)"
+                " AND m.created_at < now() - interval '2 s' LIMIT 1",
+                [channel.id for channel in channels],
+            )
         )
-        return not rows
 
     async def copies(self, *channels: Channel) -> Counter[str]:
         """How often Meta accepted which message of ours, by its id without hyphens."""

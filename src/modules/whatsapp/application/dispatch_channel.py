@@ -53,8 +53,7 @@ PATIENCE: Final = timedelta(milliseconds=1500)
 """Where the limit wants longer than this (a hold, not a rate), what was claimed is given back."""
 CHANNEL_MAX_AGE_SECONDS: Final = 0.4
 """A change of the channel (rate, token, pause) counts after this long."""
-# A message may be `retrying` in its own row for the moment between its return to the queue and the
-# commit that says so; the queue is what counts.
+# `retrying` too: until the commit that queues it again is seen, the queue is what counts.
 _SENDABLE: Final = frozenset({MessageStatus.QUEUED, MessageStatus.RETRYING})
 
 logger = logging.getLogger(__name__)
@@ -369,7 +368,8 @@ class DispatchChannel:
         self._in_flight += 1
         started_at = self.now()
         try:
-            outcome = await self.sender.send(channel, one.message, one.entry.attempt)
+            send, number = self.sender.send, one.entry.attempt
+            outcome = await send(channel, one.message, number, until=one.until)
         except Exception:
             logger.exception("sending failed in an unforeseen way")
             outcome = Unknown("The sender failed in an unforeseen way")

@@ -52,6 +52,16 @@ class BeginWork(Protocol):
 class Sender(Protocol):
     """Sends one message to Meta."""
 
-    async def send(self, channel: Channel, message: OutboundMessage, attempt: int) -> Outcome:
-        """One request, never repeated; what became of it. Never raises for the network's sake."""
+    async def send(
+        self,
+        channel: Channel,
+        message: OutboundMessage,
+        attempt: int,
+        *,
+        until: float = float("inf"),
+    ) -> Outcome:
+        """One request, never repeated; what became of it. Never raises for the network's sake.
+
+        It leaves before `until` on the monotonic clock, however long connecting takes, or not.
+        """
         ...

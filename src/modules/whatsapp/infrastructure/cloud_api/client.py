@@ -8,6 +8,7 @@ at once, which makes the body's turn the moment of departure.
 
 import errno
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,9 +74,17 @@ class MetaUnreachable(Unavailable):
 
 @dataclass(slots=True)
 class Departure:
-    """Whether a request has left; for whoever cancels a send and has to know what that means."""
+    """Whether a request has left; for whoever cancels a send and has to know what that means.
+
+    After `until` on the monotonic clock it does not leave any more.
+    """
 
     has_left: bool = False
+    until: float = float("inf")
+
+
+class _TooLate(aiohttp.ClientError):
+    """The request was not let go."""
 
 
 class _Body(aiohttp.BytesPayload):
@@ -88,6 +97,9 @@ class _Body(aiohttp.BytesPayload):
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
+        # Asked here, since a process may be stopped for any time while it connects.
+        if time.monotonic() >= self._departure.until:
+            raise _TooLate
         # A transport that is closing already is not written to: aiohttp raises before it.
         transport = writer.transport if isinstance(writer, StreamWriter) else None
         self._departure.has_left = transport is None or not transport.is_closing()

@@ -3,7 +3,7 @@
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Outcome
 from whatsapp.infrastructure.cloud_api.callback import callback_data
-from whatsapp.infrastructure.cloud_api.client import CloudApiClient
+from whatsapp.infrastructure.cloud_api.client import CloudApiClient, Departure
 from whatsapp.infrastructure.cloud_api.payloads import message_payload
 
 
@@ -13,7 +13,14 @@ class CloudApiSender:
     def __init__(self, client: CloudApiClient) -> None:
         self._client = client
 
-    async def send(self, channel: Channel, message: OutboundMessage, attempt: int) -> Outcome:
+    async def send(
+        self,
+        channel: Channel,
+        message: OutboundMessage,
+        attempt: int,
+        *,
+        until: float = float("inf"),
+    ) -> Outcome:
         """One request, never repeated, that carries the message's id and attempt along."""
         payload = message_payload(
             to=message.recipient,
@@ -22,5 +29,8 @@ class CloudApiSender:
             envelope=message.envelope,
         )
         return await self._client.send(
-            phone_number_id=channel.phone_number_id, token=channel.access_token, payload=payload
+            phone_number_id=channel.phone_number_id,
+            token=channel.access_token,
+            payload=payload,
+            departure=Departure(until=until),
         )

@@ -15,7 +15,6 @@ MAX_DEPTH = 64  # far more than any message has, far less than Python's recursio
 MAX_MAGNITUDE = 2**63  # what every JSON reader on the way takes without losing digits
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_OBJECTS = (dict, MappingProxyType)  # Asking for any Mapping takes ten times as long.
 _SHOWN_KEY = re.compile(r"[a-z_]{1,40}")
 
 
