@@ -30,18 +30,22 @@ async def test_a_backlog_of_100_000_delays_nobody_else(directory, record_propert
     async with running_fleet(directory) as fleet:
         large = await fleet.new_channel(80)
         small = [await fleet.new_channel(80) for _ in range(SMALL)]
-        await fleet.start_workers(1)
-        for channel in small:  # The first use of a number costs a second: not what is asked here.
-            await fleet.enqueue(channel, 1)
-        await asyncio.gather(*(fleet.until_accepted(one, 1, within=30) for one in small))
         await fleet.enqueue(large, BACKLOG)
+        done = 0
 
-        for round_, workers in enumerate((1, 4), start=1):
-            await fleet.start_workers(workers - len(fleet.workers))
+        async def send_to_each() -> None:
+            nonlocal done
+            done += EACH
             await asyncio.gather(*(fleet.enqueue(one, EACH) for one in small))
-            done = 1 + round_ * EACH
             await asyncio.gather(*(fleet.until_accepted(one, done, within=30) for one in small))
             await asyncio.gather(*(fleet.until_recorded(one, done, within=10) for one in small))
+
+        for workers in (1, 4):
+            await fleet.start_workers(workers - len(fleet.workers))
+            # Not asked here: the first use of a number costs a second, and a worker that has just
+            # started has to connect to everything first.
+            await send_to_each()
+            await send_to_each()
             waited = [wait for one in small for wait in (await waits(fleet, one))[-EACH:]]
             p99 = quantiles(waited, n=100)[98]
             record_property(f"p99 with {workers} workers", p99)
@@ -67,7 +71,7 @@ async def test_high_overtakes_bulk_which_still_gets_a_tenth(directory) -> None:
         # What was claimed before they came goes out before them: not more than a second's worth.
         pressed = [one in theirs for one in ids[before + 100 : before + 500]]
         assert any(one in theirs for one in ids[before : before + 100])
-        assert 0.1 <= 1 - sum(pressed) / len(pressed) <= 0.3
+        assert 0.1 * len(pressed) <= pressed.count(False) <= 0.3 * len(pressed)
 
 
 @pytest.mark.timeout(90)

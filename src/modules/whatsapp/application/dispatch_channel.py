@@ -45,8 +45,8 @@ LOOKAHEAD: Final = timedelta(milliseconds=200)
 LEAST_LEAD_SECONDS, MOST_LEAD_SECONDS = 0.02, 0.15
 """A group is marked between so long and so long before its first slot."""
 LANE_TURNS: Final = {0: (2, 1, 0), 4: (1, 0, 2)}
-LANE_CYCLE: Final = 9
-"""Of nine claims one begins with the lowest lane and one with the middle one: none ever starves."""
+LANE_CYCLE: Final = 8
+"""Of eight claims one begins with the lowest lane and one with the middle one: none starves."""
 PATIENCE: Final = timedelta(milliseconds=1500)
 """Where the limit wants longer than this (a hold, not a rate), what was claimed is given back."""
 CHANNEL_MAX_AGE_SECONDS: Final = 0.4

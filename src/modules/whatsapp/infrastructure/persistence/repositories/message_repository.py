@@ -285,10 +285,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         return StatusesRecorded(row.kept, row.moved, row.doubled)
 
     async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:
-        """Move due entries behind an earlier one to their recipient out of the way of claims.
-
-        Of each lane the first `limit` are looked at; they come forward when the earlier one goes.
-        """
+        """Move due entries behind an earlier one to their recipient out of the way of claims."""
         parameters = {"tenant": self.tenant_id, "channel": channel_id, "limit": limit}
         return len((await self._execute(STEP_ASIDE, parameters)).all())
 
