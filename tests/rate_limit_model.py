@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from whatsapp.infrastructure.persistence.repositories.rate_limiter import RedisRateLimiter
 
 SECOND = 1_000_000
+CHANGE = 500_000
 SPACED_SECOND = 1_008_000
 MAX_HORIZON = 250_000
 BACKSTEP = 100_000
@@ -64,7 +65,7 @@ class Model:
         self.kept = (self.free, now, self.spacing, self.seen, self.share, self.until, server)
 
     def _in_force(self, now, asked):
-        return asked if asked >= self.spacing or now - self.seen >= SECOND else self.spacing
+        return asked if asked >= self.spacing or now - self.seen >= CHANGE else self.spacing
 
     def _adopt(self, now, asked):
         chosen = self._in_force(now, asked)

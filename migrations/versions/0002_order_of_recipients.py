@@ -50,10 +50,7 @@ def upgrade() -> None:
         "whatsapp_channels",
         sa.Column("keeps_order", sa.Boolean(), server_default="true", nullable=False),
     )
-    op.execute("GRANT UPDATE (lane, due_at) ON whatsapp_send_queue TO tellwire_dispatch")
-    # To lock an entry against deletion while others step behind it, whatever its state. What the
-    # dispatcher may make of an entry stays as it is: `WITH CHECK` of the policy is not touched.
-    op.execute("ALTER POLICY dispatch_update ON whatsapp_send_queue USING (tenant_id IS NOT NULL)")
+    op.execute("GRANT UPDATE (due_at) ON whatsapp_send_queue TO tellwire_dispatch")
     op.execute(BRING_FORWARD)
     op.execute(
         "CREATE TRIGGER bring_forward AFTER DELETE ON whatsapp_send_queue "
@@ -70,13 +67,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo."""
-    op.execute(
-        "ALTER POLICY dispatch_update ON whatsapp_send_queue "
-        "USING (state IN ('ready', 'leased', 'dispatching'))"
-    )
     op.execute("DROP POLICY cascade ON whatsapp_send_queue")
     op.execute("DROP TRIGGER bring_forward ON whatsapp_send_queue")
     op.execute("DROP FUNCTION whatsapp_send_queue_bring_forward()")
     op.execute("UPDATE whatsapp_send_queue SET lane = lane + 10 WHERE lane < 0")
-    op.execute("REVOKE UPDATE (lane, due_at) ON whatsapp_send_queue FROM tellwire_dispatch")
+    op.execute("REVOKE UPDATE (due_at) ON whatsapp_send_queue FROM tellwire_dispatch")
     op.drop_column("whatsapp_channels", "keeps_order")

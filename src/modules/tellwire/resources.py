@@ -26,7 +26,8 @@ async def open_database(settings: Settings, role: DatabaseRole) -> AsyncGenerato
     engine = create_engine(
         settings.database_url_of(role),
         pool_size=settings.database_pool_size,
-        max_overflow=2 * settings.database_pool_size,
+        # None beyond these: one that is made for a moment costs more than waiting for another.
+        max_overflow=0,
         pgbouncer=settings.database_pgbouncer,
     )
     try:

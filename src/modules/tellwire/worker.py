@@ -11,6 +11,7 @@ from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire.database import refuse_other_schema
 from tellwire.resources import open_database, open_redis, set_up_encryption
+from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.process_webhooks import ProcessWebhooks
@@ -97,6 +98,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWork
         begin=begin,
         parse=parse_webhook,
         judge=outcome_of_status_errors,
+        count_inbound=CountInbound(begin=begin, limiter=limiter),
         lease=lease.length,
     )
     return send, Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)

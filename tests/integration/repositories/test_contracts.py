@@ -143,6 +143,7 @@ METHODS = {
         lambda g: g.messages.record_statuses(g.ana.channel.id, [g.report()]),
         ChannelNotFound,
     ),
+    "messages.step_aside": (lambda g: g.messages.step_aside(g.ana.channel.id), 0),
     "messages.settle_abandoned": (
         lambda g: g.messages.settle_abandoned(g.ana.channel.id, unknown_for=SECOND),
         0,

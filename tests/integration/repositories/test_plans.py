@@ -165,6 +165,7 @@ def heard() -> InboundMessage:
 
 _MESSAGES = "pk_whatsapp_outbound_messages"
 _QUEUE = "pk_whatsapp_send_queue"
+_RECIPIENT = "ix_whatsapp_send_queue_tenant_id_recipient_key_id"
 _DUE = "ix_whatsapp_send_queue_tenant_id_channel_id_lane_due_at_id"
 # Each statement and the indexes it has to go by.
 AS_APP = {
@@ -222,6 +223,10 @@ AS_APP = {
             CHANNEL, [report(OTHERS[0], "w.1"), report(OTHERS[1], "w.2"), report(None, "wamid.336")]
         ),
         {_MESSAGES, "ix_whatsapp_outbound_messages_tenant_id_wamid"},
+    ),
+    "messages.step_aside": (
+        lambda _c, m: m.step_aside(CHANNEL, limit=30),
+        {_DUE, _QUEUE, _RECIPIENT},
     ),
     "messages.settle_abandoned": (
         lambda _c, m: m.settle_abandoned(CHANNEL, unknown_for=MINUTE, limit=30),

@@ -17,8 +17,7 @@ ACROSS_TENANTS = {
     ("tellwire_dispatch", "whatsapp_send_queue.attempt", "UPDATE"),
     ("tellwire_dispatch", "whatsapp_send_queue.lease_token", "UPDATE"),
     ("tellwire_dispatch", "whatsapp_send_queue.lease_until", "UPDATE"),
-    # To move entries behind others out of the way, and to put off a recipient at its limit.
-    ("tellwire_dispatch", "whatsapp_send_queue.lane", "UPDATE"),
+    # To put off a recipient at its limit.
     ("tellwire_dispatch", "whatsapp_send_queue.due_at", "UPDATE"),
     ("tellwire_intake", "webhook_inbox", "INSERT"),
     ("tellwire_process", "webhook_inbox", "SELECT"),

@@ -65,13 +65,18 @@ class Shop:
         return done
 
     async def claim(self, limit: int = 100, **more):
-        return await self.queue.claim(
-            tenant_id=self.customer.tenant_id,
-            channel_id=self.customer.channel.id,
-            limit=limit,
-            lease=LEASE,
-            **more,
-        )
+        """As a dispatcher does it."""
+        channel = self.customer.channel.id
+        while True:
+            entries = await self.queue.claim(
+                tenant_id=self.customer.tenant_id,
+                channel_id=channel,
+                limit=limit,
+                lease=LEASE,
+                **more,
+            )
+            if entries or not await self.work(lambda r: r.step_aside(channel)):
+                return entries
 
     async def claimed(self, limit: int = 100, **more) -> list:
         return [entry.message_id for entry in await self.claim(limit, **more)]

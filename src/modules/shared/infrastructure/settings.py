@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         "default: the database URL with that user name.",
     )
     database_pool_size: int = Field(
-        5, ge=1, le=200, description="Connections that each process keeps per database role."
+        8, ge=1, le=200, description="Connections that each process has at most per database role."
     )
     database_pgbouncer: bool = Field(
         default=False,

@@ -25,21 +25,19 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
-from whatsapp.application.attempt import Attempt, not_sent, result_of, taken_back
+from whatsapp.application.attempt import Attempt, result_of, taken_back
 from whatsapp.application.claim_size import ClaimSize
 from whatsapp.application.dispatch_settings import DispatchSettings
-from whatsapp.application.heed_outcome import HeedOutcome, pair_name
+from whatsapp.application.heed_outcome import HeedOutcome
+from whatsapp.application.load_claimed import Going, LoadClaimed
 from whatsapp.application.ports import BeginWork, Sender
 from whatsapp.application.record_results import Observe, RecordResults, ignore
-from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.domain.entities import Channel
 from whatsapp.domain.outcome import Unknown
 from whatsapp.domain.rate_limit import RateLimiter, Slot, reach
 from whatsapp.domain.send_queue import LANES, ClaimedEntry, SendQueue
-from whatsapp.domain.value_objects import MessageStatus
 
 MAX_GROUP: Final = 64
-MAX_LOAD: Final = 32
-"""To make many messages of rows at once would hold up those whose slot comes in the meantime."""
 GROUP_SECONDS: Final = 0.05
 """A group's slots span this long: so much is unknown if the process dies after marking it."""
 LOOKAHEAD: Final = timedelta(milliseconds=200)
@@ -47,26 +45,13 @@ LOOKAHEAD: Final = timedelta(milliseconds=200)
 LEAST_LEAD_SECONDS, MOST_LEAD_SECONDS = 0.02, 0.15
 """A group is marked between so long and so long before its first slot."""
 LANE_TURNS: Final = {0: (2, 1, 0), 4: (1, 0, 2)}
-LANE_CYCLE: Final = 9
-"""Of nine claims one begins with the lowest lane and one with the middle one: none ever starves."""
+LANE_CYCLE: Final = 8
+"""Of eight claims one begins with the lowest lane and one with the middle one: none starves."""
 PATIENCE: Final = timedelta(milliseconds=1500)
 """Where the limit wants longer than this (a hold, not a rate), what was claimed is given back."""
 CHANNEL_MAX_AGE_SECONDS: Final = 0.4
 """A change of the channel (rate, token, pause) counts after this long."""
-# `retrying` too: until the commit that queues it again is seen, the queue is what counts.
-_SENDABLE: Final = frozenset({MessageStatus.QUEUED, MessageStatus.RETRYING})
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Going:
-    """A claimed message; once `marked`, it leaves before `until` or not at all."""
-
-    entry: ClaimedEntry
-    message: OutboundMessage
-    marked: bool = False
-    until: float = float("inf")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,7 +77,7 @@ class DispatchChannel:
 
     _channel: Channel | None = field(default=None, init=False)
     _channel_read_at: float = field(default=float("-inf"), init=False)
-    _ready: deque[_Going] = field(default_factory=deque, init=False)
+    _ready: deque[Going] = field(default_factory=deque, init=False)
     _ended: bool = field(default=False, init=False)  # Nothing more is launched.
     _all_claimed: bool = field(default=False, init=False)
     _trouble: Exception | None = field(default=None, init=False)
@@ -107,11 +92,21 @@ class DispatchChannel:
     _turns: "count[int]" = field(init=False)
     _recorder: RecordResults = field(init=False)
     _heed: HeedOutcome = field(init=False)
+    _load: LoadClaimed = field(init=False)
 
     def __post_init__(self) -> None:
         self._turns = count(self.rng.randrange(LANE_CYCLE))
         self._recorder = RecordResults(
             tenant_id=self.tenant_id, begin=self.begin, observe=self.observe, stored=self._closed
+        )
+        self._load = LoadClaimed(
+            tenant_id=self.tenant_id,
+            begin=self.begin,
+            queue=self.queue,
+            limiter=self.limiter,
+            now=self.now,
+            settle=self._recorder.put,
+            closed=self._closed,
         )
         self._heed = HeedOutcome(tenant_id=self.tenant_id, begin=self.begin, limiter=self.limiter)
 
@@ -188,16 +183,18 @@ class DispatchChannel:
         self._sizes.got(len(entries))
         self._claimed += len(entries)
         self._open += len(entries)
-        unsettled = entries
-        try:
-            loaded = await self._load(entries)
-            unsettled = [one.entry for one in loaded]
-            self._ready.extend(await self._within_pairs(channel, loaded))
-        except Exception:
-            self._give_back(unsettled)
-            raise
+        self._ready.extend(await self._load(channel, entries))
         self._changed.set()
-        return bool(entries)
+        return bool(entries) or await self._step_aside(channel)
+
+    async def _step_aside(self, channel: Channel) -> bool:
+        """Clear the way where all that is due stands behind others; True: claim again."""
+        if not channel.keeps_order:
+            return False
+        async with self.begin(self.tenant_id) as work:
+            moved = await work.messages.step_aside(self.channel_id)
+            await work.commit()
+        return bool(moved)
 
     async def _is_held(self, channel: Channel) -> bool:
         """Whether the number has to rest, so that claiming would be for nothing."""
@@ -209,40 +206,6 @@ class DispatchChannel:
         self.resting = state.retry_after
         self.stop()
         return True
-
-    async def _load(self, entries: Sequence[ClaimedEntry]) -> list[_Going]:
-        """The claimed messages that are to be sent; the others are settled here and now."""
-        if not entries:
-            return []
-        ids, by_id = [entry.message_id for entry in entries], dict[UUID, OutboundMessage]()
-        async with self.begin(self.tenant_id) as work:
-            for start in range(0, len(ids), MAX_LOAD):
-                part = await work.messages.load_for_sending(ids[start : start + MAX_LOAD])
-                by_id.update((message.id, message) for message in part)
-        now, going = self.now(), list[_Going]()
-        for entry in entries:
-            message = by_id.get(entry.message_id)
-            if message is None:
-                self._closed(1)  # Deleted in this moment, its entry with it.
-            elif message.expires_at is not None and message.expires_at <= now:
-                self._recorder.put(not_sent(entry, MessageStatus.EXPIRED, now, "It expired unsent"))
-            elif message.status not in _SENDABLE:
-                self._recorder.put(not_sent(entry, message.status, now, "It had gone on already"))
-            else:
-                going.append(_Going(entry, message))
-        return going
-
-    async def _within_pairs(self, channel: Channel, loaded: Sequence[_Going]) -> list[_Going]:
-        """Those whose recipient may get one more; the others rest until theirs may."""
-        waits = await self.limiter.take_pairs(
-            channel.phone_number_id, [pair_name(one.message.recipient) for one in loaded]
-        )
-        pairs = list(zip(loaded, waits, strict=True))
-        resting = {one.entry: wait for one, wait in pairs if wait}
-        if resting:
-            await self.queue.rest(resting)
-            self._closed(len(resting))
-        return [one for one, wait in pairs if not wait]
 
     async def _sendable_channel(self) -> Channel | None:
         """The channel as of a moment ago, or None if nothing more may be sent."""
@@ -282,7 +245,7 @@ class DispatchChannel:
             await self._changed.wait()
         return None
 
-    def _take(self, size: int) -> list[_Going]:
+    def _take(self, size: int) -> list[Going]:
         room = self.settings.max_in_flight - self._aloft - self._in_flight
         group = [self._ready.popleft() for _ in range(min(size, room, len(self._ready)))]
         before = len(self._ready) + len(group)
@@ -314,7 +277,7 @@ class DispatchChannel:
         if ahead > 0:
             await asyncio.sleep(ahead)
 
-    async def _marked(self, group: list[_Going]) -> list[_Going]:
+    async def _marked(self, group: list[Going]) -> list[Going]:
         """The group with the mark of each durable, without those that are not ours any more."""
         fresh = [one.entry for one in group if not one.marked]
         if not fresh:
@@ -334,7 +297,7 @@ class DispatchChannel:
         self,
         flights: asyncio.TaskGroup,
         channel: Channel,
-        group: list[_Going],
+        group: list[Going],
         slots: Sequence[Slot],
     ) -> None:
         """Mark a group a moment before its first slot, then send each on its own."""
@@ -353,7 +316,7 @@ class DispatchChannel:
         for one, slot in zip(going, slots, strict=False):
             flights.create_task(self._fly(channel, one, slot))
 
-    async def _fly(self, channel: Channel, one: _Going, slot: Slot) -> None:
+    async def _fly(self, channel: Channel, one: Going, slot: Slot) -> None:
         """Send one marked message on its slot, or let it wait for another; never raises."""
         in_time = await reach(slot, monotonic=self.monotonic)
         self._aloft -= 1

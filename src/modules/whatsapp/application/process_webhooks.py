@@ -18,6 +18,7 @@ from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from shared.kernel.errors import TellwireError
+from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.ports import BeginWork, Work
 from whatsapp.domain.conversation import Reached
 from whatsapp.domain.entities import InboundMessage
@@ -60,6 +61,7 @@ class ProcessWebhooks:
     begin: BeginWork
     parse: Parse
     judge: Judge
+    count_inbound: CountInbound | None = None
     lease: timedelta = field(default=timedelta(seconds=60))
     now: Clock = utc_now
     rng: Random = field(default_factory=Random)
@@ -110,12 +112,22 @@ class ProcessWebhooks:
                 continue
             for route in routes[element.phone_number_id or ""]:
                 placed[route].append((entry, element))
+        came_in: dict[str, tuple[Route, int]] = {}
         for route, belonging in placed.items():
-            await self._store(route, [element for _, element in belonging])
+            new = await self._store(route, [element for _, element in belonging])
+            if new and (number := belonging[0][1].phone_number_id):
+                came_in[number] = (route, new)  # Once, also where several tenants have the number.
         await self.inbox.finish(entries, quarantined)
+        if self.count_inbound is not None:
+            for route, new in came_in.values():
+                await self.count_inbound(route, new)
 
-    async def _store(self, route: Route, elements: Sequence[WebhookElement]) -> None:
-        """Everything about one channel, in one transaction of its tenant."""
+    async def _store(self, route: Route, elements: Sequence[WebhookElement]) -> int:
+        """Everything about one channel, in one transaction of its tenant.
+
+        Gives how many inbound messages were new.
+        """
+        new = 0
         reports = [_report(e) for e in elements if isinstance(e, StatusReported)]
         inbound = [e for e in elements if isinstance(e, InboundReceived)]
         async with self.begin(route.tenant_id) as work:
@@ -128,8 +140,10 @@ class ProcessWebhooks:
             # In one order for all processors: two that write to the same conversations wait for,
             # and not on, each other.
             for received in sorted(inbound, key=lambda e: (e.wa_id or "", e.user_id or "")):
-                await work.messages.save_inbound(_message(route, received))
+                stored = await work.messages.save_inbound(_message(route, received))
+                new += not stored.replayed
             await work.commit()
+        return new
 
     async def _try_again(
         self, work: Work, channel_id: UUID, elements: Sequence[WebhookElement]

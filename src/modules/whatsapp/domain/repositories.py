@@ -176,6 +176,10 @@ class MessageRepository(Protocol):
         """Keep each report once, move messages forward, note what turns out to be sent twice."""
         ...
 
+    async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:
+        """Move what stands behind an earlier entry out of the way of claims; gives how many."""
+        ...
+
     async def settle_abandoned(
         self,
         channel_id: UUID,

@@ -46,6 +46,7 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     recipient_of,
     report_arrays,
 )
+from whatsapp.infrastructure.persistence.repositories.queue_statements import STEP_ASIDE
 from whatsapp.infrastructure.persistence.repositories.retry_statements import (
     SEND_AGAIN,
     send_again_parameters,
@@ -282,6 +283,11 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         } | report_arrays(reports)
         row: Any = (await self._run(sql.RECORD_STATUSES, parameters)).one()
         return StatusesRecorded(row.kept, row.moved, row.doubled)
+
+    async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:
+        """Move due entries behind an earlier one to their recipient out of the way of claims."""
+        parameters = {"tenant": self.tenant_id, "channel": channel_id, "limit": limit}
+        return len((await self._execute(STEP_ASIDE, parameters)).all())
 
     async def settle_abandoned(
         self,

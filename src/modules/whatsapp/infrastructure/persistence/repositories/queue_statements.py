@@ -115,10 +115,10 @@ STEP_ASIDE: Final = text(
     f"""
     WITH behind AS MATERIALIZED (
         SELECT q.tenant_id, q.id
-        FROM unnest(CAST(:lanes AS smallint[])) AS l(lane)
+        FROM unnest(ARRAY[0, 1, 2]) AS l(lane)
         CROSS JOIN LATERAL (
             SELECT e.tenant_id, e.id
-            FROM ({_DUE} LIMIT :walk) head
+            FROM ({_DUE} LIMIT :limit) head
             -- Whoever deletes the first entry waits for us, and then sees who has to come forward;
             -- one that is being deleted at this moment is in nobody's way any more.
             CROSS JOIN LATERAL (
@@ -132,19 +132,16 @@ STEP_ASIDE: Final = text(
             WHERE e.state = 'ready'
             FOR UPDATE OF e SKIP LOCKED
         ) q
-    ), unhurried AS MATERIALIZED (
-        SELECT set_config('synchronous_commit', 'off', true)
     )
     UPDATE whatsapp_send_queue q SET lane = q.lane + ({WAITING_LANES})
-    FROM behind, unhurried
+    FROM behind
     WHERE q.tenant_id = behind.tenant_id AND q.id = behind.id
     RETURNING q.id
     """  # noqa: S608  # constants of this package
 ).bindparams(
     bindparam("tenant", type_=Uuid()),
     bindparam("channel", type_=Uuid()),
-    bindparam("lanes", type_=ARRAY(SmallInteger())),
-    bindparam("walk", type_=Integer()),
+    bindparam("limit", type_=Integer()),
 )
 """Move what stands behind an earlier entry to its recipient out of the way of claims.
 

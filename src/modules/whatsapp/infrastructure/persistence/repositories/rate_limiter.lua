@@ -15,6 +15,7 @@
 local SECOND = 1000000
 local SPACED_SECOND = 1008000  -- A second, and the 8 ms by which a slot may be reached late.
 local MAX_HORIZON = 250000     -- Slots that were handed out are used up after this time.
+local CHANGE = 500000          -- Within this time all workers have learned of another rate.
 local BACKSTEP = 100000        -- A smaller step back of the clock is simply waited out.
 local LOWEST_SHARE = 500       -- Slowing down stops at half the rate.
 local TTL_MILLIS = 3 * 24 * 3600 * 1000
@@ -63,10 +64,10 @@ local function save()
     next_free, now, spacing, seen, share, share_until, server), 'PX', TTL_MILLIS)
 end
 
--- The lowest rate that anyone asked for within the last second is in force, so that workers which
+-- The lowest rate that anyone asked for a moment ago (CHANGE) is in force, so that workers which
 -- learn of a change at different times do not pull it up and down.
 local function in_force()
-  if asked >= spacing or now - seen >= SECOND then return asked end
+  if asked >= spacing or now - seen >= CHANGE then return asked end
   return spacing
 end
 

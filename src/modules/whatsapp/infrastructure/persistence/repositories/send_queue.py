@@ -21,7 +21,6 @@ from whatsapp.domain.send_queue import (
 from whatsapp.infrastructure.persistence.repositories import queue_statements as sql
 
 _ALL_LANES: Final = [base + lane for base in (0, RETRY_LANES, UNKNOWN_LANES) for lane in range(3)]
-_WALK: Final = 1000
 _NO_TIME: Final = timedelta()
 
 
@@ -71,19 +70,21 @@ class SQLAlchemySendQueue:
         Lanes are emptied in the order given. Of each recipient only the oldest entry is given out,
         and none while another of theirs is under way, so that their order is kept, unless it is
         not to be kept (`in_order`). An entry whose lease ended before it was marked is given out
-        again. Not durable by itself: `mark` is, and it fails where a crash took the claim back.
+        again. Gives nothing where all that is due stands behind others: see `step_aside` of the
+        messages. Not durable by itself: `mark` is, and fails where a crash took the claim back.
         """
-        where = {"tenant": tenant_id, "channel": channel_id}
         waiting = [] if in_order else [lane + WAITING_LANES for lane in lanes]
-        claim = where | {"lanes": [*lanes, *waiting], "limit": limit, "in_order": in_order}
-        while True:
-            token = uuid4()
-            rows = await self._run(sql.CLAIM, **claim, token=token, lease=lease)
-            if rows or not in_order:
-                break
-            # All that is due may stand behind others; whoever comes next shall not see it again.
-            if not await self._run(sql.STEP_ASIDE, **where, lanes=list(lanes), walk=_WALK):
-                break
+        token = uuid4()
+        rows = await self._run(
+            sql.CLAIM,
+            tenant=tenant_id,
+            channel=channel_id,
+            lanes=[*lanes, *waiting],
+            limit=limit,
+            in_order=in_order,
+            token=token,
+            lease=lease,
+        )
         return [ClaimedEntry(tenant_id, channel_id, row.id, token, row.attempt + 1) for row in rows]
 
     async def mark(self, entries: Sequence[ClaimedEntry], *, lease: timedelta) -> frozenset[UUID]:

@@ -1,0 +1,99 @@
+"""From claimed entries to messages that may go out now."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from shared.kernel.clock import Clock
+from whatsapp.application.attempt import not_sent, taken_back
+from whatsapp.application.heed_outcome import pair_name
+from whatsapp.application.ports import BeginWork
+from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.domain.rate_limit import RateLimiter
+from whatsapp.domain.repositories import AttemptResult
+from whatsapp.domain.send_queue import ClaimedEntry, SendQueue
+from whatsapp.domain.value_objects import MessageStatus
+
+MAX_LOAD: Final = 32
+"""To make many messages of rows at once would hold up those whose slot comes in the meantime."""
+# A message may be `retrying` in its own row for the moment between its return to the queue and the
+# commit that says so; the queue is what counts.
+_SENDABLE: Final = frozenset({MessageStatus.QUEUED, MessageStatus.RETRYING})
+
+
+@dataclass(slots=True, eq=False)
+class Going:
+    """A claimed message; once `marked`, it leaves before `until` or not at all."""
+
+    entry: ClaimedEntry
+    message: OutboundMessage
+    marked: bool = False
+    until: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadClaimed:
+    """`await load(channel, entries)` gives those that are to be sent, in the order of the claim.
+
+    The others are dealt with here: expired or gone on already (`settle`), deleted or put off
+    because of the pair limit (`closed`, with their number). What goes wrong is raised after all
+    entries that were not dealt with were given back through `settle`.
+    """
+
+    tenant_id: UUID
+    begin: BeginWork
+    queue: SendQueue
+    limiter: RateLimiter
+    now: Clock
+    settle: Callable[[AttemptResult], None]
+    closed: Callable[[int], None]
+
+    async def __call__(self, channel: Channel, entries: Sequence[ClaimedEntry]) -> list[Going]:
+        """Load, sort out, and count against the pairs' limits."""
+        left = entries
+        try:
+            loaded = self._sort(entries, await self._messages(entries))
+            left = [one.entry for one in loaded]
+            return await self._within_pairs(channel, loaded)
+        except Exception:
+            for entry in left:
+                self.settle(taken_back(entry, self.now()))
+            raise
+
+    async def _messages(self, entries: Sequence[ClaimedEntry]) -> dict[UUID, OutboundMessage]:
+        ids, found = [entry.message_id for entry in entries], dict[UUID, OutboundMessage]()
+        if ids:
+            async with self.begin(self.tenant_id) as work:
+                for start in range(0, len(ids), MAX_LOAD):
+                    part = await work.messages.load_for_sending(ids[start : start + MAX_LOAD])
+                    found.update((message.id, message) for message in part)
+        return found
+
+    def _sort(
+        self, entries: Sequence[ClaimedEntry], found: dict[UUID, OutboundMessage]
+    ) -> list[Going]:
+        now, going = self.now(), list[Going]()
+        for entry in entries:
+            message = found.get(entry.message_id)
+            if message is None:
+                self.closed(1)  # Deleted in this moment, its entry with it.
+            elif message.expires_at is not None and message.expires_at <= now:
+                self.settle(not_sent(entry, MessageStatus.EXPIRED, now, "It expired unsent"))
+            elif message.status not in _SENDABLE:
+                self.settle(not_sent(entry, message.status, now, "It had gone on already"))
+            else:
+                going.append(Going(entry, message))
+        return going
+
+    async def _within_pairs(self, channel: Channel, loaded: Sequence[Going]) -> list[Going]:
+        """Those whose recipient may get one more; the others rest until theirs may."""
+        waits = await self.limiter.take_pairs(
+            channel.phone_number_id, [pair_name(one.message.recipient) for one in loaded]
+        )
+        pairs = list(zip(loaded, waits, strict=True))
+        resting = {one.entry: wait for one, wait in pairs if wait}
+        if resting:
+            await self.queue.rest(resting)
+            self.closed(len(resting))
+        return [one for one, wait in pairs if not wait]
