@@ -18,28 +18,39 @@ _POLL_SECONDS = 0.02
 _LOG_LINES_IN_ERROR = 8
 _LOG_KEPT_BYTES = 16 * 1024 * 1024
 
+# What waits: for the server's id, then for the end of the pipe that it came through.
+_LEASH = ("/bin/sh", "-c", 'read -r server && { read -r _; kill -INT "$server"; }')
+# What becomes the server: its input is that pipe until then.
+_LEASHED = ("/bin/sh", "-c", 'echo $$ >&0; exec "$@" </dev/null', "sh")
+
 
 class ServerProcess:
     """A child process with a log file, stopped by `stop`, or by its leash when we die first.
 
     The leash is a shell that waits for the end of a pipe only we hold; a parent-death signal would
     not do, since it fires when the starting *thread* ends, and we are started from worker threads.
+    It is there before the server, which writes its id into that pipe before it becomes the server:
+    whenever we are killed, either there is no server yet or the leash knows it.
     """
 
     def __init__(self, command: Sequence[str], *, account: Account, cwd: Path, log: Path) -> None:
         _rotate(log)
-        with log.open("ab") as output:
-            account.take_over(log)
-            options: dict[str, Any] = account.popen_options() | {"cwd": cwd}
-            self._server = subprocess.Popen(  # noqa: S603  # our own binary and arguments
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
-            )
         self._name = Path(command[0]).name
         self._log = log
-        leash = ["/bin/sh", "-c", 'read -r _; kill -INT "$1"', "sh", str(self.pid)]
+        options: dict[str, Any] = account.popen_options() | {"cwd": cwd}
         self._leash = subprocess.Popen(  # noqa: S603  # fixed command
-            leash, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, **options
+            _LEASH, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, **options
         )
+        try:
+            with log.open("ab") as output:
+                account.take_over(log)
+                options |= {"stdin": self._leash.stdin, "stdout": output, "stderr": output}
+                self._server = subprocess.Popen(  # noqa: S603  # our own binary and arguments
+                    [*_LEASHED, *command], **options
+                )
+        except BaseException:
+            self._let_go()
+            raise
 
     @property
     def pid(self) -> int:
