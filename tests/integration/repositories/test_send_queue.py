@@ -275,3 +275,23 @@ async def test_the_dispatcher_locks_the_very_rows_it_sees(ana, bea, store, dispa
 
     assert len(seen) == 4
     assert seen == locked
+
+
+@pytest.mark.parametrize("state", ["retrying", "unknown"])
+@pytest.mark.parametrize("change", ["state = 'ready', lease_token = NULL", "due_at = now()"])
+async def test_the_dispatcher_cannot_touch_what_waits_for_somebody_elses_decision(
+    ana, store, dispatch, superuser, state, change
+):
+    (saved,) = await store(ana, 1)
+    await superuser.execute(f"UPDATE {QUEUE} SET state = $1 WHERE id = $2", state, saved.id)
+    changed = await dispatch.execute(f"UPDATE {QUEUE} SET {change} WHERE id = $1", saved.id)
+
+    assert changed == "UPDATE 0"
+
+
+async def test_the_dispatcher_can_put_no_entry_into_a_state_that_is_not_its_own(
+    ana, store, dispatch
+):
+    (saved,) = await store(ana, 1)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        await dispatch.execute(f"UPDATE {QUEUE} SET state = 'unknown' WHERE id = $1", saved.id)
