@@ -7,15 +7,23 @@ from contextlib import AsyncExitStack
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire.database import refuse_other_schema
 from tellwire.resources import open_database, open_redis, set_up_encryption
+from whatsapp.application.apply_changes import ApplyChanges
+from whatsapp.application.apply_inbound import ApplyInbound
+from whatsapp.application.apply_statuses import ApplyStatuses
+from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
+from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.send_queue import Lease
 from whatsapp.entrypoints.workers.loop import Loop
 from whatsapp.entrypoints.workers.send_worker import SendWorker
@@ -93,12 +101,22 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWork
         retry=RetryFailed(begin=begin),
         settle=SettleUnknown(begin=begin, unknown_for=settings.unknown_deadline, lease=lease),
     )
-    inbox = ProcessWebhooks(
+    inbox = _webhooks(process, begin, limiter, lease)
+    return send, Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)
+
+
+def _webhooks(
+    process: AsyncEngine, begin: BeginWork, limiter: RateLimiter, lease: Lease
+) -> ProcessWebhooks:
+    return ProcessWebhooks(
         inbox=SQLAlchemyWebhookQueue(process),
-        begin=begin,
         parse=parse_webhook,
-        judge=outcome_of_status_errors,
+        apply=ApplyWebhook(
+            begin=begin,
+            statuses=ApplyStatuses(judge=outcome_of_status_errors),
+            inbound=ApplyInbound(),
+            changes=ApplyChanges(),
+        ),
         count_inbound=CountInbound(begin=begin, limiter=limiter),
         lease=lease.length,
     )
-    return send, Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)

@@ -53,12 +53,34 @@ class StatusReport:
     pricing: Mapping[str, object] | None = None
 
 
-class StatusesRecorded(NamedTuple):
-    """How many reports were new, how many messages moved, how many were found sent twice."""
+class RecordedReport(NamedTuple):
+    """A report that was new: its `position` among what was given, and what it is about.
 
-    kept: int
-    moved: int
-    doubled: int
+    `message_id` is None while nobody knows the message; `moved` says whether it has that status
+    now because of this report.
+    """
+
+    position: int
+    message_id: UUID | None
+    moved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatusesRecorded:
+    """The reports that were new, in the order given, and how many messages were found doubled."""
+
+    reports: Sequence[RecordedReport] = ()
+    doubled: int = 0
+
+    @property
+    def kept(self) -> int:
+        """How many reports were new."""
+        return len(self.reports)
+
+    @property
+    def moved(self) -> int:
+        """How many messages moved."""
+        return sum(report.moved for report in self.reports)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

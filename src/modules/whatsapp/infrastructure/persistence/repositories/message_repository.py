@@ -44,6 +44,7 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     inbound_parameters,
     recipient_key,
     recipient_of,
+    recorded_of,
     report_arrays,
 )
 from whatsapp.infrastructure.persistence.repositories.queue_statements import STEP_ASIDE
@@ -276,13 +277,11 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         Repetitions change nothing. A report about a second copy of a message that Meta sent already
         is noted among its attempts as a duplicate, once.
         """
-        parameters = {
-            "tenant": self.tenant_id,
-            "channel": channel_id,
-            "forward": sql.FORWARD_PAIRS,
-        } | report_arrays(reports)
-        row: Any = (await self._run(sql.RECORD_STATUSES, parameters)).one()
-        return StatusesRecorded(row.kept, row.moved, row.doubled)
+        arrays = report_arrays(reports)
+        parameters = {"tenant": self.tenant_id, "channel": channel_id} | arrays
+        parameters["forward"] = sql.FORWARD_PAIRS
+        rows: Any = (await self._run(sql.RECORD_STATUSES, parameters)).all()
+        return recorded_of(rows, arrays["event_ids"])
 
     async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:
         """Move due entries behind an earlier one to their recipient out of the way of claims."""

@@ -4,11 +4,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from shared.kernel.ids import new_id
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
-from whatsapp.domain.repositories import AttemptResult, StatusReport
+from whatsapp.domain.repositories import (
+    AttemptResult,
+    RecordedReport,
+    StatusesRecorded,
+    StatusReport,
+)
 from whatsapp.domain.value_objects import InboundContent, PhoneNumber, Recipient, UserId
 from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories.storable import (
@@ -158,6 +164,13 @@ def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
         "errors": [json_of(report.errors) for report in reports],
         "pricing": [json_of(report.pricing) for report in reports],
     } | failures_of([report.failure for report in reports])
+
+
+def recorded_of(rows: Sequence[Any], event_ids: Sequence[UUID]) -> StatusesRecorded:
+    """What became of the reports that were given these ids."""
+    position_of = {event_id: position for position, event_id in enumerate(event_ids)}
+    new = (RecordedReport(position_of[row.event_id], row.message_id, row.moved) for row in rows)
+    return StatusesRecorded(sorted(new), rows[0].doubled if rows else 0)
 
 
 def inbound_parameters(message: InboundMessage) -> dict[str, Any]:

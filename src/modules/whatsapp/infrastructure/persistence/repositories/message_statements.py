@@ -486,7 +486,7 @@ RECORD_STATUSES: Final = _typed(
         WHERE m.tenant_id = :tenant AND m.id = b.id
           AND m.status || '>' || b.status = ANY(:forward)
           AND NOT (b.status = 'failed' AND coalesce(b.attempt < m.attempts, false))
-        RETURNING m.id, m.wamid
+        RETURNING m.id, m.wamid, b.event_id
     ), entry AS MATERIALIZED (
         -- Locked before it is judged: the statement's own snapshot may be older than the message.
         SELECT e.* FROM updated u CROSS JOIN LATERAL (
@@ -519,8 +519,10 @@ RECORD_STATUSES: Final = _typed(
         ON CONFLICT (tenant_id, id) DO NOTHING
         RETURNING id
     )
-    SELECT (SELECT count(*) FROM kept) AS kept, (SELECT count(*) FROM updated) AS moved,
+    SELECT x.event_id, x.id AS message_id, u.id IS NOT NULL AS moved,
            (SELECT count(*) FROM doubled) AS doubled
+    FROM kept JOIN matched x ON x.event_id = kept.id
+    LEFT JOIN updated u ON u.event_id = kept.id
     """,
     tenant=Uuid(),
     channel=Uuid(),
@@ -538,7 +540,7 @@ RECORD_STATUSES: Final = _typed(
     details=ARRAY(TEXT()),
     forward=ARRAY(TEXT()),
 )
-"""Keep every report once and move each message to the furthest new one, never back.
+"""Keep every report once and move each message to the furthest new one, never back; gives the new.
 
 A repeated report changes nothing; one about an attempt that a later one replaced cannot fail it. A
 report is matched by our own id, which Meta echoes, and otherwise by wamid. An entry that waits

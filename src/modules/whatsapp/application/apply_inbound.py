@@ -1,0 +1,44 @@
+"""What customers write: each message stored once, with the conversation that it opens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whatsapp.application.applied import InboundApplied
+from whatsapp.application.person import phone_of, user_of
+from whatsapp.application.ports import Work
+from whatsapp.domain.entities import InboundMessage
+from whatsapp.domain.webhook import InboundReceived
+from whatsapp.domain.webhook_inbox import Route
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyInbound:
+    """Stores inbound messages of one channel; gives those that were new."""
+
+    async def __call__(
+        self, work: Work, route: Route, received: Sequence[InboundReceived]
+    ) -> Sequence[InboundApplied]:
+        """One statement each, unique by channel and wamid."""
+        applied: list[InboundApplied] = []
+        # In one order for all processors: two that write to the same conversations wait for,
+        # and not on, each other.
+        for one in sorted(received, key=lambda e: (e.wa_id or "", e.user_id or "")):
+            stored = await work.messages.save_inbound(_message(route, one))
+            if not stored.replayed:
+                applied.append(InboundApplied(received=one, stored=stored))
+        return applied
+
+
+def _message(route: Route, received: InboundReceived) -> InboundMessage:
+    return InboundMessage(
+        tenant_id=route.tenant_id,
+        channel_id=route.channel_id,
+        wamid=received.wamid,
+        content=received.content,
+        sent_at=received.sent_at,
+        sender=phone_of(received.wa_id),
+        sender_user_id=user_of(received.user_id),
+        profile_name=received.profile_name,
+        context_wamid=received.context_wamid,
+        raw=received.raw,
+    )

@@ -1,0 +1,127 @@
+"""What became of messages: reports kept, messages moved on, passing failures sent again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from shared.kernel.clock import Clock, utc_now
+from whatsapp.application.applied import StatusApplied
+from whatsapp.application.person import phone_of, user_of
+from whatsapp.application.ports import Work
+from whatsapp.domain.conversation import Reached
+from whatsapp.domain.outcome import FailureReason, Refusal, wait_before_retry
+from whatsapp.domain.repositories import Revival, StatusReport
+from whatsapp.domain.value_objects import MessageStatus
+from whatsapp.domain.webhook import StatusReported
+from whatsapp.domain.webhook_inbox import Route
+
+MAX_ATTEMPT: Final = 2**15 - 1
+"""No attempt of ours has a higher number."""
+
+Judge: TypeAlias = Callable[[Sequence[FailureReason]], Refusal]
+"""What the errors of a `failed` status mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyStatuses:
+    """Stores what Meta reports about messages of one channel; gives the reports that were new."""
+
+    judge: Judge
+    now: Clock = utc_now
+    rng: Random = field(default_factory=Random)
+
+    async def __call__(
+        self, work: Work, route: Route, reported: Sequence[StatusReported]
+    ) -> Sequence[StatusApplied]:
+        """All of them in one statement, and what follows from them in a few more."""
+        if not reported:
+            return ()
+        reports = [_report(one) for one in reported]
+        recorded = await work.messages.record_statuses(route.channel_id, reports)
+        await self._try_again(work, route.channel_id, reported)
+        if reached := _reached(reported):
+            for one in await work.conversations.record_reached(route.channel_id, reached):
+                await work.conversations.join(route.channel_id, one)
+        return [
+            StatusApplied(
+                reported=reported[one.position], message_id=one.message_id, moved=one.moved
+            )
+            for one in recorded.reports
+        ]
+
+    async def _try_again(
+        self, work: Work, channel_id: UUID, reported: Sequence[StatusReported]
+    ) -> None:
+        """Queue what Meta took and then failed for a reason that passes, by the same table.
+
+        `failed` says that it was not delivered, so that a new attempt doubles nothing.
+        """
+        waits = {
+            one.echo: (one, wait)
+            for one in reported
+            if one.status is MessageStatus.FAILED and one.echo
+            if (wait := self._wait_of(one)) is not None
+        }
+        if not waits:
+            return
+        messages = await work.messages.load_for_sending([echo.message_id for echo in waits])
+        by_id = {one.id: one for one in messages if one.channel_id == channel_id}
+        at = self.now()
+        revivals = [
+            Revival(
+                message=by_id[echo.message_id],
+                attempt=echo.attempt,
+                failed_at=one.occurred_at,
+                due_at=at + wait,
+            )
+            for echo, (one, wait) in waits.items()
+            if echo.message_id in by_id
+        ]
+        await work.messages.send_again([one for one in revivals if _in_time(one)], at=at)
+
+    def _wait_of(self, reported: StatusReported) -> timedelta | None:
+        """How long to wait before the next attempt; None where there is none."""
+        if reported.echo is None or reported.echo.attempt > MAX_ATTEMPT:
+            return None
+        outcome = self.judge(reported.errors)
+        return wait_before_retry(outcome, attempt=reported.echo.attempt, rng=self.rng)
+
+
+def _in_time(revival: Revival) -> bool:
+    """Whether the message would not have expired by then."""
+    expires_at, due_at = revival.message.expires_at, revival.due_at
+    return expires_at is None or due_at is None or due_at < expires_at
+
+
+def _report(reported: StatusReported) -> StatusReport:
+    errors = [
+        {"code": error.code, "title": error.title, "details": error.details}
+        for error in reported.errors
+    ]
+    return StatusReport(
+        wamid=reported.wamid,
+        status=reported.status,
+        occurred_at=reported.occurred_at,
+        message_id=reported.echo.message_id if reported.echo else None,
+        attempt=reported.echo.attempt if reported.echo else None,
+        failure=reported.errors[0] if reported.errors else None,
+        errors=errors,
+        pricing=reported.pricing,
+    )
+
+
+def _reached(reported: Sequence[StatusReported]) -> Sequence[Reached]:
+    """Under which number or id Meta knows the recipients of messages that went out."""
+    return [
+        Reached(
+            message_id=one.echo.message_id,
+            phone=phone_of(one.wa_id),
+            user_id=user_of(one.user_id),
+            at=one.occurred_at,
+        )
+        for one in reported
+        if one.status is MessageStatus.SENT and one.echo
+    ]

@@ -1,0 +1,47 @@
+"""What a webhook says about one channel, applied in one transaction of its tenant."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whatsapp.application.applied import Applied, Follow
+from whatsapp.application.apply_changes import ApplyChanges
+from whatsapp.application.apply_inbound import ApplyInbound
+from whatsapp.application.apply_statuses import ApplyStatuses
+from whatsapp.application.ports import BeginWork
+from whatsapp.domain.webhook import (
+    FieldChanged,
+    InboundReceived,
+    StatusReported,
+    WebhookElement,
+)
+from whatsapp.domain.webhook_inbox import Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyWebhook:
+    """Each kind of element to its handler, then what was new to every follower; all or nothing.
+
+    Statuses come first, so that a reply finds what became of its message.
+    """
+
+    begin: BeginWork
+    statuses: ApplyStatuses
+    inbound: ApplyInbound
+    changes: ApplyChanges
+    followers: Sequence[Follow] = ()
+
+    async def __call__(self, route: Route, elements: Sequence[WebhookElement]) -> Applied:
+        """Everything about one channel; gives what of it was new."""
+        reported = [e for e in elements if isinstance(e, StatusReported)]
+        received = [e for e in elements if isinstance(e, InboundReceived)]
+        changed = [e for e in elements if isinstance(e, FieldChanged)]
+        async with self.begin(route.tenant_id) as work:
+            applied = Applied(
+                statuses=await self.statuses(work, route, reported),
+                inbound=await self.inbound(work, route, received),
+                changes=await self.changes(work, route, changed),
+            )
+            for follow in self.followers:
+                await follow(work, route, applied)
+            await work.commit()
+        return applied
