@@ -129,6 +129,7 @@ def settings(module_database, redis_server, key_ring, tmp_path_factory) -> Setti
         database_url=module_database.url("tellwire_app"),
         redis_url=redis_server.url,
         encryption_keys=key_ring_text,
+        graph_base_url="http://127.0.0.1:9",  # nobody answers: no test calls the real one
         data_directory=Path(tmp_path_factory.mktemp("data")),
     )
 

@@ -62,6 +62,8 @@ async def test_an_operator_sets_up_sends_and_looks_after_an_installation(directo
         assert (code, said.split(":")[0]) == (1, "tenant_not_found")
         assert "EAAG-canary" not in said
 
+        await change_pause_and_resume(stack, sender)
+
         code, said = await tellwire(stack, "keys", "rotate")
         assert code == 0, said
         assert said.startswith("0 re-encrypted")
@@ -69,6 +71,41 @@ async def test_an_operator_sets_up_sends_and_looks_after_an_installation(directo
         code, said = await tellwire(stack, "serve")
         assert code == 1
         assert "embedded_service_running" in said
+
+
+async def change_pause_and_resume(stack, sender) -> None:
+    """A channel's settings by command line, seen by HTTP."""
+    tenant = ("--tenant", sender.tenant_id)
+
+    async def channel(*arguments: str, **variables: str) -> dict:
+        code, said = await tellwire(stack, "channel", *arguments, *tenant, **variables)
+        assert code == 0, said
+        assert "EAAG" not in said
+        url = f"{stack.api}/v1/channels/{sender.channel_id}"
+        async with stack.http.get(url, headers=sender.headers) as answer:
+            return await answer.json()
+
+    changed = await channel(
+        *("change", sender.channel_id, "--rate", "250", "--on-unknown", "hold"),
+        *("--window-policy", "allow", "--no-keeps-order", "--name", "Renamed"),
+    )
+    assert (changed["messages_per_second"], changed["on_unknown"]) == (250, "hold")
+    assert (changed["window_policy"], changed["keeps_order"]) == ("allow", False)
+    assert changed["name"] == "Renamed"
+    again = await channel("change", sender.channel_id, "--keeps-order")
+    assert again | {"keeps_order": False, "updated_at": changed["updated_at"]} == changed
+
+    paused = await channel("pause", sender.channel_id, "--reason", "Stocktaking")
+    assert (paused["status"], paused["pause_reason"]) == ("paused", "Stocktaking")
+    await channel("token", sender.channel_id, TELLWIRE_ACCESS_TOKEN="EAAG-canary-2")
+    await channel("verify", sender.channel_id)
+    assert (await channel("resume", sender.channel_id))["status"] == "active"
+    await channel("list")
+
+    code, said = await tellwire(stack, "channel", "change", str(new_id()), *tenant, "--rate", "9")
+    assert (code, said.split(":")[0]) == (1, "channel_not_found")
+    code, said = await tellwire(stack, "channel", "change", sender.channel_id, *tenant, "--rate=0")
+    assert (code, said.split(":")[0]) == (1, "invalid_channel (messages_per_second)")
 
 
 @pytest.mark.timeout(120)

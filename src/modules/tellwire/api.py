@@ -25,10 +25,18 @@ from tellwire.resources import open_database, open_redis, set_up_encryption
 from tenancy.application.authenticate import Authenticate
 from tenancy.infrastructure.work import tenancy_work_in
 from whatsapp.application.accept_message import AcceptBatch, AcceptGraphMessage, AcceptMessage
+from whatsapp.application.add_channel import AddChannel, VerifyChannel
+from whatsapp.application.change_channel import (
+    ChangeChannel,
+    PauseChannel,
+    ResumeChannel,
+    RotateToken,
+)
 from whatsapp.application.change_message import CancelMessage, RetryMessage
-from whatsapp.application.mark_as_read import MarkAsRead, Receipts
+from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.receive_webhook import AnswerHandshake, KnownApps, ReceiveWebhook
 from whatsapp.application.retry_dead_letters import RetryDeadLetters
+from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.entrypoints.http import channels, dead_letters, graph, messages, webhooks
 from whatsapp.entrypoints.http.graph_errors import GRAPH_PATH, graph_error_response
 from whatsapp.entrypoints.http.metrics import ApiMetrics
@@ -38,6 +46,7 @@ from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http
 from whatsapp.infrastructure.cloud_api.code_table import advice_for
 from whatsapp.infrastructure.cloud_api.webhooks import MAX_BODY_BYTES, signature_matches
 from whatsapp.infrastructure.persistence.repositories import (
+    RedisRateLimiter,
     SQLAlchemyMetaAppRepository,
     SQLAlchemyWebhookInbox,
 )
@@ -77,7 +86,9 @@ def create_api(settings: Settings) -> FastAPI:
             client = CloudApiClient(
                 http, base_url=settings.graph_base_url, version=settings.graph_version
             )
-            setattr(app.state, STATE, _services(engine, intake, client, metrics))
+            limiter = RedisRateLimiter(redis)
+            services = _services(engine, intake, client, limiter, metrics)
+            setattr(app.state, STATE, services)
             async with readiness.watching(_checks(engine, intake, redis)):
                 yield
 
@@ -113,7 +124,11 @@ def _form_of(path: str) -> ErrorForm | None:
 
 
 def _services(
-    engine: AsyncEngine, intake: AsyncEngine, receipts: Receipts, metrics: ApiMetrics
+    engine: AsyncEngine,
+    intake: AsyncEngine,
+    client: CloudApiClient,
+    limiter: RateLimiter,
+    metrics: ApiMetrics,
 ) -> HttpServices:
     sessions = create_session_factory(engine)
     begin = work_in(sessions)
@@ -124,11 +139,18 @@ def _services(
         accept_message=AcceptMessage(begin=begin),
         accept_batch=AcceptBatch(begin=begin),
         accept_graph_message=AcceptGraphMessage(begin=begin),
-        mark_as_read=MarkAsRead(begin=begin, receipts=receipts),
+        mark_as_read=MarkAsRead(begin=begin, receipts=client),
         cancel_message=CancelMessage(begin=begin),
         retry_message=RetryMessage(begin=begin),
         retry_dead_letters=RetryDeadLetters(begin=begin),
         explain=advice_for,
+        add_channel=AddChannel(begin=begin),
+        verify_channel=VerifyChannel(begin=begin, directory=client),
+        change_channel=ChangeChannel(begin=begin),
+        pause_channel=PauseChannel(begin=begin),
+        resume_channel=ResumeChannel(begin=begin),
+        rotate_token=RotateToken(begin=begin),
+        limiter=limiter,
         answer_handshake=AnswerHandshake(known_apps=known_apps),
         receive_webhook=ReceiveWebhook(
             known_apps=known_apps,

@@ -18,6 +18,12 @@ from tenancy.application.ports import BeginTenancyWork
 from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
 from tenancy.infrastructure.work import tenancy_work_in
 from whatsapp.application.add_channel import AddChannel, VerifyChannel
+from whatsapp.application.change_channel import (
+    ChangeChannel,
+    PauseChannel,
+    ResumeChannel,
+    RotateToken,
+)
 from whatsapp.application.ports import BeginWork
 from whatsapp.domain.entities.meta_app import MetaApp
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
@@ -52,6 +58,26 @@ class Installation:
     def add_channel(self) -> AddChannel:
         """Take in a channel."""
         return AddChannel(begin=self.begin)
+
+    @property
+    def change_channel(self) -> ChangeChannel:
+        """Change how a channel sends."""
+        return ChangeChannel(begin=self.begin)
+
+    @property
+    def pause_channel(self) -> PauseChannel:
+        """Stop sending on a channel."""
+        return PauseChannel(begin=self.begin)
+
+    @property
+    def resume_channel(self) -> ResumeChannel:
+        """Let a paused channel send again."""
+        return ResumeChannel(begin=self.begin)
+
+    @property
+    def rotate_token(self) -> RotateToken:
+        """Have a channel speak with another token."""
+        return RotateToken(begin=self.begin)
 
     @asynccontextmanager
     async def verifying(self) -> AsyncGenerator[VerifyChannel]:

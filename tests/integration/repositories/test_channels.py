@@ -1,6 +1,7 @@
 """What channel methods give, and what they leave in the database."""
 
 import pytest
+from asyncpg.exceptions import LockNotAvailableError
 from sqlalchemy import text
 
 from shared.infrastructure.database import InvalidReference, StillReferenced
@@ -8,7 +9,7 @@ from shared.kernel.clock import utc_now
 from shared.kernel.errors import NotFoundException
 from shared.kernel.ids import new_id
 from whatsapp.domain.entities import Channel, ChannelAlreadyExists
-from whatsapp.domain.value_objects import AccessToken
+from whatsapp.domain.value_objects import AccessToken, AccessTokenUnreadable
 
 pytestmark = pytest.mark.postgres
 
@@ -123,3 +124,62 @@ async def test_a_token_moved_to_another_tenants_row_does_not_open(at, ana, bea, 
 
         assert refused.value.code == "decryption_tampered"
         assert await desk.uow.session.scalar(text("SELECT 1")) == 1
+
+
+async def test_a_token_that_does_not_open_spoils_its_own_channel_alone(at, ana, superuser):
+    async with at(ana) as desk:
+        second = channel(ana)
+        second.verify(utc_now())
+        await desk.channels.add(second)
+    await superuser.execute(
+        "UPDATE whatsapp_channels SET access_token = substr(access_token, 1, 40) WHERE id = $1",
+        ana.channel.id,
+    )
+    before = await superuser.fetchval(
+        "SELECT access_token FROM whatsapp_channels WHERE id = $1", ana.channel.id
+    )
+    async with at(ana) as desk:
+        for found in (
+            await desk.channels.list(),
+            await desk.channels.get_by_organization(ana.tenant_id),
+            await desk.channels.get_active_channels(),
+        ):
+            assert [c.id for c in found] == [ana.channel.id, second.id]
+            assert [c.access_token.is_readable for c in found] == [False, True]
+            assert found[1].access_token.reveal() == "EAAG-2"
+            with pytest.raises(AccessTokenUnreadable, match="decryption_"):
+                found[0].access_token.reveal()
+
+        broken = await desk.channels.find(ana.channel.id, for_change=True)
+        broken.pause("mend it")
+        stored = await desk.channels.update(broken)
+
+    assert (stored.status, stored.access_token.is_readable) == ("paused", False)
+    after = await superuser.fetchval(
+        "SELECT access_token FROM whatsapp_channels WHERE id = $1", ana.channel.id
+    )
+    assert after == before
+
+    async with at(ana) as desk:
+        with pytest.raises(AccessTokenUnreadable):
+            stored.resume()
+        stored.rotate_token(AccessToken("EAAG-mended"))
+        stored.resume()
+        await desk.channels.update(stored)
+        assert (
+            await desk.channels.get_by_id(ana.channel.id)
+        ).access_token.reveal() == "EAAG-mended"
+
+
+async def test_a_channel_that_is_to_be_changed_is_locked_until_the_transaction_ends(
+    at, ana, superuser
+):
+    async with at(ana) as desk:
+        await desk.channels.find(ana.channel.id, for_change=True)
+        with pytest.raises(LockNotAvailableError):
+            await superuser.execute(
+                "SELECT 1 FROM whatsapp_channels WHERE id = $1 FOR UPDATE NOWAIT", ana.channel.id
+            )
+    await superuser.execute(
+        "SELECT 1 FROM whatsapp_channels WHERE id = $1 FOR UPDATE NOWAIT", ana.channel.id
+    )

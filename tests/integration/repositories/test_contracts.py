@@ -91,6 +91,7 @@ class Given:
 # Each method, called about Ana's things, and what another tenant gets for it.
 METHODS = {
     "channels.get_by_id": (lambda g: g.channels.get_by_id(g.ana.channel.id), None),
+    "channels.find": (lambda g: g.channels.find(g.ana.channel.id, for_change=True), None),
     "channels.get_by_phone_number_id": (
         lambda g: g.channels.get_by_phone_number_id(g.ana.channel.phone_number_id),
         None,

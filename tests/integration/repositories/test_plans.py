@@ -170,6 +170,10 @@ _DUE = "ix_whatsapp_send_queue_tenant_id_channel_id_lane_due_at_id"
 # Each statement and the indexes it has to go by.
 AS_APP = {
     "channels.get_by_id": (lambda c, _m: c.get_by_id(CHANNEL), {"pk_whatsapp_channels"}),
+    "channels.find": (
+        lambda c, _m: c.find(CHANNEL, for_change=True),
+        {"pk_whatsapp_channels"},
+    ),
     "channels.get_by_phone_number_id": (
         lambda c, _m: c.get_by_phone_number_id("1"),
         {"uq_whatsapp_channels_tenant_id_phone_number_id"},

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from random import Random
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -12,10 +14,19 @@ from sqlalchemy import text
 from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
 from shared.infrastructure.redis import connect
 from shared.kernel.secret import Secret
+from whatsapp.application.change_channel import ResumeChannel, RotateToken
 from whatsapp.application.dispatch_channel import DispatchChannel
-from whatsapp.application.tend_channel import RetryFailed
-from whatsapp.domain.entities import OutboundMessage
-from whatsapp.domain.value_objects import IdempotencyKey, MessageContent, MessageStatus, PhoneNumber
+from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.domain.entities import ChannelStatus, OutboundMessage
+from whatsapp.domain.value_objects import (
+    AccessToken,
+    AccessTokenUnreadable,
+    IdempotencyKey,
+    MessageContent,
+    MessageStatus,
+    PhoneNumber,
+)
+from whatsapp.entrypoints.workers.send_worker import SendWorker
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
 from whatsapp.infrastructure.cloud_api.sender import CloudApiSender
 from whatsapp.infrastructure.persistence.repositories import (
@@ -178,3 +189,100 @@ async def test_a_failure_that_passes_is_retried_and_then_sent(
     (sent,) = await read(sessions, ana, [one])
     assert (waiting.status, waiting.failure.code) == (MessageStatus.RETRYING, 131016)
     assert (sent.status, sent.attempts) == (MessageStatus.SENT, 2)
+
+
+@asynccontextmanager
+async def sending(database, sessions, dispatching) -> AsyncIterator[None]:
+    """A send worker that serves every channel of the database."""
+    engine, begin = create_engine(database.url("tellwire_dispatch")), work_in(sessions)
+
+    def dispatcher(tenant_id, channel_id) -> DispatchChannel:
+        made = dispatching(SimpleNamespace(tenant_id=tenant_id, channel=SimpleNamespace(id=None)))
+        made.channel_id = channel_id
+        return made
+
+    worker = SendWorker(
+        queue=SQLAlchemySendQueue(engine),
+        dispatch=dispatcher,
+        retry=RetryFailed(begin=begin),
+        settle=SettleUnknown(begin=begin, unknown_for=timedelta(minutes=2)),
+    )
+    stopping = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run(stopping))
+        yield
+        stopping.set()
+    await engine.dispose()
+
+
+async def until(holds) -> None:
+    """Ask until it holds, at most 20 seconds."""
+    async with asyncio.timeout(20):
+        while not await holds():  # noqa: ASYNC110  # PostgreSQL sets no events
+            await asyncio.sleep(0.02)
+
+
+async def until_all_are(sessions, customer, messages, wanted) -> None:
+    async def holds() -> bool:
+        return {m.status for m in await read(sessions, customer, messages)} == {wanted}
+
+    await until(holds)
+
+
+TAMPERED = "overlay(access_token placing '\\x00' from 20)"
+CUT = "substr(access_token, 1, 30)"
+KEY_GONE = "overlay(access_token placing '\\xffff' from 2)"
+OTHER_VERSION = "overlay(access_token placing '\\x09' from 1)"
+
+
+async def is_paused(begin, customer) -> bool:
+    async with begin(customer.tenant_id) as work:
+        return (await work.channels.find(customer.channel.id)).status is ChannelStatus.PAUSED
+
+
+@pytest.mark.parametrize(
+    ("harm", "code"),
+    [
+        (TAMPERED, "decryption_tampered"),
+        (CUT, "decryption_malformed"),
+        (KEY_GONE, "decryption_unknown_key"),
+        (OTHER_VERSION, "decryption_unknown_version"),
+    ],
+)
+async def test_a_token_that_does_not_open_rests_its_channel_alone(
+    database, dispatching, sessions, ana, bea, simulator, caplog, harm, code
+) -> None:
+    begin = work_in(sessions)
+    kept, others = [message(ana, n) for n in range(20)], [message(bea, n) for n in range(20)]
+    await save(sessions, ana, kept)
+    await save(sessions, bea, others)
+    async with begin(ana.tenant_id) as work:
+        harmed = f"UPDATE whatsapp_channels SET access_token = {harm} WHERE id = :id"  # noqa: S608  # ours
+        await work.session.execute(text(harmed), {"id": ana.channel.id})
+        await work.commit()
+
+    async with sending(database, sessions, dispatching):
+        await until_all_are(sessions, bea, others, MessageStatus.SENT)
+        await until(lambda: is_paused(begin, ana))
+        await asyncio.sleep(0.3)  # Long enough for three more sweeps to find the channel.
+
+        async with begin(ana.tenant_id) as work:
+            found = await work.channels.find(ana.channel.id)
+        assert found.pause_reason.endswith(f"({code})")
+        alerts = [r for r in caplog.records if str(ana.channel.id) in r.getMessage()]
+        assert [(r.levelname, r.getMessage()) for r in alerts] == [
+            ("ERROR", f"channel {ana.channel.id} paused: {code}")
+        ]
+        assert not any(r.exc_info for r in caplog.records)
+        assert {m.status for m in await read(sessions, ana, kept)} == {MessageStatus.QUEUED}
+        async with begin(bea.tenant_id) as work:
+            assert (await work.channels.get_by_id(bea.channel.id)).is_active
+
+        with pytest.raises(AccessTokenUnreadable):
+            await ResumeChannel(begin=begin)(ana.tenant_id, ana.channel.id)
+        await RotateToken(begin=begin)(ana.tenant_id, ana.channel.id, AccessToken("EAAG-mended"))
+        await ResumeChannel(begin=begin)(ana.tenant_id, ana.channel.id)
+        await until_all_are(sessions, ana, kept, MessageStatus.SENT)
+
+    seen = await report(simulator)
+    assert (seen["accepted"], seen["doubled_messages"]) == (40, 0)

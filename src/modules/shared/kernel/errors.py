@@ -66,6 +66,16 @@ class Forbidden(TellwireError):
     title = "This key may not do that"
 
 
+class SecretUnreadable(TellwireError):
+    """A stored secret does not open; trying again gives the same answer.
+
+    Take what the secret belongs to out of use, and alert.
+    """
+
+    code = "secret_unreadable"
+    title = "A stored secret cannot be read"
+
+
 class Unavailable(TellwireError):
     """Something that Tellwire needs is gone for now; nothing was done, trying again is safe."""
 

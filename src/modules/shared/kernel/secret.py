@@ -3,6 +3,8 @@
 import hmac
 from typing import Never
 
+from shared.kernel.errors import SecretUnreadable
+
 
 class Secret:
     """A secret text that never appears in repr, str, format, logs, pickles, copies or JSON.
@@ -39,3 +41,28 @@ class Secret:
 
     def __reduce__(self) -> Never:
         raise TypeError(f"{type(self).__name__} refuses to be pickled or copied")
+
+
+class UnreadableSecret(Secret):
+    """A secret that lies in the store and does not open: `reveal` raises why, the rest is silent.
+
+    So one value that was tampered with, or whose key is gone, spoils nothing that lies beside it.
+    """
+
+    __slots__ = ("cause",)
+
+    def __init__(self, cause: SecretUnreadable) -> None:
+        super().__init__("")
+        self.cause = cause
+
+    def reveal(self) -> Never:
+        """Raise what was wrong with it."""
+        raise type(self.cause)(self.cause.detail)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None
+
+    def __bool__(self) -> bool:
+        return True

@@ -1,9 +1,7 @@
-"""Commands that set an installation up: schema, tenants, channels, keys."""
+"""Commands that set an installation up: schema, tenants, apps, keys."""
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, TypeVar
-from uuid import UUID
+from typing import Annotated
 
 import typer
 
@@ -13,25 +11,19 @@ from shared.infrastructure.encryption.rotation import encrypted_columns, rotate,
 from shared.infrastructure.settings import DatabaseRole, load_settings
 from shared.kernel.errors import Misconfigured
 from shared.kernel.secret import Secret
+from tellwire.cli.channels import channel
+from tellwire.cli.installed import TenantId, with_installation
 from tellwire.database import load_models, migrate_async
 from tellwire.embedded.services import reachable_services
-from tellwire.installation import Installation, open_installation
+from tellwire.installation import Installation
 from tellwire.resources import key_file_of, load_key_ring
 from tellwire.terminal import console, run
 from tenancy.domain import Scope
-from whatsapp.domain.entities import Channel, WindowPolicy
-from whatsapp.domain.entities.channel import DEFAULT_MESSAGES_PER_SECOND
-from whatsapp.domain.value_objects import AccessToken
-
-ResultT = TypeVar("ResultT")
 
 tenant = typer.Typer(no_args_is_help=True, help="Tenants: the organisations that send.")
-channel = typer.Typer(no_args_is_help=True, help="Channels: a tenant's WhatsApp numbers.")
 app_commands = typer.Typer(no_args_is_help=True, help="Meta apps, whose webhooks come in here.")
 key = typer.Typer(no_args_is_help=True, help="API keys, with which a tenant's programs call.")
 keys = typer.Typer(no_args_is_help=True, help="Encryption keys of the whole installation.")
-
-TenantId = Annotated[UUID, typer.Option("--tenant", help="The tenant's id.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,19 +34,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(app_commands, name="app")
     app.add_typer(key, name="key")
     app.add_typer(keys, name="keys")
-
-
-def _with_installation(work: Callable[[Installation], Awaitable[ResultT]]) -> ResultT:
-    """Run `work` on the installation of the settings, embedded or not, running or not."""
-
-    async def connected() -> ResultT:
-        async with (
-            reachable_services(load_settings()) as settings,
-            open_installation(settings) as installation,
-        ):
-            return await work(installation)
-
-    return run(connected())
 
 
 def migrate(
@@ -73,59 +52,8 @@ def migrate(
 @tenant.command("create")
 def create_tenant(name: Annotated[str, typer.Argument(help="What people call it.")]) -> None:
     """Take in a tenant; prints its id."""
-    created = _with_installation(lambda installation: installation.create_tenant(name))
+    created = with_installation(lambda installation: installation.create_tenant(name))
     console.print(str(created.id), highlight=False)
-
-
-@channel.command("add")
-def add_channel(
-    tenant_id: TenantId,
-    phone_number_id: Annotated[str, typer.Option(help="Meta's id of the number.")],
-    name: Annotated[str, typer.Option(help="What people call it.")],
-    token: Annotated[
-        str,
-        typer.Option(
-            envvar="TELLWIRE_ACCESS_TOKEN",
-            prompt="Access token",
-            hide_input=True,
-            help="The access token; better in the variable than on the command line.",
-        ),
-    ],
-    rate: Annotated[
-        int, typer.Option(help="Messages per second that Meta grants the number.")
-    ] = DEFAULT_MESSAGES_PER_SECOND,
-    window_policy: Annotated[
-        WindowPolicy, typer.Option(help="What to do with free text outside the 24-hour window.")
-    ] = WindowPolicy.ENFORCE,
-    account: Annotated[
-        str | None, typer.Option(help="Id of the WhatsApp Business Account.")
-    ] = None,
-    app_id: Annotated[str | None, typer.Option(help="Id of the Meta app it belongs to.")] = None,
-    verify: Annotated[bool, typer.Option(help="Ask Meta whether it may send.")] = True,  # noqa: FBT002  # Typer's way
-) -> None:
-    """Take in a number and verify it with Meta; prints the channel's id."""
-    wanted = Channel(
-        tenant_id=tenant_id,
-        name=name,
-        phone_number_id=phone_number_id,
-        access_token=AccessToken(token),
-        messages_per_second=rate,
-        window_policy=window_policy,
-        provider_account_id=account,
-        app_id=app_id,
-    )
-    stored = _with_installation(lambda installation: _add(installation, wanted, verify=verify))
-    console.print(str(stored.id), highlight=False)
-
-
-async def _add(installation: Installation, wanted: Channel, *, verify: bool) -> Channel:
-    stored = await installation.add_channel(wanted)
-    if verify:
-        async with installation.verifying() as verifying:
-            stored, info = await verifying(wanted.tenant_id, stored.id)
-        for warning in info.warnings:
-            console.print(f"[yellow]Note:[/] {warning}")
-    return stored
 
 
 @app_commands.command("add")
@@ -151,7 +79,7 @@ def add_app(
     ],
 ) -> None:
     """Take in a Meta app, or change its secret: the one before it stays valid meanwhile."""
-    _with_installation(
+    with_installation(
         lambda installation: installation.add_app(
             app_id, secret=Secret(secret), verify_token=Secret(verify_token)
         )
@@ -176,7 +104,7 @@ def create_key(
     """Make an API key; prints it once, it is stored as a digest only."""
     scopes = scope or list(Scope)
     until = None if expires is None else expires.astimezone()
-    issued = _with_installation(
+    issued = with_installation(
         lambda installation: installation.create_api_key(
             tenant_id, name=name, scopes=[one.value for one in scopes], expires_at=until
         )
@@ -226,7 +154,7 @@ def rotate_keys() -> None:
         unreadable = sum(counts.unreadable.values())
         return f"{counts.rotated} re-encrypted, {counts.missed} missed, {unreadable} unreadable"
 
-    console.print(_with_installation(work), highlight=False)
+    console.print(with_installation(work), highlight=False)
 
 
 def _key_file() -> KeyFile:

@@ -5,6 +5,7 @@ from typing import Protocol
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
+from whatsapp.application.change_channel import alter_channel
 from whatsapp.application.ports import BeginWork
 from whatsapp.domain.entities import Channel, ChannelNotActive, ChannelNotFound
 from whatsapp.domain.phone_number_info import PhoneNumberInfo
@@ -27,9 +28,9 @@ class AddChannel:
 
     begin: BeginWork
 
-    async def __call__(self, channel: Channel) -> Channel:
+    async def __call__(self, channel: Channel, *, user_id: UUID | None = None) -> Channel:
         """The channel as stored; raises ChannelAlreadyExists, TenantNotFound."""
-        async with self.begin(channel.tenant_id) as work:
+        async with self.begin(channel.tenant_id, user_id) as work:
             stored = await work.channels.add(channel)
             await work.commit()
         return stored
@@ -43,13 +44,16 @@ class VerifyChannel:
     directory: NumberDirectory
     now: Clock = utc_now
 
-    async def __call__(self, tenant_id: UUID, channel_id: UUID) -> tuple[Channel, PhoneNumberInfo]:
+    async def __call__(
+        self, tenant_id: UUID, channel_id: UUID, *, user_id: UUID | None = None
+    ) -> tuple[Channel, PhoneNumberInfo]:
         """The channel, verified; ChannelNotActive with Meta's reasons if it may not send.
 
-        Raises ChannelNotFound, and what the directory raises; nothing is changed then.
+        Raises ChannelNotFound, AccessTokenUnreadable, and what the directory raises; nothing is
+        changed then.
         """
-        async with self.begin(tenant_id) as work:
-            channel = await work.channels.get_by_id(channel_id)
+        async with self.begin(tenant_id, user_id) as work:
+            channel = await work.channels.find(channel_id)
         if channel is None:
             raise ChannelNotFound
         info = await self.directory.get_phone_number(
@@ -57,10 +61,15 @@ class VerifyChannel:
         )
         if info.obstacles:
             raise ChannelNotActive(f"The number cannot send: {'; '.join(info.obstacles)}")
-        channel.verify(self.now())
-        channel.display_phone_number = info.display_phone_number
-        channel.quality_rating = info.quality_rating
-        async with self.begin(tenant_id) as work:
-            stored = await work.channels.update(channel)
-            await work.commit()
+        asked = channel.access_token
+
+        def alter(now: Channel) -> Channel:
+            if now.access_token != asked:
+                raise ChannelNotActive("The token was changed meanwhile: verify again")
+            now.verify(self.now())
+            now.display_phone_number = info.display_phone_number
+            now.quality_rating = info.quality_rating
+            return now
+
+        stored = await alter_channel(self.begin, tenant_id, channel_id, alter, user_id=user_id)
         return stored, info

@@ -26,7 +26,7 @@ class CountInbound:
         """Take as many slots from the number of this channel."""
         try:
             async with self.begin(route.tenant_id) as work:
-                channel = await work.channels.get_by_id(route.channel_id)
+                channel = await work.channels.find(route.channel_id)
             if channel is not None:
                 await self.limiter.debit(
                     channel.phone_number_id, number, rate=channel.messages_per_second

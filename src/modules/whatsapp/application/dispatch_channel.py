@@ -25,6 +25,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
+from shared.kernel.errors import SecretUnreadable
 from whatsapp.application.attempt import Attempt, result_of, taken_back
 from whatsapp.application.claim_size import ClaimSize
 from whatsapp.application.dispatch_settings import DispatchSettings
@@ -210,13 +211,20 @@ class DispatchChannel:
     async def _sendable_channel(self) -> Channel | None:
         """The channel as of a moment ago, or None if nothing more may be sent."""
         if self.monotonic() - self._channel_read_at > CHANNEL_MAX_AGE_SECONDS:
-            async with self.begin(self.tenant_id) as work:
-                self._channel = await work.channels.get_by_id(self.channel_id)
+            self._channel = await self._read_channel()
             self._channel_read_at = self.monotonic()
         if self._channel is None or not self._channel.is_active:
             self.resting = PATIENCE
             self.stop()
         return None if self._ended else self._channel
+
+    async def _read_channel(self) -> Channel | None:
+        try:
+            async with self.begin(self.tenant_id) as work:
+                return await work.channels.get_by_id(self.channel_id)
+        except SecretUnreadable as error:
+            await self._heed.unreadable(self.channel_id, error)
+            return None
 
     async def _launch_all(self, flights: asyncio.TaskGroup) -> None:
         while (channel := await self._next_launch()) is not None:

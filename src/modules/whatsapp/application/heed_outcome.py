@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from shared.kernel.errors import Unavailable
+from shared.kernel.errors import SecretUnreadable, Unavailable
+from whatsapp.application.change_channel import PauseChannel
 from whatsapp.application.ports import BeginWork
-from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.domain.entities import Channel, ChannelNotActive, ChannelNotFound, OutboundMessage
 from whatsapp.domain.outcome import Outcome, RejectAction, Rejected, Throttled, ThrottleScope
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.value_objects import PhoneNumber, Recipient
@@ -73,11 +74,16 @@ class HeedOutcome:
         others = [one for one in active if one.id != channel.id and above(one) is not None]
         return [channel, *(one for one in others if above(one) == above(channel))]
 
-    async def _pause(self, paused: Channel, rejected: Rejected) -> None:
-        async with self.begin(self.tenant_id) as work:
-            channel = await work.channels.get_by_id(paused.id)
-            if channel is not None and channel.is_active:
-                code = "" if rejected.code is None else f" (code {rejected.code})"
-                channel.pause(f"{rejected.title}{code}")
-                await work.channels.update(channel)
-                await work.commit()
+    async def _pause(self, channel: Channel, rejected: Rejected) -> None:
+        code = "" if rejected.code is None else f" (code {rejected.code})"
+        await self._stop(channel.id, f"{rejected.title}{code}", f"meta_{rejected.code}")
+
+    async def unreadable(self, channel_id: UUID, error: SecretUnreadable) -> None:
+        """Pause a channel whose token does not open: each of its messages would fail on it."""
+        with suppress(Unavailable):
+            await self._stop(channel_id, f"{error.title} ({error.code})", error.code)
+
+    async def _stop(self, channel_id: UUID, reason: str, code: str) -> None:
+        pause = PauseChannel(begin=self.begin)
+        with suppress(ChannelNotFound, ChannelNotActive):  # It was taken out of use meanwhile.
+            await pause(self.tenant_id, channel_id, reason=reason, code=code)

@@ -70,6 +70,17 @@ class MessagePage:
     next_before: UUID | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDepth:
+    """How many messages of a channel wait: to be sent, by lane; for a retry; for proof."""
+
+    high: int
+    normal: int
+    bulk: int
+    retrying: int
+    unknown: int
+
+
 class MessageViews(Protocol):
     """Read-only views of one tenant's messages."""
 
@@ -81,4 +92,8 @@ class MessageViews(Protocol):
         self, wanted: MessageFilter, *, limit: int, before: UUID | None = None
     ) -> MessagePage:
         """Up to `limit` messages older than `before`."""
+        ...
+
+    async def count_queue(self, channel_id: UUID) -> QueueDepth:
+        """How many messages of the channel have not settled."""
         ...

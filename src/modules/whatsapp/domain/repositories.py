@@ -98,10 +98,18 @@ class Revival:
 
 
 class ChannelRepository(Protocol):
-    """The channels of one tenant."""
+    """The channels of one tenant.
+
+    A stored token may not open (tampered with, or its key is gone). `get_by_id` raises
+    SecretUnreadable then; the others give the channel with a token that raises when it is used.
+    """
 
     async def get_by_id(self, entity_id: UUID) -> Channel | None:
-        """The channel with this id."""
+        """The channel with this id, fit to send with."""
+        ...
+
+    async def find(self, channel_id: UUID, *, for_change: bool = False) -> Channel | None:
+        """The channel with this id, whatever its token; locked, if it is to be changed."""
         ...
 
     async def get_by_phone_number_id(self, phone_number_id: str) -> Channel | None:

@@ -11,9 +11,13 @@ from sqlalchemy.types import TypeDecorator
 
 from shared.infrastructure.database.tenant_context import current_context
 from shared.infrastructure.encryption.encryption_manager import Binding, current_encryption
-from shared.infrastructure.encryption.errors import SecretNotComparable, SecretWithoutTenant
+from shared.infrastructure.encryption.errors import (
+    DecryptionFailed,
+    SecretNotComparable,
+    SecretWithoutTenant,
+)
 from shared.kernel.errors import Misconfigured
-from shared.kernel.secret import Secret
+from shared.kernel.secret import Secret, UnreadableSecret
 
 _NULL_TESTS: Final = (operators.is_, operators.is_not, operators.eq, operators.ne)
 
@@ -37,7 +41,8 @@ class EncryptedString(TypeDecorator[Secret]):
     `tenant_bound=False`, for tables of the platform itself, to table and column alone. The two
     names are part of the stored format: keep them when a table or column is renamed. NULL stays
     NULL. Binding raises SecretWithoutTenant, EncryptionNotConfigured or InvalidSecret before
-    anything is sent; reading raises DecryptionFailed.
+    anything is sent; reading raises DecryptionFailed, or with `one_by_one` gives an
+    `UnreadableSecret` that raises it when it is revealed, so that other rows are not lost with it.
     """
 
     impl = LargeBinary
@@ -53,6 +58,7 @@ class EncryptedString(TypeDecorator[Secret]):
         table: str,
         column: str,
         tenant_bound: bool = True,  # noqa: FBT001, FBT002  # see above
+        one_by_one: bool = False,  # noqa: FBT001, FBT002  # see above
     ) -> None:
         if not table or not column:
             raise Misconfigured("EncryptedString needs the names of its table and column")
@@ -60,6 +66,7 @@ class EncryptedString(TypeDecorator[Secret]):
         self.table = table
         self.column = column
         self.tenant_bound = tenant_bound
+        self.one_by_one = one_by_one
 
     @property
     def python_type(self) -> type[Secret]:
@@ -81,7 +88,14 @@ class EncryptedString(TypeDecorator[Secret]):
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> Secret | None:
         """Decrypt on the way back."""
-        return None if value is None else current_encryption().decrypt(value, self.binding())
+        if value is None:
+            return None
+        try:
+            return current_encryption().decrypt(value, self.binding())
+        except DecryptionFailed as error:
+            if not self.one_by_one:
+                raise
+            return UnreadableSecret(error)
 
     def literal_processor(self, dialect: Dialect) -> Never:
         """Refuse: a secret never becomes part of the text of a statement."""
@@ -91,4 +105,5 @@ class EncryptedString(TypeDecorator[Secret]):
 
     def __repr__(self) -> str:
         bound = "" if self.tenant_bound else ", tenant_bound=False"
-        return f"{type(self).__name__}({self.table!r}, {self.column!r}{bound})"
+        alone = ", one_by_one=True" if self.one_by_one else ""
+        return f"{type(self).__name__}({self.table!r}, {self.column!r}{bound}{alone})"

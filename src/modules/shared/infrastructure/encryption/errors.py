@@ -7,7 +7,7 @@ otherwise wrap them in a StatementError that carries every raw parameter, the pl
 from sqlalchemy.exc import DontWrapMixin
 
 from shared.infrastructure.database.tenant_context import TenantContextMissing
-from shared.kernel.errors import InvalidInput, Misconfigured, TellwireError
+from shared.kernel.errors import InvalidInput, Misconfigured, SecretUnreadable, TellwireError
 
 
 class InvalidKeyRing(Misconfigured):
@@ -108,7 +108,7 @@ class SecretWithoutTenant(DontWrapMixin, TenantContextMissing):
     title = "A tenant's secret needs a tenant context: enter RLSManager(session) first"
 
 
-class DecryptionFailed(TellwireError):
+class DecryptionFailed(SecretUnreadable):
     """A stored value does not open; the detail names `table.column` and never the value.
 
     Trying again gives the same answer: take what the secret belongs to out of use and alert.

@@ -3,6 +3,7 @@
 from whatsapp.domain.entities.channel import (
     Channel,
     ChannelAlreadyExists,
+    ChannelChanges,
     ChannelNotActive,
     ChannelNotFound,
     ChannelStatus,
@@ -23,6 +24,7 @@ from whatsapp.domain.entities.outbound_message import (
 __all__ = [
     "Channel",
     "ChannelAlreadyExists",
+    "ChannelChanges",
     "ChannelNotActive",
     "ChannelNotFound",
     "ChannelStatus",

@@ -1,14 +1,14 @@
 """A channel: one WhatsApp Business number of one tenant, and whether it may send."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self, TypedDict
 from uuid import UUID
 
 from shared.kernel.errors import Conflict, InvalidInput, NotFoundException
 from shared.kernel.ids import new_id
-from whatsapp.domain.value_objects import AccessToken
+from whatsapp.domain.value_objects import AccessToken, AccessTokenUnreadable
 
 DEFAULT_MESSAGES_PER_SECOND: Final = 80
 """Meta's default for a number, in and out together (Meta, Cloud API, throughput)."""
@@ -76,6 +76,18 @@ class UnknownPolicy(StrEnum):
     """It stays `unknown` until a report comes or somebody decides."""
 
 
+class ChannelChanges(TypedDict, total=False):
+    """What an operator may change of a channel; what is not named stays."""
+
+    name: str
+    messages_per_second: int
+    keeps_order: bool
+    window_policy: WindowPolicy
+    on_unknown: UnknownPolicy
+    provider_account_id: str | None
+    app_id: str | None
+
+
 @dataclass(slots=True, kw_only=True)
 class Channel:
     """A number that Meta knows as `phone_number_id`, with the token that speaks for it.
@@ -140,11 +152,17 @@ class Channel:
         self.status, self.pause_reason = ChannelStatus.PAUSED, reason
 
     def resume(self) -> None:
-        """Send again after a pause."""
+        """Send again after a pause; AccessTokenUnreadable where that would end at once."""
         if self.status is not ChannelStatus.PAUSED:
             raise ChannelNotActive(f"The channel is {self.status}, not paused")
+        if not self.access_token.is_readable:
+            raise AccessTokenUnreadable
         self.status = ChannelStatus.ACTIVE if self.verified_at else ChannelStatus.PENDING
         self.pause_reason = None
+
+    def changed(self, changes: ChannelChanges) -> Self:
+        """The channel with `changes`; raises InvalidChannel."""
+        return replace(self, **changes)
 
     def rotate_token(self, token: AccessToken) -> None:
         """Speak with `token` from now on."""

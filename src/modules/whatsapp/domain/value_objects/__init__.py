@@ -1,6 +1,11 @@
 """Values that are proof of their own shape."""
 
-from whatsapp.domain.value_objects.access_token import AccessToken, InvalidAccessToken
+from whatsapp.domain.value_objects.access_token import (
+    AccessToken,
+    AccessTokenUnreadable,
+    InvalidAccessToken,
+    UnreadableToken,
+)
 from whatsapp.domain.value_objects.given_id import given_wamid, message_id_behind
 from whatsapp.domain.value_objects.idempotency_key import IdempotencyKey, InvalidIdempotencyKey
 from whatsapp.domain.value_objects.inbound_content import (
@@ -42,6 +47,7 @@ __all__ = [
     "RETRY",
     "STEPS",
     "AccessToken",
+    "AccessTokenUnreadable",
     "IdempotencyKey",
     "InboundContent",
     "InboundLocation",
@@ -64,6 +70,7 @@ __all__ = [
     "Recipient",
     "RecipientType",
     "SystemChange",
+    "UnreadableToken",
     "UserId",
     "given_wamid",
     "message_id_behind",

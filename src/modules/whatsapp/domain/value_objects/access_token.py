@@ -1,8 +1,9 @@
 """The token that speaks for a channel at Meta."""
 
 import re
+from typing import Never
 
-from shared.kernel.errors import InvalidInput
+from shared.kernel.errors import Conflict, InvalidInput, SecretUnreadable
 from shared.kernel.secret import Secret
 
 MAX_TOKEN_CHARACTERS = 2048  # Meta's are some 200; a header of this size still passes every proxy
@@ -14,6 +15,13 @@ class InvalidAccessToken(InvalidInput):
 
     code = "invalid_access_token"
     title = "The access token is not valid"
+
+
+class AccessTokenUnreadable(Conflict):
+    """The channel's stored token does not open; the detail names the reason's code."""
+
+    code = "access_token_unreadable"
+    title = "The channel's stored access token cannot be read: rotate the token, then resume"
 
 
 class AccessToken(Secret):
@@ -35,3 +43,32 @@ class AccessToken(Secret):
                 f"{len(text)} characters, some of them spaces, line breaks or not ASCII"
             )
         super().__init__(text)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether `reveal` gives a token."""
+        return True
+
+
+class UnreadableToken(AccessToken):
+    """Stands for a stored token that does not open; `reveal` raises AccessTokenUnreadable."""
+
+    __slots__ = ("cause",)
+
+    def __init__(self, cause: SecretUnreadable) -> None:
+        super().__init__("unreadable")
+        self.cause = cause
+
+    @property
+    def is_readable(self) -> bool:
+        """It is not."""
+        return False
+
+    def reveal(self) -> Never:
+        """Raise AccessTokenUnreadable with the reason's code."""
+        raise AccessTokenUnreadable(f"The stored access token cannot be read ({self.cause.code})")
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None  # type: ignore[assignment]  # as every secret

@@ -38,3 +38,4 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
 Sender = Annotated[Caller, Depends(caller_with(Scope.MESSAGES_SEND))]
 Reader = Annotated[Caller, Depends(caller_with(Scope.MESSAGES_READ))]
 ChannelReader = Annotated[Caller, Depends(caller_with(Scope.CHANNELS_READ))]
+ChannelWriter = Annotated[Caller, Depends(caller_with(Scope.CHANNELS_WRITE))]

@@ -1,4 +1,4 @@
-"""What callers get to see of messages and channels; never a token."""
+"""What callers get to see of messages."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from whatsapp.application.message_views import AttemptView, MessageHistory, StatusView
-from whatsapp.domain.entities import Channel, ChannelStatus, OutboundMessage, WindowPolicy
+from whatsapp.domain.entities import OutboundMessage
 from whatsapp.domain.value_objects import MessageStatus, MessageType, PhoneNumber, Priority
 
 Explain: TypeAlias = Callable[[int | None], str | None]
@@ -146,42 +146,6 @@ class BatchResponse(BaseModel):
     accepted: int
     replayed: int
     refused: int
-
-
-class ChannelResponse(BaseModel):
-    """A channel; its token is never shown."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    name: str
-    phone_number_id: str
-    provider_account_id: str | None
-    app_id: str | None
-    display_phone_number: str | None
-    status: ChannelStatus
-    messages_per_second: int
-    window_policy: WindowPolicy = Field(
-        description="`enforce`: free-form messages outside the 24-hour window are refused; "
-        "`allow`: Meta decides."
-    )
-    quality_rating: str | None
-    pause_reason: str | None
-    verified_at: datetime | None
-    created_at: datetime | None
-    updated_at: datetime | None
-
-    @classmethod
-    def of(cls, channel: Channel) -> Self:
-        """What may be seen of `channel`."""
-        return cls.model_validate(channel)
-
-
-class ChannelPageResponse(BaseModel):
-    """Channels, oldest first."""
-
-    data: list[ChannelResponse]
-    next_cursor: str | None
 
 
 def _shown(message: OutboundMessage, explain: Explain) -> dict[str, Any]:

@@ -7,11 +7,19 @@ from fastapi import Depends, Request
 
 from tenancy.application.authenticate import Authenticate
 from whatsapp.application.accept_message import AcceptBatch, AcceptGraphMessage, AcceptMessage
+from whatsapp.application.add_channel import AddChannel, VerifyChannel
+from whatsapp.application.change_channel import (
+    ChangeChannel,
+    PauseChannel,
+    ResumeChannel,
+    RotateToken,
+)
 from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.receive_webhook import AnswerHandshake, ReceiveWebhook
 from whatsapp.application.retry_dead_letters import RetryDeadLetters
+from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.entrypoints.http.metrics import ApiMetrics
 from whatsapp.entrypoints.http.responses import Explain
 
@@ -33,6 +41,13 @@ class HttpServices:
     retry_message: RetryMessage
     retry_dead_letters: RetryDeadLetters
     explain: Explain
+    add_channel: AddChannel
+    verify_channel: VerifyChannel
+    change_channel: ChangeChannel
+    pause_channel: PauseChannel
+    resume_channel: ResumeChannel
+    rotate_token: RotateToken
+    limiter: RateLimiter
     answer_handshake: AnswerHandshake
     receive_webhook: ReceiveWebhook
     metrics: ApiMetrics

@@ -22,7 +22,7 @@ class ChannelModel(TenantScoped, Base):
     app_id: Mapped[str | None]
     display_phone_number: Mapped[str | None]
     access_token: Mapped[Secret] = mapped_column(
-        EncryptedString(table="whatsapp_channels", column="access_token")
+        EncryptedString(table="whatsapp_channels", column="access_token", one_by_one=True)
     )
     status: Mapped[str]
     messages_per_second: Mapped[int] = mapped_column(Integer)

@@ -8,6 +8,8 @@ from sqlalchemy import select
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
+from shared.kernel.errors import SecretUnreadable
+from shared.kernel.secret import Secret
 from whatsapp.domain.entities import (
     Channel,
     ChannelAlreadyExists,
@@ -16,18 +18,39 @@ from whatsapp.domain.entities import (
     UnknownPolicy,
     WindowPolicy,
 )
-from whatsapp.domain.value_objects import AccessToken
+from whatsapp.domain.value_objects import AccessToken, UnreadableToken
 from whatsapp.infrastructure.persistence.models import ChannelModel
 
 
 class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
-    """The tenant's channels; tokens are ciphertext in the table and `AccessToken` outside."""
+    """The tenant's channels; tokens are ciphertext in the table and `AccessToken` outside.
+
+    A token that does not open concerns its channel alone: `get_by_id` raises DecryptionFailed for
+    it; the other methods give it as `UnreadableToken`, and `update` then leaves it as it is.
+    """
 
     model = ChannelModel
     constraint_errors: ClassVar[ConstraintErrors] = {
         "uq_whatsapp_channels_tenant_id_phone_number_id": ChannelAlreadyExists,
         "ck_whatsapp_channels_messages_per_second": InvalidChannel,
     }
+
+    async def get_by_id(self, entity_id: UUID) -> Channel | None:
+        """The channel with this id; raises DecryptionFailed where its token does not open."""
+        channel = await self.find(entity_id)
+        if channel is not None and isinstance(channel.access_token, UnreadableToken):
+            raise channel.access_token.cause
+        return channel
+
+    async def find(self, channel_id: UUID, *, for_change: bool = False) -> Channel | None:
+        """The channel with this id, whatever its token.
+
+        With `for_change` its row is locked until the transaction ends.
+        """
+        query = select(ChannelModel).where(
+            ChannelModel.tenant_id == self.tenant_id, ChannelModel.id == channel_id
+        )
+        return self._one(await self._execute(query.with_for_update() if for_change else query))
 
     async def get_by_phone_number_id(self, phone_number_id: str) -> Channel | None:
         """The channel of the number that Meta knows by this id."""
@@ -76,7 +99,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             provider_account_id=row.provider_account_id,
             app_id=row.app_id,
             display_phone_number=row.display_phone_number,
-            access_token=AccessToken(row.access_token.reveal()),
+            access_token=_token(row.access_token),
             status=ChannelStatus(row.status),
             messages_per_second=row.messages_per_second,
             keeps_order=row.keeps_order,
@@ -90,7 +113,9 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
         )
 
     def _to_model(self, entity: Channel) -> ChannelModel:
+        token = {"access_token": entity.access_token} if entity.access_token.is_readable else {}
         return ChannelModel(
+            **token,
             tenant_id=entity.tenant_id,
             id=entity.id,
             name=entity.name,
@@ -98,7 +123,6 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             provider_account_id=entity.provider_account_id,
             app_id=entity.app_id,
             display_phone_number=entity.display_phone_number,
-            access_token=entity.access_token,
             status=entity.status.value,
             messages_per_second=entity.messages_per_second,
             keeps_order=entity.keeps_order,
@@ -108,3 +132,10 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             pause_reason=entity.pause_reason,
             verified_at=entity.verified_at,
         )
+
+
+def _token(stored: Secret) -> AccessToken:
+    try:
+        return AccessToken(stored.reveal())
+    except SecretUnreadable as error:
+        return UnreadableToken(error)

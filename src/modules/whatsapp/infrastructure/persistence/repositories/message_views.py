@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     case,
+    func,
     select,
 )
 from sqlalchemy.orm import InstrumentedAttribute
@@ -18,8 +19,10 @@ from whatsapp.application.message_views import (
     MessageFilter,
     MessageHistory,
     MessagePage,
+    QueueDepth,
     StatusView,
 )
+from whatsapp.domain.send_queue import LANES, RETRY_LANES, UNKNOWN_LANES, WAITING_LANES
 from whatsapp.domain.value_objects import DEAD_LETTERS, MessageStatus, PhoneNumber
 from whatsapp.infrastructure.persistence.models import (
     MessageAttemptModel,
@@ -73,6 +76,27 @@ class SQLAlchemyMessageViews(SQLAlchemyMessageRepository):
             select(model)
             .where(model.tenant_id == self.tenant_id, model.message_id == message_id)
             .limit(MAX_HISTORY)
+        )
+
+    async def count_queue(self, channel_id: UUID) -> QueueDepth:
+        """How many messages of the channel have not settled; walks over all of them."""
+        query = (
+            select(_Q.lane, func.count().label("entries"))
+            .where(_Q.tenant_id == self.tenant_id, _Q.channel_id == channel_id)
+            .group_by(_Q.lane)
+        )
+        counts = {row.lane: row.entries for row in await self._execute(query)}
+
+        def of(base: int) -> int:
+            return sum(counts.get(base + lane, 0) for lane in LANES)
+
+        high, normal, bulk = (counts.get(x, 0) + counts.get(x + WAITING_LANES, 0) for x in LANES)
+        return QueueDepth(
+            high=high,
+            normal=normal,
+            bulk=bulk,
+            retrying=of(RETRY_LANES),
+            unknown=of(UNKNOWN_LANES),
         )
 
     async def list_outbound(
