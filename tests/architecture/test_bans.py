@@ -149,6 +149,7 @@ BANS = (
             "tellwire/api.py": "asks whether the database answers at all",
             "tellwire/database.py": "the revision of the schema, in Alembic's own table",
             "whatsapp/infrastructure/persistence/models/message.py": "a partial index",
+            "whatsapp/infrastructure/persistence/models/conversation.py": "partial indexes",
             "whatsapp/infrastructure/persistence/repositories/accept_statements.py": "judges and "
             "stores in one statement",
             "whatsapp/infrastructure/persistence/repositories/conversation_statements.py": "CTEs "

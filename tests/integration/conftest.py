@@ -2,10 +2,11 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -161,6 +162,13 @@ async def ana(sessions: SessionFactory) -> Customer:
 @pytest.fixture
 async def bea(sessions: SessionFactory) -> Customer:
     return await make_customer(sessions, phone_number_id="2002")
+
+
+@pytest.fixture
+def new_customer(sessions: SessionFactory) -> Callable[[], Coroutine[Any, Any, Customer]]:
+    """Further tenants, each with a channel of its own."""
+    numbers = count(10_000)
+    return lambda: make_customer(sessions, phone_number_id=str(next(numbers)))
 
 
 async def make_customer(sessions: SessionFactory, *, phone_number_id: str) -> Customer:

@@ -20,6 +20,7 @@ from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
+from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
@@ -116,6 +117,7 @@ def _webhooks(
             statuses=ApplyStatuses(judge=outcome_of_status_errors),
             inbound=ApplyInbound(),
             changes=ApplyChanges(),
+            followers=[KnowContact()],
         ),
         count_inbound=CountInbound(begin=begin, limiter=limiter),
         lease=lease.length,

@@ -15,7 +15,7 @@ from shared.infrastructure.database import (
 from shared.kernel.clock import utc_now
 from shared.kernel.errors import NotFoundException
 from shared.kernel.ids import new_id
-from whatsapp.domain.conversation import Reached, Respelled
+from whatsapp.domain.conversation import ConversationNotFound, Person, Reached
 from whatsapp.domain.entities import (
     Channel,
     ChannelNotFound,
@@ -79,12 +79,10 @@ class Given:
         )
 
     def respelled(self):
-        return Respelled(
-            dialled=self.saved.recipient,
-            phone=PhoneNumber("+5511987654321"),
-            user_id=None,
-            message_id=self.saved.id,
-            at=utc_now(),
+        phone = PhoneNumber("+5511987654321")
+        names = (self.saved.recipient, phone)
+        return Person(
+            names=names, phone=phone, user_id=None, message_id=self.saved.id, at=utc_now()
         )
 
 
@@ -177,9 +175,18 @@ METHODS = {
         lambda g: g.conversations.record_reached(g.ana.channel.id, [g.reached()]),
         [],
     ),
-    "conversations.join": (
-        lambda g: g.conversations.join(g.ana.channel.id, g.respelled()),
+    "conversations.know": (
+        lambda g: g.conversations.know(g.ana.channel.id, [g.respelled()]),
         ChannelNotFound,
+    ),
+    "conversations.hold": (lambda g: g.conversations.hold([g.conversation.id]), []),
+    "conversations.merge": (
+        lambda g: g.conversations.merge([g.conversation.id]),
+        ConversationNotFound,
+    ),
+    "conversations.read_up_to": (
+        lambda g: g.conversations.read_up_to(g.conversation.id, new_id(), seen=1),
+        None,
     ),
 }
 

@@ -6,10 +6,12 @@ from datetime import timedelta
 import pytest
 
 from shared.kernel.clock import utc_now
+from whatsapp.application.know_contact import know_people, merge_conversations
 from whatsapp.domain.conversation import Reached
 from whatsapp.domain.entities import ChannelNotFound
 from whatsapp.domain.value_objects import InboundContent, PhoneNumber, UserId
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemyConversationRepository
+from whatsapp.infrastructure.persistence.work import work_in
 
 pytestmark = pytest.mark.postgres
 
@@ -31,26 +33,33 @@ def conversation(at, ana):
 
 
 @pytest.fixture
-def hear(at, ana, inbound):
+def begin(sessions):
+    return work_in(sessions)
+
+
+@pytest.fixture
+def hear(begin, ana, inbound):
     async def hear(**values):
-        async with at(ana) as desk:
-            return await desk.messages.save_inbound(inbound(ana, **values))
+        async with begin(ana.tenant_id) as work:
+            stored = await work.messages.save_inbound(inbound(ana, **values))
+            await merge_conversations(work, stored.conversation_ids)
+            await work.commit()
+        return stored
 
     return hear
 
 
 @pytest.fixture
-def reach(at, ana, message):
+def reach(begin, ana, message):
     """Send to `dialled`, and let Meta name the recipient in a status."""
 
     async def reach(dialled, *, phone=None, user_id=None, when=None):
-        async with at(ana) as desk:
-            sent = await desk.messages.save_outbound(message(ana, recipient=dialled))
-            conversations = SQLAlchemyConversationRepository(desk.uow.session)
+        async with begin(ana.tenant_id) as work:
+            sent = await work.messages.save_outbound(message(ana, recipient=dialled))
             one = Reached(message_id=sent.id, phone=phone, user_id=user_id, at=when or utc_now())
-            respelled = await conversations.record_reached(ana.channel.id, [one])
-            for other in respelled:
-                await conversations.join(ana.channel.id, other)
+            respelled = await work.conversations.record_reached(ana.channel.id, [one])
+            await know_people(work, ana.channel.id, respelled)
+            await work.commit()
         return sent, respelled
 
     return reach
@@ -123,7 +132,7 @@ async def test_somebody_known_by_one_name_is_found_by_the_other_once_both_were_t
     assert both[0].unread_count == 2
 
 
-async def test_two_that_were_one_person_all_along_are_both_open(hear, conversation) -> None:
+async def test_two_that_were_one_person_all_along_are_one_from_then_on(hear, conversation) -> None:
     await hear(sender=CARLA, sent_at=utc_now() - 30 * HOUR)
     await hear(sender=None, sender_user_id=CARLA_AT_META, sent_at=utc_now() - 30 * HOUR)
     now = utc_now()
@@ -132,6 +141,8 @@ async def test_two_that_were_one_person_all_along_are_both_open(hear, conversati
     found = [await conversation(CARLA), await conversation(CARLA_AT_META)]
 
     assert [one.last_inbound_at for one in found] == [now, now]
+    assert {one.id for one in found} == {found[0].id}
+    assert found[0].unread_count == 3
 
 
 async def test_a_sender_without_any_name_is_kept_and_opens_nothing(at, ana, hear) -> None:
@@ -171,7 +182,7 @@ async def test_whom_meta_spells_otherwise_joins_one_conversation(
     _, respelled = await reach(dialled, phone=spelled)
     await hear(sender=spelled)
 
-    assert [one.dialled for one in respelled] == [dialled]
+    assert [one.names for one in respelled] == [(dialled, spelled)]
     found = [await conversation(dialled), await conversation(spelled)]
     assert {one.id for one in found} == {found[0].id}
     assert found[0].phone == spelled

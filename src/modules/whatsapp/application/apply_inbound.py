@@ -39,6 +39,7 @@ def _message(route: Route, received: InboundReceived) -> InboundMessage:
         sender=phone_of(received.wa_id),
         sender_user_id=user_of(received.user_id),
         profile_name=received.profile_name,
+        username=received.username,
         context_wamid=received.context_wamid,
         raw=received.raw,
     )

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.applied import StatusApplied
+from whatsapp.application.know_contact import know_people
 from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
 from whatsapp.domain.conversation import Reached
@@ -43,8 +44,8 @@ class ApplyStatuses:
         recorded = await work.messages.record_statuses(route.channel_id, reports)
         await self._try_again(work, route.channel_id, reported)
         if reached := _reached(reported):
-            for one in await work.conversations.record_reached(route.channel_id, reached):
-                await work.conversations.join(route.channel_id, one)
+            people = await work.conversations.record_reached(route.channel_id, reached)
+            await know_people(work, route.channel_id, people)
         return [
             StatusApplied(
                 reported=reported[one.position], message_id=one.message_id, moved=one.moved

@@ -1,7 +1,9 @@
 """A conversation: one contact of one channel, and what is known about how to reach them.
 
 A contact is known by phone number, by business-scoped user id, or by both. The number is the one
-that Meta writes, which may differ from the one that was dialled; both lead to the conversation.
+that Meta writes, which may differ from the one that was dialled; both lead to the conversation. Two
+conversations that turn out to be with one person are merged into the older one. Contacts belong to
+a channel because Meta's user ids belong to a business portfolio, of which Tellwire knows nothing.
 """
 
 from collections.abc import Sequence
@@ -10,12 +12,24 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from shared.kernel.errors import NotFoundException
+from whatsapp.domain.service_window import closes_at
 from whatsapp.domain.value_objects import PhoneNumber, Recipient, UserId
+
+
+class ConversationNotFound(NotFoundException):
+    """The conversation does not exist in this tenant."""
+
+    code = "conversation_not_found"
+    title = "No conversation with this id exists in this tenant"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """What was last said and heard; the 24-hour window runs from `last_inbound_at`."""
+    """What was last said and heard; the 24-hour window runs from `last_inbound_at`.
+
+    `marketing_stopped` is the contact's wish as of `marketing_at`; None if they never said.
+    """
 
     tenant_id: UUID
     id: UUID
@@ -23,11 +37,21 @@ class Conversation:
     phone: PhoneNumber | None
     user_id: UserId | None
     profile_name: str | None = field(repr=False)
+    username: str | None = field(default=None, repr=False)
     last_inbound_at: datetime | None
     last_outbound_at: datetime | None
     unread_count: int
     last_message_id: UUID | None
     last_message_at: datetime | None
+    last_read_id: UUID | None = None
+    marketing_stopped: bool = False
+    marketing_at: datetime | None = None
+    created_at: datetime | None = None
+
+    @property
+    def open_until(self) -> datetime | None:
+        """Until when free-form messages are taken; None where the contact never wrote."""
+        return None if self.last_inbound_at is None else closes_at(self.last_inbound_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +65,22 @@ class Reached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Respelled:
-    """Somebody was dialled by an address of which the conversations know nothing yet."""
+class Person:
+    """Names that belong to one person, as something told at `at`: a status, a notice, a wish.
 
-    dialled: Recipient
+    `phone` and `user_id` are what Meta calls them by. `has_moved`: these are new, and whoever was
+    known by `gave_up` is not reached there any more. `message_id` is a message of ours that reached
+    them then; `marketing_stopped` is what they wish.
+    """
+
+    names: tuple[Recipient, ...]
     phone: PhoneNumber | None
     user_id: UserId | None
-    message_id: UUID
     at: datetime
+    has_moved: bool = False
+    gave_up: tuple[PhoneNumber, ...] = ()
+    message_id: UUID | None = None
+    marketing_stopped: bool | None = None
 
 
 class ConversationRepository(Protocol):
@@ -60,10 +92,25 @@ class ConversationRepository(Protocol):
 
     async def record_reached(
         self, channel_id: UUID, reached: Sequence[Reached]
-    ) -> Sequence[Respelled]:
-        """Note what was sent last; gives whom Meta names otherwise than they were dialled."""
+    ) -> Sequence[Person]:
+        """Note what was sent last; gives whom Meta names otherwise than we know them."""
         ...
 
-    async def join(self, channel_id: UUID, respelled: Respelled) -> Conversation:
-        """Let the dialled address lead to the conversation of whom Meta names."""
+    async def know(self, channel_id: UUID, people: Sequence[Person]) -> Sequence[Sequence[UUID]]:
+        """Let all names of each person lead to them; gives what is to become one conversation.
+
+        No name may be two people's.
+        """
+        ...
+
+    async def hold(self, ids: Sequence[UUID]) -> Sequence[UUID]:
+        """Lock conversations and what leads to them; gives those that are still there, in order."""
+        ...
+
+    async def merge(self, ids: Sequence[UUID]) -> Conversation:
+        """Make one conversation of several that are held, under the first id."""
+        ...
+
+    async def read_up_to(self, conversation_id: UUID, message_id: UUID, *, seen: int) -> None:
+        """Take `seen` from what is unread, once for each `message_id` that was the newest then."""
         ...

@@ -42,6 +42,11 @@ def needs_inbound_after(message: OutboundMessage, now: datetime) -> datetime | N
     return max(message.send_at or now, now) - WINDOW + MARGIN
 
 
+def closes_at(last_inbound_at: datetime) -> datetime:
+    """Until when free-form messages are taken after the customer's last one."""
+    return last_inbound_at + WINDOW - MARGIN
+
+
 @dataclass(frozen=True, slots=True)
 class SendingTerms:
     """What decides whether a channel takes a message to somebody; no status means no channel."""

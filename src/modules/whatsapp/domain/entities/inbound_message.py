@@ -27,16 +27,23 @@ class InboundMessage:
     sender: PhoneNumber | None = None
     sender_user_id: UserId | None = None
     profile_name: str | None = field(default=None, repr=False)
+    username: str | None = field(default=None, repr=False, compare=False)
     context_wamid: str | None = field(default=None, repr=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
     id: UUID = field(default_factory=new_id)
     received_at: datetime | None = None
     replayed: bool = field(default=False, compare=False)
+    conversation_ids: tuple[UUID, ...] = field(default=(), compare=False)
 
     @property
     def is_in_group(self) -> bool:
         """Whether it was said in a group, and so in no conversation with the sender."""
         return self.raw.get("group_id") is not None
+
+    @property
+    def author(self) -> PhoneNumber | UserId | None:
+        """The name under which the sender's conversation has it; None for what a group heard."""
+        return None if self.is_in_group else self.sender or self.sender_user_id
 
     @property
     def opens_window(self) -> bool:

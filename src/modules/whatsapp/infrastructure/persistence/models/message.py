@@ -62,6 +62,10 @@ class OutboundMessageModel(TenantScoped, Base):
         of_tenant(),
         ForeignKeyConstraint(_CHANNEL_COLUMNS, _CHANNEL_KEY),
         Index(None, "tenant_id", "channel_id", "id"),
+        Index(
+            "ix_whatsapp_outbound_messages_thread",
+            *("tenant_id", "channel_id", "recipient", "id"),
+        ),
         Index(None, "tenant_id", "wamid", postgresql_where=text("wamid IS NOT NULL")),
         CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in MessageStatus)})", "status"),
         CheckConstraint("lane BETWEEN 0 AND 2", "lane"),
@@ -70,7 +74,10 @@ class OutboundMessageModel(TenantScoped, Base):
 
 
 class InboundMessageModel(TenantScoped, Base):
-    """A message of a customer, once per channel and wamid."""
+    """A message of a customer, once per channel and wamid.
+
+    `author` is the name under which its conversation has it; none for what was said in a group.
+    """
 
     __tablename__ = "whatsapp_inbound_messages"
 
@@ -78,6 +85,7 @@ class InboundMessageModel(TenantScoped, Base):
     wamid: Mapped[str]
     sender: Mapped[str | None]
     sender_user_id: Mapped[str | None]
+    author: Mapped[str | None]
     profile_name: Mapped[str | None]
     type: Mapped[str]
     body: Mapped[dict[str, Any]]
@@ -91,6 +99,11 @@ class InboundMessageModel(TenantScoped, Base):
         of_tenant(),
         ForeignKeyConstraint(_CHANNEL_COLUMNS, _CHANNEL_KEY),
         Index(None, "tenant_id", "channel_id", "sent_at"),
+        Index(
+            "ix_whatsapp_inbound_messages_thread",
+            *("tenant_id", "channel_id", "author", "id"),
+            postgresql_where=text("author IS NOT NULL"),
+        ),
     )
 
 

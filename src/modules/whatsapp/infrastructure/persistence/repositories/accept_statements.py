@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
+from whatsapp.infrastructure.persistence.repositories.conversation_statements import IS_LEFT
 
 _MESSAGES = cast("Table", OutboundMessageModel.__table__)
 _NAMES = ", ".join(column.name for column in _MESSAGES.c)
@@ -81,7 +82,7 @@ _STATEMENT = f"""
               ON v.tenant_id = a.tenant_id AND v.id = a.conversation_id
             WHERE g.needed_after IS NOT NULL AND a.tenant_id = :tenant
               AND a.channel_id = g.channel_id
-              AND a.address IN (g.recipient, g.other_address)
+              AND a.address IN (g.recipient, g.other_address) AND NOT {IS_LEFT}
         ) w ON true
     ), stored AS (
         INSERT INTO whatsapp_outbound_messages AS m ({_NAMES})

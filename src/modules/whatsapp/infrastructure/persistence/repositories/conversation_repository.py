@@ -6,17 +6,22 @@ from uuid import UUID
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
-from shared.kernel.ids import new_id
-from whatsapp.domain.conversation import Conversation, Reached, Respelled
+from whatsapp.domain.conversation import Conversation, ConversationNotFound, Person, Reached
 from whatsapp.domain.entities import ChannelNotFound
 from whatsapp.domain.value_objects import PhoneNumber, Recipient, UserId
 from whatsapp.infrastructure.persistence.models import ConversationModel
 from whatsapp.infrastructure.persistence.repositories import conversation_statements as sql
 from whatsapp.infrastructure.persistence.repositories.message_rows import (
-    addresses_of,
     other_address,
     recipient_of,
     recipient_text,
+)
+from whatsapp.infrastructure.persistence.repositories.person_rows import people_arrays
+from whatsapp.infrastructure.persistence.repositories.person_statements import (
+    HOLD_PEOPLE,
+    KNOW_PEOPLE,
+    MERGE_PEOPLE,
+    READ_UP_TO,
 )
 
 
@@ -42,8 +47,8 @@ class SQLAlchemyConversationRepository(SQLAlchemyRepository[Conversation, Conver
 
     async def record_reached(
         self, channel_id: UUID, reached: Sequence[Reached]
-    ) -> Sequence[Respelled]:
-        """Note what was sent last; gives whom Meta names otherwise than they were dialled.
+    ) -> Sequence[Person]:
+        """Note what was sent last; gives whom Meta names otherwise than we know them.
 
         Conversations that do not exist are not made: whoever never answered has none.
         """
@@ -56,33 +61,42 @@ class SQLAlchemyConversationRepository(SQLAlchemyRepository[Conversation, Conver
             "times": [one.at for one in reached],
         }
         rows: Any = await self._run(sql.RECORD_REACHED, parameters)
-        return [
-            Respelled(
-                dialled=recipient_of(row.recipient),
-                phone=PhoneNumber(row.phone) if row.phone else None,
-                user_id=UserId(row.user_id) if row.user_id else None,
-                message_id=row.message_id,
-                at=row.at,
-            )
-            for row in rows
-        ]
+        return [_respelled(row) for row in rows]
 
-    async def join(self, channel_id: UUID, respelled: Respelled) -> Conversation:
-        """Let the dialled address lead to the conversation of whom Meta names; made if need be."""
-        addresses = addresses_of(respelled.dialled, respelled.phone, respelled.user_id)
+    async def know(self, channel_id: UUID, people: Sequence[Person]) -> Sequence[Sequence[UUID]]:
+        """Let all names of each person lead to them; gives each one's conversations.
+
+        The first of them is to stay, the others to be merged into it. No name may be two people's.
+        """
+        parameters = {"tenant": self.tenant_id, "channel": channel_id} | people_arrays(people)
+        rows: Any = await self._run(KNOW_PEOPLE, parameters)
+        return [row.conversation_ids for row in rows]
+
+    async def hold(self, ids: Sequence[UUID]) -> Sequence[UUID]:
+        """Lock conversations and what leads to them; gives those that are still there, in order."""
+        parameters = {"tenant": self.tenant_id, "ids": list(ids)}
+        return list((await self._run(HOLD_PEOPLE, parameters)).scalars())
+
+    async def merge(self, ids: Sequence[UUID]) -> Conversation:
+        """Make one conversation of several that are held, under the first id.
+
+        The others' ids lead to it from now on. Raises ConversationNotFound.
+        """
+        parameters = {"tenant": self.tenant_id, "ids": list(ids), "kept": ids[0]}
+        row: Any = (await self._run(MERGE_PEOPLE, parameters)).one_or_none()
+        if row is None:
+            raise ConversationNotFound
+        return self._to_entity(row)
+
+    async def read_up_to(self, conversation_id: UUID, message_id: UUID, *, seen: int) -> None:
+        """Take `seen` from what is unread, once for each `message_id` that was the newest then."""
         parameters = {
             "tenant": self.tenant_id,
-            "channel": channel_id,
-            "addresses": addresses,
-            "address_ids": [new_id() for _ in addresses],
-            "new_id": new_id(),
-            "phone": respelled.phone and respelled.phone.e164,
-            "user_id": respelled.user_id and respelled.user_id.value,
-            "at": respelled.at,
-            "message_id": respelled.message_id,
+            "id": conversation_id,
+            "message": message_id,
+            "seen": seen,
         }
-        row: Any = (await self._run(sql.JOIN_CONVERSATION, parameters)).one()
-        return self._to_entity(row)
+        await self._run(READ_UP_TO, parameters)
 
     def _to_entity(self, row: ConversationModel) -> Conversation:
         return Conversation(
@@ -92,11 +106,16 @@ class SQLAlchemyConversationRepository(SQLAlchemyRepository[Conversation, Conver
             phone=PhoneNumber(row.phone) if row.phone else None,
             user_id=UserId(row.user_id) if row.user_id else None,
             profile_name=row.profile_name,
+            username=row.username,
             last_inbound_at=row.last_inbound_at,
             last_outbound_at=row.last_outbound_at,
             unread_count=row.unread_count,
             last_message_id=row.last_message_id,
             last_message_at=row.last_message_at,
+            last_read_id=row.last_read_id,
+            marketing_stopped=row.marketing_stopped,
+            marketing_at=row.marketing_at,
+            created_at=row.created_at,
         )
 
     def _to_model(self, entity: Conversation) -> ConversationModel:
@@ -107,9 +126,26 @@ class SQLAlchemyConversationRepository(SQLAlchemyRepository[Conversation, Conver
             phone=entity.phone and entity.phone.e164,
             user_id=entity.user_id and entity.user_id.value,
             profile_name=entity.profile_name,
+            username=entity.username,
             last_inbound_at=entity.last_inbound_at,
             last_outbound_at=entity.last_outbound_at,
             unread_count=entity.unread_count,
             last_message_id=entity.last_message_id,
             last_message_at=entity.last_message_at,
+            last_read_id=entity.last_read_id,
+            marketing_stopped=entity.marketing_stopped,
+            marketing_at=entity.marketing_at,
         )
+
+
+def _respelled(row: Any) -> Person:
+    phone = PhoneNumber(row.phone) if row.phone else None
+    user_id = UserId(row.user_id) if row.user_id else None
+    names = (recipient_of(row.recipient), phone, user_id)
+    return Person(
+        names=tuple(name for name in names if name is not None),
+        phone=phone,
+        user_id=user_id,
+        at=row.at,
+        message_id=row.message_id,
+    )

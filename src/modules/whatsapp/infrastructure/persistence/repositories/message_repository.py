@@ -333,12 +333,13 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:
         """Store it once per channel and wamid; a repetition gives the stored one, `replayed`.
 
-        The first time, the sender's conversation is opened or goes on in the same statement.
+        The first time, the sender's conversation is opened or goes on in the same statement; its
+        `conversation_ids` are to be merged where they are several.
         Raises ChannelNotFound, TenantNotFound.
         """
         row: Any = (await self._run(SAVE_INBOUND, inbound_parameters(message))).one()
         stored = inbound_of(row)
-        stored.replayed = not row.inserted
+        stored.replayed, stored.conversation_ids = not row.inserted, tuple(row.conversation_ids)
         return stored
 
     async def get_inbound_by_wa_id(self, wamid: str) -> InboundMessage | None:

@@ -46,6 +46,12 @@ def other_address(recipient: Recipient) -> str | None:
     return None if other is None else other.e164
 
 
+def all_addresses_of(*recipients: Recipient | None) -> list[str]:
+    """The same, with the other spelling of numbers that have two: both are one person's."""
+    others = [one.other_spelling for one in recipients if isinstance(one, PhoneNumber)]
+    return addresses_of(*recipients, *others)
+
+
 def recipient_key(message: OutboundMessage) -> int:
     """The same 64-bit number for the same recipient of the same channel."""
     text = f"{message.channel_id}:{recipient_text(message.recipient)}"
@@ -126,6 +132,7 @@ def inbound_columns_of(message: InboundMessage) -> dict[str, Any]:
         "wamid": storable_text(message.wamid),
         "sender": message.sender and message.sender.e164,
         "sender_user_id": message.sender_user_id and message.sender_user_id.value,
+        "author": message.author and recipient_text(message.author),
         "profile_name": storable_text(message.profile_name),
         "type": storable_text(message.content.type),
         "body": storable_json(message.content.to_dict()[message.content.type]),
@@ -176,7 +183,7 @@ def recorded_of(rows: Sequence[Any], event_ids: Sequence[UUID]) -> StatusesRecor
 def inbound_parameters(message: InboundMessage) -> dict[str, Any]:
     """What saving an inbound message needs: its columns, and how its sender is known."""
     known_by = () if message.is_in_group else (message.sender, message.sender_user_id)
-    addresses = addresses_of(*known_by)
+    addresses = all_addresses_of(*known_by)
     return inbound_columns_of(message) | {
         "tenant": message.tenant_id,
         "channel": message.channel_id,
@@ -184,6 +191,7 @@ def inbound_parameters(message: InboundMessage) -> dict[str, Any]:
         "address_ids": [new_id() for _ in addresses],
         "new_id": new_id(),
         "opens_window": message.opens_window,
+        "username": storable_text(message.username),
     }
 
 

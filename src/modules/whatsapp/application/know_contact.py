@@ -1,0 +1,126 @@
+"""Who is who: names that turn out to be one person's, numbers that change, wishes about marketing.
+
+Meta names a person by phone number, by user id or by both. Whatever carries two names joins what
+was known under each; what is merged is merged in the transaction that learnt of it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from whatsapp.application.applied import Applied, InboundApplied
+from whatsapp.application.person import phone_of, user_of
+from whatsapp.application.ports import Work
+from whatsapp.domain.conversation import Person
+from whatsapp.domain.value_objects import PhoneNumber, Recipient, UserId
+from whatsapp.domain.webhook_inbox import Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketingWish:
+    """Somebody told Meta at `at` to stop marketing messages of this channel, or to resume them."""
+
+    phone: PhoneNumber | None
+    user_id: UserId | None
+    stopped: bool
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KnowContact:
+    """Follows what was applied: merges who is one person, and goes along with who moved."""
+
+    async def __call__(self, work: Work, route: Route, applied: Applied) -> None:
+        """Nothing to do for almost everything; two statements for a merge, one for those moved."""
+        for one in applied.inbound:
+            await merge_conversations(work, one.stored.conversation_ids)
+        await know_people(
+            work, route.channel_id, [p for one in applied.inbound for p in _moved(one)]
+        )
+
+
+async def heed_marketing_wishes(
+    work: Work, channel_id: UUID, wishes: Sequence[MarketingWish]
+) -> None:
+    """Keep what people wish, the latest by its own time; whoever is not known yet is from now on.
+
+    Who has no name at all is left out.
+    """
+    people = [
+        Person(
+            names=_names(wish.phone, wish.user_id),
+            phone=wish.phone,
+            user_id=wish.user_id,
+            at=wish.at,
+            marketing_stopped=wish.stopped,
+        )
+        for wish in wishes
+    ]
+    await know_people(work, channel_id, [person for person in people if person.names])
+
+
+async def know_people(work: Work, channel_id: UUID, people: Sequence[Person]) -> None:
+    """Let all names of each person lead to one conversation, in one statement for all of them.
+
+    People who share a name are told of one after the other; conversations found to be one
+    person's are merged.
+    """
+    for together in _without_common_names(people):
+        for ids in await work.conversations.know(channel_id, together):
+            await merge_conversations(work, ids)
+
+
+async def merge_conversations(work: Work, ids: Sequence[UUID]) -> None:
+    """Make one conversation of those, under the oldest id; nothing for one alone."""
+    if len(ids) < 2:  # noqa: PLR2004  # one alone is merged already
+        return
+    held = await work.conversations.hold(ids)
+    if len(held) > 1:
+        await work.conversations.merge(held)
+
+
+def _without_common_names(people: Iterable[Person]) -> Sequence[Sequence[Person]]:
+    """The people in rounds: in none of them is a name two people's, later ones stay later."""
+    rounds: list[list[Person]] = []
+    last_round_of: dict[Recipient, int] = {}
+    for person in people:
+        names = _with_other_spellings(person.names)
+        number = max((last_round_of.get(name, -1) for name in names), default=-1) + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(person)
+        last_round_of |= dict.fromkeys(names, number)
+    return rounds
+
+
+def _moved(applied: InboundApplied) -> Sequence[Person]:
+    """The person in a notice of the system that somebody has a new number or user id."""
+    change = applied.received.content.system_change
+    if change is None or applied.stored.is_in_group:
+        return ()
+    old, new = applied.stored.sender, phone_of(change.wa_id)
+    user_id = user_of(change.user_id) or applied.stored.sender_user_id
+    names = _names(old, new, user_id, user_of(change.previous_user_id))
+    if len(names) < 2:  # noqa: PLR2004  # nothing that was not known from the message itself
+        return ()
+    same = new is None or old is None or new in (old, old.other_spelling)
+    return (
+        Person(
+            names=names,
+            phone=new,
+            user_id=user_id,
+            at=applied.stored.sent_at,
+            has_moved=True,
+            gave_up=() if same or old is None else (old,),
+        ),
+    )
+
+
+def _names(*names: Recipient | None) -> tuple[Recipient, ...]:
+    return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def _with_other_spellings(names: Sequence[Recipient]) -> Sequence[Recipient]:
+    others = (name.other_spelling for name in names if isinstance(name, PhoneNumber))
+    return _names(*names, *others)
