@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from whatsapp_simulator.config import SimulatedNumber
 from whatsapp_simulator.faults import InvalidFault, parse_fault
 from whatsapp_simulator.inbound import InvalidInbound, send_inbound
+from whatsapp_simulator.media import InvalidMediaFaults, parse_media_faults
 from whatsapp_simulator.number import Number
 from whatsapp_simulator.simulator import SIMULATOR, Simulator
 from whatsapp_simulator.webhooks import Update, handshake
@@ -45,6 +46,9 @@ def add_routes(app: web.Application) -> None:
         ("GET", "faults", _list_faults),
         ("POST", "faults", _add_fault),
         ("DELETE", "faults", _clear_faults),
+        ("GET", "media", _media),
+        ("POST", "media", _spoil_media),
+        ("DELETE", "media", _delete_media),
         ("GET", "numbers", _report),
         ("POST", "numbers", _change_number),
         ("POST", "webhooks", _disturb),
@@ -61,7 +65,7 @@ def _controlled(handler: Handler) -> Callable[[web.Request], Awaitable[web.Respo
     async def handle(request: web.Request) -> web.Response:
         try:
             return await handler(request.app[SIMULATOR], request)
-        except (InvalidControl, InvalidFault, InvalidInbound) as error:
+        except (InvalidControl, InvalidFault, InvalidInbound, InvalidMediaFaults) as error:
             return _json({"error": str(error)}, status=422)
 
     return handle
@@ -154,6 +158,21 @@ async def _add_fault(sim: Simulator, request: web.Request) -> web.Response:
 async def _clear_faults(sim: Simulator, request: web.Request) -> web.Response:
     sim.faults.active.clear()
     return await _list_faults(sim, request)
+
+
+async def _media(sim: Simulator, _request: web.Request) -> web.Response:
+    return _json({**sim.media.report(), "faults": asdict(sim.media.faults)})
+
+
+async def _spoil_media(sim: Simulator, request: web.Request) -> web.Response:
+    sim.media.faults = parse_media_faults(await _object(request))
+    return await _media(sim, request)
+
+
+async def _delete_media(sim: Simulator, request: web.Request) -> web.Response:
+    """Meta forgets every file, as it does in time."""
+    sim.media.forget()
+    return await _media(sim, request)
 
 
 async def _change_number(sim: Simulator, request: web.Request) -> web.Response:

@@ -10,7 +10,7 @@ from whatsapp_simulator.config import SimulatedNumber, SimulatorConfig
 from whatsapp_simulator.faults import Faults
 from whatsapp_simulator.graph_errors import GraphError, unknown_object
 from whatsapp_simulator.identity import Names
-from whatsapp_simulator.media import MediaStore
+from whatsapp_simulator.media import MediaFaults, MediaStore
 from whatsapp_simulator.number import Account, Number
 from whatsapp_simulator.request_log import RequestLog
 from whatsapp_simulator.statuses import Delays, StatusBoard
@@ -149,6 +149,7 @@ class Simulator:
         self.board.clear()
         self.sender.clear()
         self.faults.active.clear()
+        self.media.faults = MediaFaults()
         self.log.clear()
         for number in self.numbers.values():
             number.clear()
