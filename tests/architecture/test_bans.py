@@ -154,6 +154,8 @@ BANS = (
             "stores in one statement",
             "whatsapp/infrastructure/persistence/repositories/conversation_statements.py": "CTEs "
             "that find or make",
+            "whatsapp/infrastructure/persistence/repositories/media_statements.py": "claims, and "
+            "CTEs that change several tables",
             "whatsapp/infrastructure/persistence/repositories/retry_statements.py": "a CTE that "
             "changes several tables",
             "whatsapp/infrastructure/persistence/repositories/message_statements.py": "CTEs that "
@@ -193,6 +195,7 @@ BANS = (
         uses_of("uuid.uuid1", "uuid.uuid4"),
         {
             "shared/infrastructure/database/engine.py": "names of prepared statements, no ids",
+            "whatsapp/infrastructure/persistence/repositories/media_queue.py": "as below",
             "whatsapp/infrastructure/persistence/repositories/send_queue.py": "fencing tokens must "
             "not be guessed from one another",
             "whatsapp/infrastructure/persistence/repositories/webhook_queue.py": "as above",

@@ -192,7 +192,11 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    directory: Path, *, workers: int = 2, simulator: dict[str, Any] | None = None
+    directory: Path,
+    *,
+    workers: int = 2,
+    simulator: dict[str, Any] | None = None,
+    settings: dict[str, str] | None = None,
 ) -> AsyncIterator[Stack]:
     """Everything up: embedded PostgreSQL and Redis, API, workers, and a simulator."""
     api_port, simulator_port = free_port(), free_port()
@@ -211,6 +215,7 @@ async def running_stack(
         "TELLWIRE_DATA_DIRECTORY": str(directory / "data"),
         "TELLWIRE_API_PORT": str(api_port),
         "TELLWIRE_GRAPH_BASE_URL": meta,
+        **(settings or {}),
     }
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(timeout=timeout) as http:

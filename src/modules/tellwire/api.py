@@ -21,6 +21,7 @@ from shared.infrastructure.redis import RedisClient
 from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire import error_reference
 from tellwire.database import refuse_other_schema
+from tellwire.media import open_store
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from tenancy.application.authenticate import Authenticate
 from tenancy.infrastructure.work import tenancy_work_in
@@ -34,10 +35,12 @@ from whatsapp.application.change_channel import (
 )
 from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.mark_as_read import MarkAsRead
+from whatsapp.application.media_ports import MediaStore
 from whatsapp.application.receive_webhook import AnswerHandshake, KnownApps, ReceiveWebhook
 from whatsapp.application.retry_dead_letters import RetryDeadLetters
+from whatsapp.application.store_media import ReadMedia, StoreMedia
 from whatsapp.domain.rate_limit import RateLimiter
-from whatsapp.entrypoints.http import channels, dead_letters, graph, messages, webhooks
+from whatsapp.entrypoints.http import channels, dead_letters, graph, media, messages, webhooks
 from whatsapp.entrypoints.http.graph_errors import GRAPH_PATH, graph_error_response
 from whatsapp.entrypoints.http.metrics import ApiMetrics
 from whatsapp.entrypoints.http.operations import Check, Readiness, operations_router
@@ -54,6 +57,7 @@ from whatsapp.infrastructure.persistence.work import work_in
 
 MEBIBYTE: Final = 1024 * 1024
 REQUEST_LIMIT: Final = BodyLimit(MEBIBYTE, within=timedelta(seconds=15))
+MEDIA_LIMIT: Final = BodyLimit(100 * MEBIBYTE, within=timedelta(minutes=10), is_streamed=True)
 BATCH_LIMIT: Final = BodyLimit(8 * MEBIBYTE, within=timedelta(seconds=30))
 WEBHOOK_LIMIT: Final = BodyLimit(MAX_BODY_BYTES, within=timedelta(seconds=5))
 
@@ -62,6 +66,8 @@ def body_limit_of(path: str) -> BodyLimit:
     """How much may come in at `path`, and in what time."""
     if path.startswith(f"{webhooks.PREFIX}/"):
         return WEBHOOK_LIMIT
+    if path == media.PREFIX:
+        return MEDIA_LIMIT
     return BATCH_LIMIT if path == "/v1/messages/batch" else REQUEST_LIMIT
 
 
@@ -86,8 +92,8 @@ def create_api(settings: Settings) -> FastAPI:
             client = CloudApiClient(
                 http, base_url=settings.graph_base_url, version=settings.graph_version
             )
-            limiter = RedisRateLimiter(redis)
-            services = _services(engine, intake, client, limiter, metrics)
+            limiter, store = RedisRateLimiter(redis), open_store(settings)
+            services = _services(engine, intake, client, limiter, store, metrics)
             setattr(app.state, STATE, services)
             async with readiness.watching(_checks(engine, intake, redis)):
                 yield
@@ -103,6 +109,7 @@ def create_api(settings: Settings) -> FastAPI:
         dead_letters.router,  # before messages, whose ids would catch its paths
         messages.router,
         channels.router,
+        media.router,
         webhooks.router,
         graph.router,
     ):
@@ -128,6 +135,7 @@ def _services(
     intake: AsyncEngine,
     client: CloudApiClient,
     limiter: RateLimiter,
+    store: MediaStore,
     metrics: ApiMetrics,
 ) -> HttpServices:
     sessions = create_session_factory(engine)
@@ -143,6 +151,8 @@ def _services(
         cancel_message=CancelMessage(begin=begin),
         retry_message=RetryMessage(begin=begin),
         retry_dead_letters=RetryDeadLetters(begin=begin),
+        store_media=StoreMedia(begin=begin, store=store),
+        read_media=ReadMedia(begin=begin, store=store),
         explain=advice_for,
         add_channel=AddChannel(begin=begin),
         verify_channel=VerifyChannel(begin=begin, directory=client),

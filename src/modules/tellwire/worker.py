@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 from uuid import UUID
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire.database import refuse_other_schema
+from tellwire.media import open_media_work
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
@@ -27,6 +29,7 @@ from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.send_queue import Lease
 from whatsapp.entrypoints.workers.loop import Loop
+from whatsapp.entrypoints.workers.media_worker import MediaWorker
 from whatsapp.entrypoints.workers.send_worker import SendWorker
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
@@ -48,23 +51,22 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     Meta reports about them.
     """
     async with AsyncExitStack() as stack:
-        send, webhooks = await _assemble(settings, stack)
+        work = await _assemble(settings, stack)
         # What is here now stays: looking through it for garbage would cost slots later.
         gc.collect()
         gc.freeze()
         logger.info("worker started")
         async with asyncio.TaskGroup() as tasks:
-            working = [
-                tasks.create_task(send.run(stopping)),
-                tasks.create_task(webhooks.run(stopping)),
-            ]
+            working = [tasks.create_task(one.run(stopping)) for one in work]
             await stopping.wait()
             _, late = await asyncio.wait(working, timeout=settings.shutdown_grace.total_seconds())
             for task in late:
                 task.cancel()
 
 
-async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWorker, Loop]:
+async def _assemble(
+    settings: Settings, stack: AsyncExitStack
+) -> Sequence[SendWorker | Loop | MediaWorker]:
     set_up_encryption(settings)
     app = await stack.enter_async_context(open_database(settings, DatabaseRole.APP))
     await refuse_other_schema(app)
@@ -103,7 +105,9 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> tuple[SendWork
         settle=SettleUnknown(begin=begin, unknown_for=settings.unknown_deadline, lease=lease),
     )
     inbox = _webhooks(process, begin, limiter, lease)
-    return send, Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)
+    webhooks = Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)
+    media = await stack.enter_async_context(open_media_work(settings, begin, process))
+    return send, webhooks, media.worker, media.clean_up
 
 
 def _webhooks(

@@ -35,6 +35,11 @@ ACROSS_TENANTS = {
     ("tellwire_process", "whatsapp_channels.app_id", "SELECT"),
     ("tellwire_process", "whatsapp_channels.verified_at", "SELECT"),
     ("tellwire_process", "tenants.id", "SELECT"),
+    # Which file is to be moved for whom, by ids.
+    ("tellwire_process", "whatsapp_media_jobs", "SELECT"),
+    ("tellwire_process", "whatsapp_media_jobs.due_at", "UPDATE"),
+    ("tellwire_process", "whatsapp_media_jobs.attempts", "UPDATE"),
+    ("tellwire_process", "whatsapp_media_jobs.lease_token", "UPDATE"),
 }
 _RIGHTS = """
     SELECT coalesce(g.rolname, 'PUBLIC') AS role, o.object, a.privilege_type, a.is_grantable

@@ -138,6 +138,50 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         "console", description="Log lines for people (console) or for machines (json)."
     )
+    media_directory: Path | None = Field(
+        None,
+        description="Where files lie that come with messages; every process needs to reach it. "
+        "Default: media in the data directory.",
+    )
+    media_s3_bucket: str | None = Field(
+        None,
+        description="A bucket of an S3-compatible store for files instead of a directory; needs "
+        "the extra tellwire[s3].",
+    )
+    media_s3_endpoint: HttpUrl | None = Field(
+        None, description="The address of the store; default: AWS's for the region."
+    )
+    media_s3_region: str | None = Field(None, description="The store's region.")
+    media_s3_prefix: str | None = Field(
+        None, description="What the names of all objects begin with."
+    )
+    media_s3_access_key_id: str | None = Field(
+        None, description="The store's access key; default: what AWS's own environment says."
+    )
+    media_s3_secret_access_key: SecretStr | None = Field(
+        None, description="The secret of that access key."
+    )
+    media_max_bytes: int = Field(
+        100 * 1024 * 1024, ge=1, description="The largest file that is fetched for a tenant."
+    )
+    media_verify_hash: bool = Field(
+        default=True,
+        description="Whether a fetched file must have the SHA-256 that Meta claims.",
+    )
+    media_retention_days: float | None = Field(
+        None,
+        gt=0,
+        description="How long files are kept after they came in or were last used; default: for "
+        "good.",
+    )
+    media_concurrency: int = Field(
+        8, ge=1, le=200, description="Files that one worker moves at once."
+    )
+    media_lease_seconds: float = Field(
+        180.0,
+        ge=1,
+        description="How long a worker's claim on a file lasts. Moving it may take two thirds.",
+    )
     worker_concurrency: int = Field(
         500,
         ge=1,
@@ -168,7 +212,25 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"set {PREFIX}ENCRYPTION_KEYS or {PREFIX}ENCRYPTION_KEY_FILE, not both"
             )
+        if self.media_directory is not None and self.media_s3_bucket is not None:
+            raise ValueError(f"set {PREFIX}MEDIA_DIRECTORY or {PREFIX}MEDIA_S3_BUCKET, not both")
+        if (self.media_s3_access_key_id is None) != (self.media_s3_secret_access_key is None):
+            raise ValueError(
+                f"set {PREFIX}MEDIA_S3_ACCESS_KEY_ID and {PREFIX}MEDIA_S3_SECRET_ACCESS_KEY, "
+                "or neither"
+            )
         return self
+
+    @property
+    def media_lease(self) -> timedelta:
+        """How long a worker's claim on a file lasts."""
+        return timedelta(seconds=self.media_lease_seconds)
+
+    @property
+    def media_retention(self) -> timedelta | None:
+        """How long files are kept; None for good."""
+        days = self.media_retention_days
+        return None if days is None else timedelta(days=days)
 
     @property
     def is_embedded(self) -> bool:

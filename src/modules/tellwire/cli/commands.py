@@ -5,6 +5,7 @@ import typer
 from tellwire.cli.administration import register as register_administration
 from tellwire.cli.demonstration import register as register_demonstration
 from tellwire.cli.diagnosis import register as register_diagnosis
+from tellwire.cli.media import register as register_media
 from tellwire.cli.messages import register as register_messages
 from tellwire.cli.processes import register as register_processes
 
@@ -20,6 +21,7 @@ for register in (
     register_processes,
     register_administration,
     register_messages,
+    register_media,
     register_diagnosis,
 ):
     register(app)

@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.kernel.clock import Clock, utc_now
 from shared.kernel.errors import TellwireError
 from whatsapp.application.ports import BeginWork, Work
+from whatsapp.application.send_uploads import check_uploads, want_uploads
 from whatsapp.domain.entities import ChannelNotFound, InvalidSchedule, OutboundMessage
 from whatsapp.domain.value_objects import IdempotencyKey, MessageContent, Priority, Recipient
 
@@ -58,7 +59,7 @@ class AcceptMessage:
         """The stored message; the same key and message again gives the first one, `replayed`.
 
         Raises ChannelNotFound, ChannelNotActive, ServiceWindowClosed, IdempotencyKeyReused,
-        InvalidSchedule, InvalidMetadata; nothing is stored then.
+        InvalidSchedule, InvalidMetadata, MediaNotFound, InvalidMedia; nothing is stored then.
         """
         at = self.now()
         message = compose(tenant_id, new.channel_id, new, at)
@@ -114,7 +115,7 @@ class AcceptBatch:
         places = [i for i, one in enumerate(results) if isinstance(one, OutboundMessage)]
         messages = [one for one in results if isinstance(one, OutboundMessage)]
         async with self.begin(tenant_id, user_id) as work:
-            accepted = await work.messages.accept_outbound(messages, at=at)
+            accepted = await _accept(work, messages, at)
             await work.commit()
         for place, result in zip(places, accepted, strict=True):
             results[place] = result
@@ -122,10 +123,23 @@ class AcceptBatch:
 
 
 async def _accept_one(work: Work, message: OutboundMessage, at: datetime) -> Accepted:
-    (result,) = await work.messages.accept_outbound([message], at=at)
+    (result,) = await _accept(work, [message], at)
     if isinstance(result, TellwireError):
         raise result
     return result
+
+
+async def _accept(
+    work: Work, messages: Sequence[OutboundMessage], at: datetime
+) -> Sequence[Result]:
+    """A result for each, in their order; files in what was stored are on their way to Meta."""
+    refused = await check_uploads(work, messages)
+    passed = [one for one in messages if one.id not in refused]
+    accepted = await work.messages.accept_outbound(passed, at=at)
+    stored = [one for one in accepted if isinstance(one, OutboundMessage) and not one.replayed]
+    await want_uploads(work, stored, at)
+    results = iter(accepted)
+    return [refused[one.id] if one.id in refused else next(results) for one in messages]
 
 
 def compose(tenant_id: UUID, channel_id: UUID, new: MessageDraft, at: datetime) -> OutboundMessage:

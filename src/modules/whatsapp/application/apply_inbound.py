@@ -7,6 +7,8 @@ from whatsapp.application.applied import InboundApplied
 from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
 from whatsapp.domain.entities import InboundMessage
+from whatsapp.domain.media import Media, MediaDirection, digest_of, is_media_id
+from whatsapp.domain.media_type import MediaKind, essence
 from whatsapp.domain.webhook import InboundReceived
 from whatsapp.domain.webhook_inbox import Route
 
@@ -18,7 +20,7 @@ class ApplyInbound:
     async def __call__(
         self, work: Work, route: Route, received: Sequence[InboundReceived]
     ) -> Sequence[InboundApplied]:
-        """One statement each, unique by channel and wamid."""
+        """One statement each, unique by channel and wamid; one more for the file that it brings."""
         applied: list[InboundApplied] = []
         # In one order for all processors: two that write to the same conversations wait for,
         # and not on, each other.
@@ -26,7 +28,27 @@ class ApplyInbound:
             stored = await work.messages.save_inbound(_message(route, one))
             if not stored.replayed:
                 applied.append(InboundApplied(received=one, stored=stored))
+                if (media := _media(stored)) is not None:
+                    await work.media.expect(media)
         return applied
+
+
+def _media(message: InboundMessage) -> Media | None:
+    """The file that has to be fetched for a message; None where it brings none that has an id."""
+    file = message.content.media
+    if file is None or not is_media_id(file.id):
+        return None
+    return Media(
+        tenant_id=message.tenant_id,
+        direction=MediaDirection.INBOUND,
+        kind=MediaKind(message.content.type),
+        channel_id=message.channel_id,
+        message_id=message.id,
+        provider_media_id=file.id,
+        mime_type=essence(file.mime_type) or None,
+        filename=file.filename,
+        sha256=digest_of(file.sha256),
+    )
 
 
 def _message(route: Route, received: InboundReceived) -> InboundMessage:

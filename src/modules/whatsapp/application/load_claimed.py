@@ -9,6 +9,7 @@ from shared.kernel.clock import Clock
 from whatsapp.application.attempt import not_sent, taken_back
 from whatsapp.application.heed_outcome import pair_name
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.send_uploads import REST, find_uploads
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.repositories import AttemptResult
@@ -55,6 +56,8 @@ class LoadClaimed:
         try:
             loaded = self._sort(entries, await self._messages(entries))
             left = [one.entry for one in loaded]
+            loaded = await self._with_uploads(channel, loaded)
+            left = [one.entry for one in loaded]
             return await self._within_pairs(channel, loaded)
         except Exception:
             for entry in left:
@@ -85,6 +88,24 @@ class LoadClaimed:
             else:
                 going.append(Going(entry, message))
         return going
+
+    async def _with_uploads(self, channel: Channel, loaded: list[Going]) -> list[Going]:
+        """Those whose files are at Meta; the others rest, or fail where a file is gone."""
+        messages = [one.message for one in loaded if one.message.content.uploads]
+        if not messages:
+            return loaded
+        async with self.begin(self.tenant_id) as work:
+            uploads = await find_uploads(work, channel.id, messages, self.now())
+            await work.commit()
+        resting = [one.entry for one in loaded if one.message.id in uploads.waiting]
+        if resting:
+            await self.queue.rest(dict.fromkeys(resting, REST))
+            self.closed(len(resting))
+        for one in loaded:
+            if (reason := uploads.lost.get(one.message.id)) is not None:
+                self.settle(not_sent(one.entry, MessageStatus.FAILED, self.now(), reason))
+        held = uploads.waiting | uploads.lost.keys()
+        return [one for one in loaded if one.message.id not in held]
 
     async def _within_pairs(self, channel: Channel, loaded: Sequence[Going]) -> list[Going]:
         """Those whose recipient may get one more; the others rest until theirs may."""

@@ -7,6 +7,7 @@ from uuid import UUID
 from whatsapp.application.message_views import MessageViews
 from whatsapp.domain.conversation import ConversationRepository
 from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.domain.media_repository import MediaRepository
 from whatsapp.domain.outcome import Outcome
 from whatsapp.domain.repositories import ChannelRepository, MessageRepository
 
@@ -22,6 +23,11 @@ class Work(Protocol):
     @property
     def conversations(self) -> ConversationRepository:
         """The tenant's conversations."""
+        ...
+
+    @property
+    def media(self) -> MediaRepository:
+        """The tenant's files."""
         ...
 
     @property

@@ -1,6 +1,7 @@
 """Bodies come in whole, within a size and a time, before anything else happens with a request."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,10 +15,14 @@ from shared.kernel.errors import TellwireError
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
-    """How large a body may be, and how long all of it together may take to arrive."""
+    """How large a body may be, and how long all of it together may take to arrive.
+
+    A streamed one is passed on piece by piece within the same bounds, for files.
+    """
 
     max_bytes: int
     within: timedelta
+    is_streamed: bool = False
 
 
 class _ClientGone(Exception):
@@ -41,8 +46,13 @@ class BoundedBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._limit_of(scope["path"])
         try:
-            body = await _read(scope, receive, self._limit_of(scope["path"]))
+            if limit.is_streamed:
+                _refuse_declared(scope, limit)
+                await self._app(scope, _bounded(receive, limit), send)
+                return
+            body = await _read(scope, receive, limit)
         except _ClientGone:
             return
         except TellwireError as error:
@@ -52,8 +62,7 @@ class BoundedBody:
 
 
 async def _read(scope: Scope, receive: Receive, limit: BodyLimit) -> bytes:
-    if _declared(scope) > limit.max_bytes:
-        raise BodyTooLarge(f"At most {limit.max_bytes} bytes")
+    _refuse_declared(scope, limit)
     chunks, size = list[bytes](), 0
     try:
         async with asyncio.timeout(limit.within.total_seconds()):
@@ -70,6 +79,33 @@ async def _read(scope: Scope, receive: Receive, limit: BodyLimit) -> bytes:
                     return b"".join(chunks)
     except TimeoutError:
         raise RequestTimedOut from None
+
+
+def _bounded(receive: Receive, limit: BodyLimit) -> Receive:
+    """The same pieces; raises BodyTooLarge and RequestTimedOut into whoever reads them."""
+    size, ends, is_whole = 0, time.monotonic() + limit.within.total_seconds(), False
+
+    async def bounded() -> Message:
+        nonlocal size, is_whole
+        if is_whole:
+            return await receive()  # What comes after a body may take its time.
+        try:
+            async with asyncio.timeout(ends - time.monotonic()):
+                message = await receive()
+        except TimeoutError:
+            raise RequestTimedOut from None
+        size += len(message.get("body", b""))
+        if size > limit.max_bytes:
+            raise BodyTooLarge(f"At most {limit.max_bytes} bytes")
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return bounded
+
+
+def _refuse_declared(scope: Scope, limit: BodyLimit) -> None:
+    if _declared(scope) > limit.max_bytes:
+        raise BodyTooLarge(f"At most {limit.max_bytes} bytes")
 
 
 def _declared(scope: Scope) -> int:

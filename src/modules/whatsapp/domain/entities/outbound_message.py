@@ -73,7 +73,8 @@ class OutboundMessage:
     `callback_data` is the caller's own, given back where statuses are passed on; `envelope` holds
     further fields of a request to Meta that go along as they are. `replayed` is set when the key
     was there before; `stored_status` is the status it was loaded with. `attempts` counts requests
-    to Meta. All times are aware.
+    to Meta. `uploaded` has, while it is being sent, Meta's ids of the tenant's files in it. All
+    times are aware.
     """
 
     tenant_id: UUID
@@ -98,6 +99,7 @@ class OutboundMessage:
     replayed: bool = field(default=False, compare=False)
     key_is_derived: bool = field(default=False, init=False, compare=False)
     stored_status: MessageStatus | None = field(default=None, repr=False, compare=False)
+    uploaded: Mapping[UUID, str] = field(default_factory=dict[UUID, str], repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.idempotency_key is None:  # pyright: ignore[reportUnnecessaryComparison]  # see field

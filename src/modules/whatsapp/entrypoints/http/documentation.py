@@ -14,7 +14,10 @@ _MEANINGS: Final = {
     404: "Nothing with this id exists in this tenant",
     408: "The request did not arrive in time",
     409: "The stored state does not allow it",
+    410: "There is no file any more, or never was one",
     413: "The body is too large",
+    415: "WhatsApp takes no file of this type",
+    416: "The file ends before the range begins",
     422: "The request is not valid; `field` says where",
     503: "Something does not answer; `Retry-After` says when to try again",
 }

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter
 
 from whatsapp.domain.entities import OutboundMessage
+from whatsapp.domain.media import Media
 
 
 class ApiMetrics:
@@ -25,10 +26,25 @@ class ApiMetrics:
             "tellwire_webhooks_received_bytes", "Bytes of stored webhook bodies.", registry=registry
         )
 
+        self._media = Counter(
+            "tellwire_media_uploaded",
+            "Files that tenants uploaded, by type; new ones and those that were there already.",
+            ("type", "result"),
+            registry=registry,
+        )
+        self._media_bytes = Counter(
+            "tellwire_media_uploaded_bytes", "Bytes of new files of tenants.", registry=registry
+        )
+
     def message_accepted(self, message: OutboundMessage) -> None:
         """Count one message."""
         result = "replayed" if message.replayed else "stored"
         self._messages.labels(message.content.type.value, result).inc()
+
+    def media_uploaded(self, media: Media, *, is_new: bool) -> None:
+        """Count one file."""
+        self._media.labels(media.kind.value, "new" if is_new else "known").inc()
+        self._media_bytes.inc(media.size or 0 if is_new else 0)
 
     def webhook_stored(self, size: int) -> None:
         """Count one body that was written down."""

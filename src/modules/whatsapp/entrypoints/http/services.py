@@ -19,6 +19,7 @@ from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.receive_webhook import AnswerHandshake, ReceiveWebhook
 from whatsapp.application.retry_dead_letters import RetryDeadLetters
+from whatsapp.application.store_media import ReadMedia, StoreMedia
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.entrypoints.http.metrics import ApiMetrics
 from whatsapp.entrypoints.http.responses import Explain
@@ -40,6 +41,8 @@ class HttpServices:
     cancel_message: CancelMessage
     retry_message: RetryMessage
     retry_dead_letters: RetryDeadLetters
+    store_media: StoreMedia
+    read_media: ReadMedia
     explain: Explain
     add_channel: AddChannel
     verify_channel: VerifyChannel

@@ -20,7 +20,8 @@ class Loop:
     """Calls `work` until stopped: at once while it finds something, otherwise every `pause`.
 
     `work` gives how much it found. What it raises of ours is logged by code and waited out, longer
-    each time up to MAX_PAUSE_SECONDS, and anything else too: one bad turn must not end a worker.
+    each time up to MAX_PAUSE_SECONDS (or the pause, if that is longer), and anything else too: one
+    bad turn must not end a worker.
     """
 
     name: str
@@ -45,7 +46,8 @@ class Loop:
                 await self._pause(stopping, failures)
 
     async def _pause(self, stopping: asyncio.Event, failures: int) -> None:
-        pause = min(self.pause_seconds * 2 ** min(failures, 10), MAX_PAUSE_SECONDS)
+        longest = max(self.pause_seconds, MAX_PAUSE_SECONDS)
+        pause = min(self.pause_seconds * 2 ** min(failures, 10), longest)
         pause *= 1 + _JITTER * (self.rng.random() - 0.5)
         try:
             async with asyncio.timeout(pause):

@@ -110,13 +110,15 @@ def create_http_session(
     *,
     total_timeout: timedelta = timedelta(seconds=30),
     connect_timeout: timedelta = timedelta(seconds=5),
+    read_timeout: timedelta | None = None,
     keep_alive: timedelta = timedelta(seconds=20),
     dns_cache: timedelta = timedelta(minutes=5),
     max_connections: int = 2000,
 ) -> aiohttp.ClientSession:
     """A session fit for `CloudApiClient`; to be called in a running loop and closed by the caller.
 
-    `connect_timeout` covers the wait for a free connection too. Connections that were idle longer
+    `connect_timeout` covers the wait for a free connection too, `read_timeout` any silence of the
+    other side while it answers. Connections that were idle longer
     than `keep_alive` are not used again: a message on a connection that the other side is just
     closing would be one that nobody knows about. No redirect, cookie or proxy of the environment.
     """
@@ -128,7 +130,9 @@ def create_http_session(
     return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(
-            total=total_timeout.total_seconds(), connect=connect_timeout.total_seconds()
+            total=total_timeout.total_seconds(),
+            connect=connect_timeout.total_seconds(),
+            sock_read=None if read_timeout is None else read_timeout.total_seconds(),
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "tellwire", "Accept": _JSON, "Accept-Encoding": "identity"},
@@ -149,13 +153,8 @@ class CloudApiClient:
         base_url: str = DEFAULT_BASE_URL,
         version: str = DEFAULT_VERSION,
     ) -> None:
-        if _VERSION.fullmatch(version) is None:
-            raise Misconfigured("The Graph API version looks like v26.0")
-        base = URL(base_url)
-        if base.scheme not in {"http", "https"} or not base.host or base.query or base.user:
-            raise Misconfigured("The base URL of the Graph API looks like https://host")
         self._http = http
-        self._root = base / version
+        self._root = graph_root(base_url, version)
         self._messages_url = lru_cache(maxsize=4096)(self._build_messages_url)
 
     async def send(
@@ -202,7 +201,7 @@ class CloudApiClient:
 
         Raises `MetaRefused`, `MetaBusy`, `MetaUnreachable`.
         """
-        url = (self._root / _checked_id(phone_number_id)).with_query(fields=_INFO_FIELDS)
+        url = (self._root / checked_id(phone_number_id)).with_query(fields=_INFO_FIELDS)
         found = mapping(read_json(await self._call("GET", url, token)))
         if text(found.get("id")) != phone_number_id:
             raise MetaUnreachable("The answer is not about this number")
@@ -234,10 +233,20 @@ class CloudApiClient:
             return response.status, await _read(response), response.headers
 
     def _build_messages_url(self, phone_number_id: str) -> URL:
-        return self._root / _checked_id(phone_number_id) / "messages"
+        return self._root / checked_id(phone_number_id) / "messages"
 
 
-def _checked_id(phone_number_id: str) -> str:
+def graph_root(base_url: str, version: str) -> URL:
+    """The address that every call begins with; raises Misconfigured."""
+    if _VERSION.fullmatch(version) is None:
+        raise Misconfigured("The Graph API version looks like v26.0")
+    base = URL(base_url)
+    if base.scheme not in {"http", "https"} or not base.host or base.query or base.user:
+        raise Misconfigured("The base URL of the Graph API looks like https://host")
+    return base / version
+
+
+def checked_id(phone_number_id: str) -> str:
     """The id, which becomes part of a path; raises for anything but digits."""
     is_number = phone_number_id.isascii() and phone_number_id.isdigit()
     if not is_number or len(phone_number_id) > _MAX_ID_CHARACTERS:

@@ -1,5 +1,6 @@
 """Sends the domain's messages through the Cloud API."""
 
+from whatsapp.application.send_uploads import heed_lost_upload
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Outcome
 from whatsapp.infrastructure.cloud_api.callback import callback_data
@@ -24,13 +25,18 @@ class CloudApiSender:
         """One request, never repeated, that carries the message's id and attempt along."""
         payload = message_payload(
             to=message.recipient,
-            content=message.content,
+            content=(
+                message.content.with_uploads(message.uploaded)
+                if message.uploaded
+                else message.content
+            ),
             callback_data=callback_data(message_id=message.id, attempt=attempt),
             envelope=message.envelope,
         )
-        return await self._client.send(
+        outcome = await self._client.send(
             phone_number_id=channel.phone_number_id,
             token=channel.access_token,
             payload=payload,
             departure=Departure(until=until),
         )
+        return heed_lost_upload(message, outcome)

@@ -13,6 +13,7 @@ from whatsapp.application.ports import BeginWork, Work
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
     SQLAlchemyConversationRepository,
+    SQLAlchemyMediaRepository,
     SQLAlchemyMessageRepository,
     SQLAlchemyMessageViews,
 )
@@ -23,6 +24,7 @@ class _TenantWork:
     session: AsyncSession
     channels: SQLAlchemyChannelRepository
     conversations: SQLAlchemyConversationRepository
+    media: SQLAlchemyMediaRepository
     messages: SQLAlchemyMessageRepository
     views: SQLAlchemyMessageViews
 
@@ -43,6 +45,7 @@ def work_in(sessions: SessionFactory) -> BeginWork:
                 session,
                 SQLAlchemyChannelRepository(session),
                 SQLAlchemyConversationRepository(session),
+                SQLAlchemyMediaRepository(session),
                 SQLAlchemyMessageRepository(session),
                 SQLAlchemyMessageViews(session),
             )

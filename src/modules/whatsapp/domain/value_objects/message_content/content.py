@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
+from uuid import UUID
 
 from whatsapp.domain.value_objects.message_content.frozen_json import (
     InvalidContent,
@@ -30,6 +31,11 @@ from whatsapp.domain.value_objects.message_content.simple_types import (
     VIDEO,
 )
 from whatsapp.domain.value_objects.message_content.template import TEMPLATE
+from whatsapp.domain.value_objects.message_content.uploads import (
+    UploadReference,
+    uploads_in,
+    with_uploads,
+)
 
 MAX_CONTENT_BYTES = 256 * 1024  # Tellwire's own, so that unknown keys cannot carry a film
 _QUOTED_AT = "context.message_id"
@@ -61,7 +67,10 @@ class RecipientType(StrEnum):
 
 
 class MediaSource(TypedDict, total=False):
-    """Where a file comes from, exactly one of: a link that Meta fetches, the id of an upload."""
+    """Where a file comes from, exactly one of: a link that Meta fetches, the id of an upload.
+
+    The id is Meta's, or ours of a file that was uploaded to Tellwire.
+    """
 
     link: str
     id: str
@@ -81,6 +90,19 @@ _RULES: Mapping[MessageType, Rule] = MappingProxyType(
         MessageType.TEMPLATE: TEMPLATE,
         MessageType.REACTION: REACTION,
         MessageType.PIN: PIN,
+    }
+)
+
+
+_WITH_FILES = frozenset(
+    {
+        MessageType.IMAGE,
+        MessageType.AUDIO,
+        MessageType.VIDEO,
+        MessageType.DOCUMENT,
+        MessageType.STICKER,
+        MessageType.TEMPLATE,
+        MessageType.INTERACTIVE,
     }
 )
 
@@ -242,6 +264,19 @@ class MessageContent:
             body = {**self.body, "message_id": message_id}
             return type(self)(self.type, body, None, self.recipient_type)
         return type(self)(self.type, self.body, message_id, self.recipient_type)
+
+    @property
+    def uploads(self) -> tuple[UploadReference, ...]:
+        """The files in it that the tenant uploaded to Tellwire."""
+        if self.type not in _WITH_FILES:
+            return ()
+        return tuple(uploads_in({self.type.value: self.body}))
+
+    def with_uploads(self, known: Mapping[UUID, str]) -> Self:
+        """The same content with Meta's ids of those files."""
+        whole = with_uploads({self.type.value: self.body}, known)
+        body = cast("Mapping[str, Json]", whole)[self.type.value]
+        return type(self)(self.type, body, self.context_message_id, self.recipient_type)
 
     @property
     def requires_open_window(self) -> bool:

@@ -5,6 +5,11 @@ from whatsapp.infrastructure.persistence.models.conversation import (
     ConversationAddressModel,
     ConversationModel,
 )
+from whatsapp.infrastructure.persistence.models.media import (
+    MediaJobModel,
+    MediaModel,
+    MediaUploadModel,
+)
 from whatsapp.infrastructure.persistence.models.message import (
     InboundMessageModel,
     MessageAttemptModel,
@@ -23,6 +28,9 @@ __all__ = [
     "ConversationAddressModel",
     "ConversationModel",
     "InboundMessageModel",
+    "MediaJobModel",
+    "MediaModel",
+    "MediaUploadModel",
     "MessageAttemptModel",
     "MetaAppModel",
     "OutboundMessageModel",

@@ -6,6 +6,10 @@ from whatsapp.infrastructure.persistence.repositories.channel_repository import 
 from whatsapp.infrastructure.persistence.repositories.conversation_repository import (
     SQLAlchemyConversationRepository,
 )
+from whatsapp.infrastructure.persistence.repositories.media_queue import SQLAlchemyMediaQueue
+from whatsapp.infrastructure.persistence.repositories.media_repository import (
+    SQLAlchemyMediaRepository,
+)
 from whatsapp.infrastructure.persistence.repositories.message_repository import (
     SQLAlchemyMessageRepository,
 )
@@ -21,6 +25,8 @@ __all__ = [
     "RedisRateLimiter",
     "SQLAlchemyChannelRepository",
     "SQLAlchemyConversationRepository",
+    "SQLAlchemyMediaQueue",
+    "SQLAlchemyMediaRepository",
     "SQLAlchemyMessageRepository",
     "SQLAlchemyMessageViews",
     "SQLAlchemyMetaAppRepository",

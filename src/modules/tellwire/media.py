@@ -1,0 +1,132 @@
+"""What moves and keeps files, put together from the settings."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.infrastructure.settings import Settings
+from shared.kernel.errors import Misconfigured
+from shared.kernel.secret import Secret
+from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
+from whatsapp.application.clean_up_media import CleanUpMedia
+from whatsapp.application.media_ports import MediaStore
+from whatsapp.application.move_media import MediaLimits, MoveMedia
+from whatsapp.application.ports import BeginWork
+from whatsapp.entrypoints.workers.loop import Loop
+from whatsapp.entrypoints.workers.media_worker import MediaWorker
+from whatsapp.infrastructure.cloud_api.client import create_http_session
+from whatsapp.infrastructure.cloud_api.media import CloudApiMedia
+from whatsapp.infrastructure.media_store.directory import DirectoryMediaStore
+from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMediaQueue
+
+DIRECTORY: Final = "media"
+CLEAN_UP_SECONDS: Final = 3600.0
+FORGOTTEN: Final = timedelta(hours=6)
+"""A draft that old belongs to no living process."""
+
+
+def open_store(settings: Settings) -> MediaStore:
+    """The store that the settings name; Misconfigured where its package is missing."""
+    if settings.media_s3_bucket is None:
+        return DirectoryMediaStore(settings.media_directory or settings.data_directory / DIRECTORY)
+    try:
+        # Here, since it comes with an extra that most installations do without.
+        from whatsapp.infrastructure.media_store.s3 import (  # noqa: PLC0415  # see above
+            S3MediaStore,
+            S3Settings,
+        )
+    except ImportError:
+        raise Misconfigured("TELLWIRE_MEDIA_S3_BUCKET needs the extra tellwire[s3]") from None
+    secret = settings.media_s3_secret_access_key
+    return S3MediaStore(
+        S3Settings(
+            bucket=settings.media_s3_bucket,
+            endpoint=settings.media_s3_endpoint,
+            region=settings.media_s3_region,
+            access_key_id=settings.media_s3_access_key_id,
+            secret_access_key=None if secret is None else Secret(secret.get_secret_value()),
+            prefix=settings.media_s3_prefix,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanUp:
+    """Goes from tenant to tenant: `await clean_up()` gives how many files were removed."""
+
+    directory: SQLAlchemyTenantDirectory
+    store: MediaStore
+    begin: BeginWork
+    keep_for: timedelta | None
+
+    async def __call__(self) -> int:
+        """Remove what dead processes left, and what nobody used for so long."""
+        removed = await self.store.sweep(FORGOTTEN)
+        if self.keep_for is None:
+            return removed
+        clean_up = CleanUpMedia(begin=self.begin, store=self.store, keep_for=self.keep_for)
+        last = None
+        while page := await self.directory.list_ids(after=last):
+            for last in page:
+                removed += await clean_up(last)
+        return removed
+
+    async def turn(self) -> int:
+        """As a loop wants it: 0, so that it pauses however much there was to do."""
+        await self()
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaWork:
+    """What a worker process does with files besides everything else."""
+
+    worker: MediaWorker
+    clean_up: Loop
+
+
+@asynccontextmanager
+async def open_media_work(
+    settings: Settings, begin: BeginWork, process: AsyncEngine
+) -> AsyncGenerator[MediaWork]:
+    """Ready to move files; its connections to Meta are its own and are closed on leaving."""
+    limits = MediaLimits(
+        transfer=settings.media_lease * 2 / 3,
+        max_bytes=settings.media_max_bytes,
+        verify_hash=settings.media_verify_hash,
+    )
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(
+            create_http_session(
+                total_timeout=limits.transfer,
+                read_timeout=timedelta(seconds=30),
+                max_connections=settings.media_concurrency,
+            )
+        )
+        store = open_store(settings)
+        move = MoveMedia(
+            begin=begin,
+            source=CloudApiMedia(
+                http, base_url=settings.graph_base_url, version=settings.graph_version
+            ),
+            store=store,
+            limits=limits,
+        )
+        worker = MediaWorker(
+            queue=SQLAlchemyMediaQueue(process),
+            move=move,
+            lease=settings.media_lease,
+            concurrency=settings.media_concurrency,
+        )
+        clean_up = CleanUp(
+            directory=SQLAlchemyTenantDirectory(process),
+            store=store,
+            begin=begin,
+            keep_for=settings.media_retention,
+        )
+        loop = Loop(name="clean up media", work=clean_up.turn, pause_seconds=CLEAN_UP_SECONDS)
+        yield MediaWork(worker=worker, clean_up=loop)

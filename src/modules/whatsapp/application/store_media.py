@@ -1,0 +1,104 @@
+"""A tenant's own files: taken in once by what they hold, and given back as they are stored."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from shared.kernel.clock import Clock, utc_now
+from whatsapp.application.media_ports import MediaDraft, MediaStore
+from whatsapp.application.ports import BeginWork
+from whatsapp.domain.media import (
+    InvalidMedia,
+    Media,
+    MediaDirection,
+    MediaNotFound,
+    MediaStatus,
+)
+from whatsapp.domain.media_type import MediaTooLarge, ensure_fits, essence, sendable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreMedia:
+    """Takes in a file to send: `await store(tenant_id, content, mime_type=...)`."""
+
+    begin: BeginWork
+    store: MediaStore
+    now: Clock = utc_now
+
+    async def __call__(
+        self,
+        tenant_id: UUID,
+        content: AsyncIterator[bytes],
+        *,
+        mime_type: str,
+        filename: str | None = None,
+        user_id: UUID | None = None,
+    ) -> tuple[Media, bool]:
+        """The media and whether it is new; the same bytes of the same type are one media.
+
+        Type and size are checked before and while it is read. Raises MediaTypeRefused,
+        MediaTooLarge, InvalidMedia, MediaStoreUnavailable.
+        """
+        kind, at_most = sendable(mime_type)
+        at = self.now()
+        async with self.store.drafting() as draft:
+            await _copy(content, draft, at_most=at_most)
+            ensure_fits(kind, draft.size, draft.head)
+            media = Media(
+                tenant_id=tenant_id,
+                direction=MediaDirection.OUTBOUND,
+                kind=kind,
+                status=MediaStatus.STORED,
+                mime_type=essence(mime_type),
+                filename=filename,
+                size=draft.size,
+                sha256=draft.sha256,
+                created_at=at,
+                used_at=at,
+            )
+            async with self.begin(tenant_id, user_id) as work:
+                same = await work.media.find_same(draft.sha256, essence(mime_type), at=at)
+                await work.commit()
+            if same is not None:
+                return same, False
+            await draft.keep(media.key, mime_type=essence(mime_type))
+        async with self.begin(tenant_id, user_id) as work:
+            stored = await work.media.save_outbound(media)
+            await work.commit()
+        if stored.id != media.id:
+            await self.store.remove(media.key)  # Another was a moment earlier with the same file.
+        return stored, stored.id == media.id
+
+
+async def _copy(content: AsyncIterator[bytes], draft: MediaDraft, *, at_most: int) -> None:
+    async for chunk in content:
+        if draft.size + len(chunk) > at_most:
+            raise MediaTooLarge(f"At most {at_most} bytes")
+        if chunk:
+            await draft.write(chunk)
+    if not draft.size:
+        raise InvalidMedia("The file is empty", field="body")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadMedia:
+    """Gives a tenant its files back."""
+
+    begin: BeginWork
+    store: MediaStore
+
+    async def find(self, tenant_id: UUID, media_id: UUID, *, user_id: UUID | None = None) -> Media:
+        """The media; raises MediaNotFound."""
+        async with self.begin(tenant_id, user_id) as work:
+            media = await work.media.get_by_id(media_id)
+        if media is None:
+            raise MediaNotFound
+        return media
+
+    async def content(
+        self, media: Media, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """The bytes in pieces; the first raises MediaNotReady, MediaNotAvailable and the like."""
+        async with self.store.reading(media.key, start=start, length=length) as pieces:
+            async for piece in pieces:
+                yield piece

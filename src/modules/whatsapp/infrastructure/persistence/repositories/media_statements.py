@@ -1,0 +1,222 @@
+"""The SQL of media: each statement ends or begins a job together with what the job is about."""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    ARRAY,
+    DateTime,
+    Integer,
+    Interval,
+    LargeBinary,
+    TextClause,
+    Uuid,
+    bindparam,
+    text,
+)
+from sqlalchemy import Text as TextType
+from sqlalchemy.types import TypeEngine
+
+_TYPES: dict[str, TypeEngine[Any]] = {
+    "after": Uuid(),
+    "at": DateTime(timezone=True),
+    "before": DateTime(timezone=True),
+    "channel": Uuid(),
+    "channel_id": Uuid(),
+    "created_at": DateTime(timezone=True),
+    "expires_at": DateTime(timezone=True),
+    "id": Uuid(),
+    "ids": ARRAY(Uuid()),
+    "job": Uuid(),
+    "lease": Interval(),
+    "limit": Integer(),
+    "message_id": Uuid(),
+    "needed_at": DateTime(timezone=True),
+    "per_tenant": Integer(),
+    "sha256": LargeBinary(),
+    "size": Integer(),
+    "tenant": Uuid(),
+    "token": Uuid(),
+    "upload_ids": ARRAY(Uuid()),
+    "wait": Interval(),
+}
+
+
+def _statement(sql: str) -> TextClause:
+    statement = text(sql)
+    names = statement.compile().params
+    return statement.bindparams(*(bindparam(n, type_=_TYPES.get(n, TextType())) for n in names))
+
+
+_COLUMNS: Final = (
+    "tenant_id, id, direction, kind, status, channel_id, message_id, provider_media_id, mime_type,"
+    " filename, size, sha256, failure, created_at, used_at"
+)
+_GIVEN: Final = (
+    ":tenant, :id, :direction, :kind, :status, :channel_id, :message_id, :provider_media_id,"
+    " :mime_type, :filename, :size, :sha256, NULL, :created_at, :at"
+)
+# Whoever lost the lease ends nothing: the row that the rest of the statement needs is not there.
+_END_OF_JOB: Final = """
+    ended AS (
+        DELETE FROM whatsapp_media_jobs
+        WHERE tenant_id = :tenant AND id = :job AND lease_token = :token
+        RETURNING id, media_id, kind
+    )
+"""
+
+EXPECT: Final = _statement(
+    f"""
+    WITH new AS (
+        INSERT INTO whatsapp_media ({_COLUMNS}) VALUES ({_GIVEN})
+        ON CONFLICT (tenant_id, channel_id, provider_media_id) DO NOTHING
+        RETURNING id, channel_id
+    )
+    INSERT INTO whatsapp_media_jobs (tenant_id, id, kind, media_id, channel_id)
+    SELECT :tenant, id, 'fetch', id, channel_id FROM new
+    RETURNING id
+    """  # noqa: S608  # constants of this module
+)
+FIND_SAME: Final = _statement(
+    f"""
+    UPDATE whatsapp_media SET used_at = greatest(used_at, :at)
+    WHERE tenant_id = :tenant AND direction = 'outbound' AND status = 'stored'
+      AND sha256 = :sha256 AND mime_type = :mime_type
+    RETURNING {_COLUMNS}
+    """  # noqa: S608  # constants of this module
+)
+SAVE_OUTBOUND: Final = _statement(
+    f"""
+    INSERT INTO whatsapp_media ({_COLUMNS}) VALUES ({_GIVEN})
+    ON CONFLICT (tenant_id, sha256, mime_type) WHERE direction = 'outbound' AND status = 'stored'
+    DO UPDATE SET used_at = greatest(whatsapp_media.used_at, excluded.used_at)
+    RETURNING {_COLUMNS}
+    """  # noqa: S608  # constants of this module
+)
+RECORD_STORED: Final = _statement(
+    f"""
+    WITH {_END_OF_JOB}
+    UPDATE whatsapp_media m
+    SET status = 'stored', size = :size, sha256 = :sha256, mime_type = :mime_type,
+        failure = NULL, used_at = now()
+    FROM ended WHERE m.tenant_id = :tenant AND m.id = ended.media_id
+    RETURNING m.id
+    """  # noqa: S608  # constants of this module
+)
+RECORD_FAILED: Final = _statement(
+    f"""
+    WITH {_END_OF_JOB}, not_fetched AS (
+        UPDATE whatsapp_media m SET status = 'failed', failure = :failure
+        FROM ended
+        WHERE m.tenant_id = :tenant AND m.id = ended.media_id AND ended.kind = 'fetch'
+          AND m.status = 'pending'
+    ), not_taken AS (
+        UPDATE whatsapp_media_uploads u SET failure = :failure, settled_at = now()
+        FROM ended
+        WHERE u.tenant_id = :tenant AND u.id = ended.id AND ended.kind = 'upload'
+    )
+    SELECT id FROM ended
+    """  # noqa: S608  # constants of this module
+)
+RECORD_UPLOADED: Final = _statement(
+    f"""
+    WITH {_END_OF_JOB}
+    UPDATE whatsapp_media_uploads u
+    SET provider_media_id = :provider_media_id, settled_at = :at, expires_at = :expires_at,
+        failure = NULL
+    FROM ended WHERE u.tenant_id = :tenant AND u.id = ended.id
+    RETURNING u.id
+    """  # noqa: S608  # constants of this module
+)
+POSTPONE: Final = _statement(
+    """
+    UPDATE whatsapp_media_jobs SET due_at = now() + :wait, lease_token = NULL
+    WHERE tenant_id = :tenant AND id = :job AND lease_token = :token
+    RETURNING id
+    """
+)
+# An upload without id and failure always has a job: both are written and ended together.
+WANT_UPLOADS: Final = _statement(
+    """
+    WITH used AS (
+        UPDATE whatsapp_media SET used_at = greatest(used_at, :needed_at)
+        WHERE tenant_id = :tenant AND id = ANY(:ids) AND status = 'stored'
+          AND direction = 'outbound'
+        RETURNING id
+    ), wanted AS (
+        INSERT INTO whatsapp_media_uploads AS u (tenant_id, id, media_id, channel_id)
+        SELECT :tenant, given.upload_id, used.id, :channel
+        FROM unnest(CAST(:upload_ids AS uuid[]), CAST(:ids AS uuid[])) AS given(upload_id, id)
+        JOIN used USING (id)
+        ON CONFLICT (tenant_id, channel_id, media_id)
+        DO UPDATE SET provider_media_id = NULL, expires_at = NULL, failure = NULL
+        WHERE u.failure IS NOT NULL OR u.expires_at <= :at
+        RETURNING id, media_id
+    )
+    INSERT INTO whatsapp_media_jobs (tenant_id, id, kind, media_id, channel_id)
+    SELECT :tenant, id, 'upload', media_id, :channel FROM wanted
+    ON CONFLICT (tenant_id, id) DO NOTHING
+    """
+)
+FIND_UPLOADS: Final = _statement(
+    """
+    SELECT media_id, provider_media_id, settled_at, failure FROM whatsapp_media_uploads
+    WHERE tenant_id = :tenant AND channel_id = :channel AND media_id = ANY(:ids)
+      AND (expires_at IS NULL OR expires_at > :at)
+    """
+)
+FORGET_UPLOADS: Final = _statement(
+    """
+    UPDATE whatsapp_media_uploads SET expires_at = settled_at - interval '1 day'
+    WHERE tenant_id = :tenant AND channel_id = :channel AND media_id = ANY(:ids)
+      AND provider_media_id IS NOT NULL
+    RETURNING id
+    """
+)
+TAKE_FOR_REMOVAL: Final = _statement(
+    f"""
+    WITH old AS (
+        SELECT id FROM whatsapp_media
+        WHERE tenant_id = :tenant
+          AND (status = 'stored' AND used_at < :before OR status = 'removing')
+        ORDER BY status, used_at LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE whatsapp_media m SET status = 'removing'
+    FROM old WHERE m.tenant_id = :tenant AND m.id = old.id
+    RETURNING {", ".join(f"m.{name}" for name in _COLUMNS.split(", "))}
+    """  # noqa: S608  # constants of this module
+)
+RECORD_REMOVED: Final = _statement(
+    """
+    UPDATE whatsapp_media SET status = 'removed'
+    WHERE tenant_id = :tenant AND id = ANY(:ids) AND status = 'removing'
+    RETURNING id
+    """
+)
+
+# From tenant to tenant by the index, so that one with a million jobs costs no more than its share.
+# A lease is a due time in the future: what is leased stands behind what is due.
+CLAIM: Final = _statement(
+    """
+    WITH RECURSIVE tenants AS (
+        (SELECT tenant_id FROM whatsapp_media_jobs WHERE tenant_id > :after
+         ORDER BY tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT j.tenant_id FROM whatsapp_media_jobs j WHERE j.tenant_id > t.tenant_id
+                ORDER BY j.tenant_id LIMIT 1)
+        FROM tenants t WHERE t.tenant_id IS NOT NULL
+    ), picked AS MATERIALIZED (
+        SELECT due.tenant_id, due.id FROM tenants t CROSS JOIN LATERAL (
+            SELECT j.tenant_id, j.id FROM whatsapp_media_jobs j
+            WHERE j.tenant_id = t.tenant_id AND j.due_at <= now()
+            ORDER BY j.due_at, j.id LIMIT :per_tenant
+            FOR UPDATE SKIP LOCKED
+        ) due
+        LIMIT :limit
+    )
+    UPDATE whatsapp_media_jobs j
+    SET due_at = now() + :lease, attempts = j.attempts + 1, lease_token = :token
+    FROM picked WHERE j.tenant_id = picked.tenant_id AND j.id = picked.id
+    RETURNING j.tenant_id, j.id, j.kind, j.media_id, j.channel_id, j.attempts
+    """
+)
