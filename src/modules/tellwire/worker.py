@@ -35,7 +35,11 @@ from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
 from whatsapp.infrastructure.cloud_api.sender import CloudApiSender
 from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
-from whatsapp.infrastructure.persistence.repositories import RedisRateLimiter, SQLAlchemySendQueue
+from whatsapp.infrastructure.persistence.repositories import (
+    RedisChannelDrivers,
+    RedisRateLimiter,
+    SQLAlchemySendQueue,
+)
 from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
 from whatsapp.infrastructure.persistence.work import work_in
 
@@ -101,11 +105,17 @@ async def _assemble(
     send = SendWorker(
         queue=queue,
         dispatch=dispatcher,
+        drivers=RedisChannelDrivers(redis),
         retry=RetryFailed(begin=begin),
         settle=SettleUnknown(begin=begin, unknown_for=settings.unknown_deadline, lease=lease),
     )
     inbox = _webhooks(process, begin, limiter, lease)
-    webhooks = Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)
+    webhooks = Loop(
+        name="process webhooks",
+        work=inbox,
+        pause_seconds=INBOX_PAUSE_SECONDS,
+        stretch=send.stretch,
+    )
     media = await stack.enter_async_context(open_media_work(settings, begin, process))
     return send, webhooks, media.worker, media.clean_up
 

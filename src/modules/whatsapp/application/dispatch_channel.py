@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import count
 from random import Random
 from typing import Any, Final
 from uuid import UUID
@@ -30,13 +29,16 @@ from whatsapp.application.attempt import Attempt, result_of, taken_back
 from whatsapp.application.claim_size import ClaimSize
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.heed_outcome import HeedOutcome
+from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.load_claimed import Going, LoadClaimed
 from whatsapp.application.ports import BeginWork, Sender
 from whatsapp.application.record_results import Observe, RecordResults, ignore
+from whatsapp.application.slot_use import SlotUse
+from whatsapp.domain.driving import Stance
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.outcome import Unknown
 from whatsapp.domain.rate_limit import RateLimiter, Slot, reach
-from whatsapp.domain.send_queue import LANES, ClaimedEntry, SendQueue
+from whatsapp.domain.send_queue import ClaimedEntry, SendQueue
 
 MAX_GROUP: Final = 64
 GROUP_SECONDS: Final = 0.05
@@ -45,9 +47,6 @@ LOOKAHEAD: Final = timedelta(milliseconds=200)
 """Slots are reserved so far ahead, which hides what reserving and marking take."""
 LEAST_LEAD_SECONDS, MOST_LEAD_SECONDS = 0.02, 0.15
 """A group is marked between so long and so long before its first slot."""
-LANE_TURNS: Final = {0: (2, 1, 0), 4: (1, 0, 2)}
-LANE_CYCLE: Final = 8
-"""Of eight claims one begins with the lowest lane and one with the middle one: none starves."""
 PATIENCE: Final = timedelta(milliseconds=1500)
 """Where the limit wants longer than this (a hold, not a rate), what was claimed is given back."""
 CHANNEL_MAX_AGE_SECONDS: Final = 0.4
@@ -73,8 +72,6 @@ class DispatchChannel:
 
     resting: timedelta = field(default=timedelta(), init=False)
     """After `run`: how long it makes no sense to come back, because the channel may not send."""
-    forfeited: int = field(default=0, init=False)
-    """How many slots were reached too late to be used."""
 
     _channel: Channel | None = field(default=None, init=False)
     _channel_read_at: float = field(default=float("-inf"), init=False)
@@ -90,13 +87,14 @@ class DispatchChannel:
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For launching.
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For claiming.
     _sizes: ClaimSize = field(default_factory=ClaimSize, init=False)
-    _turns: "count[int]" = field(init=False)
+    _use: SlotUse = field(default_factory=SlotUse, init=False)
+    _turns: LaneTurns = field(init=False)
     _recorder: RecordResults = field(init=False)
     _heed: HeedOutcome = field(init=False)
     _load: LoadClaimed = field(init=False)
 
     def __post_init__(self) -> None:
-        self._turns = count(self.rng.randrange(LANE_CYCLE))
+        self._turns = LaneTurns(self.rng.randrange(LANE_CYCLE))
         self._recorder = RecordResults(
             tenant_id=self.tenant_id, begin=self.begin, observe=self.observe, stored=self._closed
         )
@@ -110,6 +108,16 @@ class DispatchChannel:
             closed=self._closed,
         )
         self._heed = HeedOutcome(tenant_id=self.tenant_id, begin=self.begin, limiter=self.limiter)
+
+    @property
+    def forfeited(self) -> int:
+        """How many slots were reached too late to be used."""
+        return self._use.forfeited
+
+    @property
+    def stance(self) -> Stance:
+        """Whether this worker keeps up with the channel."""
+        return self._use.stance(self.monotonic())
 
     def stop(self) -> None:
         """Claim nothing more; what is claimed and not marked goes back unsent."""
@@ -178,7 +186,7 @@ class DispatchChannel:
             channel_id=self.channel_id,
             limit=self._sizes.next(channel.messages_per_second, at=self.monotonic()),
             lease=self.settings.lease.length,
-            lanes=LANE_TURNS.get(next(self._turns) % LANE_CYCLE, LANES),
+            lanes=self._turns.next(),
             in_order=channel.keeps_order,
         )
         self._sizes.got(len(entries))
@@ -248,6 +256,8 @@ class DispatchChannel:
             self._changed.clear()
             if self._ready and self._aloft + self._in_flight < self.settings.max_in_flight:
                 return await self._sendable_channel()
+            if self._ready:
+                self._use.full(self.monotonic())
             if self._all_claimed and not self._ready and not self._aloft:
                 return None
             await self._changed.wait()
@@ -328,7 +338,7 @@ class DispatchChannel:
         """Send one marked message on its slot, or let it wait for another; never raises."""
         in_time = await reach(slot, monotonic=self.monotonic)
         self._aloft -= 1
-        self.forfeited += not in_time
+        self._use.reached(in_time=in_time, at=self.monotonic())
         if self.monotonic() >= one.until:
             self._give_back([one.entry])
             return

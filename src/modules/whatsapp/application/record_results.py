@@ -13,6 +13,8 @@ from whatsapp.domain.repositories import AttemptResult
 
 RECORD_DELAY_SECONDS: Final = 0.02
 RECORD_RETRY_SECONDS: Final = 0.5
+MAX_RECORDED: Final = 64
+"""At most so many in one statement, whose cost grows faster than their number."""
 
 logger = logging.getLogger(__name__)
 Observe: TypeAlias = Callable[[AttemptResult, bool], None]
@@ -52,9 +54,10 @@ class RecordResults:
             first = await self._results.get()
             if first is None:
                 return
-            await asyncio.sleep(RECORD_DELAY_SECONDS)
+            if self._results.qsize() < MAX_RECORDED:
+                await asyncio.sleep(RECORD_DELAY_SECONDS)
             batch = [first]
-            while not self._results.empty() and going:
+            while not self._results.empty() and going and len(batch) < MAX_RECORDED:
                 following = self._results.get_nowait()
                 going = following is not None
                 if following is not None:

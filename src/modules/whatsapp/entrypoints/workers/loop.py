@@ -15,9 +15,16 @@ _JITTER: Final = 0.2
 logger = logging.getLogger(__name__)
 
 
+def steadily() -> float:
+    """No stretch: each pause as long as the last."""
+    return 1.0
+
+
 @dataclass(slots=True, kw_only=True)
 class Loop:
-    """Calls `work` until stopped: at once while it finds something, otherwise every `pause`.
+    """Calls `work` until stopped: at once while it finds something, otherwise every pause.
+
+    A pause is `pause_seconds` times `stretch()`: longer where many workers look for the same.
 
     `work` gives how much it found. What it raises of ours is logged by code and waited out, longer
     each time up to MAX_PAUSE_SECONDS (or the pause, if that is longer), and anything else too: one
@@ -27,6 +34,7 @@ class Loop:
     name: str
     work: Callable[[], Awaitable[int]]
     pause_seconds: float
+    stretch: Callable[[], float] = steadily
     rng: Random = field(default_factory=Random)
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -46,8 +54,13 @@ class Loop:
                 await self._pause(stopping, failures)
 
     async def _pause(self, stopping: asyncio.Event, failures: int) -> None:
+<<<<<<< HEAD
         longest = max(self.pause_seconds, MAX_PAUSE_SECONDS)
         pause = min(self.pause_seconds * 2 ** min(failures, 10), longest)
+=======
+        pause = min(self.pause_seconds * 2 ** min(failures, 10), MAX_PAUSE_SECONDS)
+        pause *= self.stretch()
+>>>>>>> c339712 (Serve a channel by one worker while it keeps up; plan claims for a queue that may grow)
         pause *= 1 + _JITTER * (self.rng.random() - 0.5)
         try:
             async with asyncio.timeout(pause):

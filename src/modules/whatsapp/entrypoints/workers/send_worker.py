@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -11,11 +11,16 @@ from uuid import UUID
 from shared.kernel.errors import Unavailable
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.domain.driving import Drivers, Stance
 from whatsapp.domain.send_queue import NIL, ChannelWork, SendQueue
-from whatsapp.entrypoints.workers.loop import Loop
+from whatsapp.entrypoints.workers.loop import Loop, steadily
 
 SWEEP_SECONDS: Final = 0.1
 SWEEP_CHANNELS: Final = 500
+DRIVE_SECONDS: Final = 0.1
+"""So often a worker says that it still serves its channels."""
+MOST_STRETCH: Final = 4.0
+"""With many workers each one looks less often, as together they look often enough."""
 TEND_SECONDS: Final = 0.2
 ABANDONED_SECONDS: Final = 5.0
 MAX_CHANNELS: Final = 200
@@ -39,12 +44,15 @@ class _Serving:
 class SendWorker:
     """Finds channels with work by a rotating cursor and keeps one dispatcher for each.
 
-    At most `max_channels` dispatch at once; while others wait, those that were served longest make
-    room. `run` returns when `stopping` is set and every request under way has its outcome recorded.
+    Of several workers one serves a channel, as long as it keeps up; the others step in within half
+    a second when it is silent. At most `max_channels` dispatch at once; while others wait, those
+    that were served longest make room. `run` returns when `stopping` is set and every request under
+    way has its outcome recorded.
     """
 
     queue: SendQueue
     dispatch: Dispatch
+    drivers: Drivers
     retry: RetryFailed
     settle: SettleUnknown
     max_channels: int = MAX_CHANNELS
@@ -63,60 +71,106 @@ class SendWorker:
                 return await self._sweep(dispatchers)
 
             async with asyncio.TaskGroup() as loops:
-                for name, work, pause in (
-                    ("find work", sweep, SWEEP_SECONDS),
-                    ("tend channels", self._tend, TEND_SECONDS),
-                    ("hold abandoned", self._hold_abandoned, ABANDONED_SECONDS),
+                for name, work, pause, stretch in (
+                    ("find work", sweep, SWEEP_SECONDS, self.stretch),
+                    ("go on driving", self._go_on, DRIVE_SECONDS, steadily),
+                    ("tend channels", self._tend, TEND_SECONDS, self.stretch),
+                    ("hold abandoned", self._hold_abandoned, ABANDONED_SECONDS, self.stretch),
                 ):
-                    loop = Loop(name=name, work=work, pause_seconds=pause)
+                    loop = Loop(name=name, work=work, pause_seconds=pause, stretch=stretch)
                     loops.create_task(loop.run(stopping))
-            for serving in self._running.values():
-                serving.dispatcher.stop()
+            await self._stop(list(self._running))
+
+    def stretch(self) -> float:
+        """How much longer than a worker alone this one may pause between looks at anything."""
+        return min(max(1.0, self.drivers.workers / 2), MOST_STRETCH)
 
     async def _sweep(self, dispatchers: asyncio.TaskGroup) -> int:
         """Look at the next handful of channels; 0, so that the loop pauses between sweeps."""
         found = await self.queue.find_work(after=self._cursor, limit=SWEEP_CHANNELS)
-        last, waiting = self._cursor, 0
-        for work in found:
-            key = (work.tenant_id, work.channel_id)
-            self._seen.add(key)
-            if work.retrying or work.unknown:
-                self._to_tend[key] = work
-            if work.sending and not self._start(key, dispatchers):
-                waiting += 1
-            if not waiting:
-                last = key  # Whoever has to wait is the first one next time.
-        at_the_end = len(found) < SWEEP_CHANNELS and not waiting
-        self._cursor = (NIL, NIL) if at_the_end else last
-        self._make_room(waiting)
+        keys = {(work.tenant_id, work.channel_id): work for work in found}
+        due = [key for key, work in keys.items() if work.sending and not self._is_served(key)]
+        room = max(0, self.max_channels - len(self._running))
+        stances = dict.fromkeys((channel for _, channel in due[:room]), Stance.ALONE)
+        stances |= dict.fromkeys((channel for _, channel in due[room:]), Stance.LOOK)
+        ours = await self._drive(stances)
+        for key in due[:room]:
+            if key[1] in ours:
+                self._start(key, dispatchers)
+        waiting = [key for key in due[room:] if key[1] in ours]
+        self._seen.update(keys)
+        self._to_tend |= {key: work for key, work in keys.items() if work.retrying or work.unknown}
+        self._move_on(list(keys), waiting)
+        await self._make_room(len(waiting))
         return 0
 
-    def _start(self, key: _Key, dispatchers: asyncio.TaskGroup) -> bool:
-        """Have the channel served; False where there is no room for it now."""
+    def _move_on(self, keys: list[_Key], waiting: list[_Key]) -> None:
+        """Begin the next sweep behind this one's end; whoever has to wait is then the first."""
+        if waiting:
+            before = keys.index(waiting[0])
+            self._cursor = keys[before - 1] if before else self._cursor
+        else:
+            self._cursor = keys[-1] if len(keys) == SWEEP_CHANNELS else (NIL, NIL)
+
+    async def _drive(self, stances: Mapping[UUID, Stance]) -> Collection[UUID]:
+        """Those that this worker is to serve; all of them where nobody can say, it is a hint."""
+        try:
+            return await self.drivers.drive(stances)
+        except Unavailable as error:
+            logger.warning("nobody says who serves which channel: %s", error.code)
+            return stances
+
+    async def _go_on(self) -> int:
+        """Say which channels are still served here; stop with those that somebody else serves."""
+        served = {key[1]: (key, serving) for key, serving in self._running.items()}
+        if served:
+            stances = {one: serving.dispatcher.stance for one, (_, serving) in served.items()}
+            ours = await self._drive(stances)
+            for channel, (key, serving) in served.items():
+                if channel not in ours and self._running.get(key) is serving:
+                    self._end(key)
+        return 0
+
+    def _is_served(self, key: _Key) -> bool:
+        """Whether there is nothing to start: it is served here already, or may not send for now."""
         if key in self._running:
             self._running[key].dispatcher.wake()
             return True
-        if self._resting.get(key, 0.0) > self.monotonic():
-            return True
-        if len(self._running) >= self.max_channels:
-            return False
-        self._resting.pop(key, None)
-        dispatcher = self.dispatch(*key)
-        self._running[key] = _Serving(dispatcher, self.monotonic())
-        dispatchers.create_task(self._serve(key, dispatcher))
-        return True
+        return self._resting.get(key, 0.0) > self.monotonic()
 
-    def _make_room(self, waiting: int) -> None:
+    def _start(self, key: _Key, dispatchers: asyncio.TaskGroup) -> None:
+        self._resting.pop(key, None)
+        serving = _Serving(self.dispatch(*key), self.monotonic())
+        self._running[key] = serving
+        dispatchers.create_task(self._serve(key, serving))
+
+    async def _make_room(self, waiting: int) -> None:
         """Ask as many as wait to finish, those first that have been served longest."""
         if not waiting:
             return
         enough = self.monotonic() - TURN_SECONDS
-        served = sorted(self._running.values(), key=lambda serving: serving.since)
-        for serving in served[:waiting]:
-            if serving.since <= enough:
-                serving.dispatcher.stop()
+        served = sorted(self._running, key=lambda key: self._running[key].since)
+        await self._stop([key for key in served[:waiting] if self._running[key].since <= enough])
 
-    async def _serve(self, key: _Key, dispatcher: DispatchChannel) -> None:
+    async def _stop(self, keys: Collection[_Key]) -> None:
+        """Begin nothing more on these channels, and let somebody else have them."""
+        for key in keys:
+            self._end(key)
+        if keys:
+            await self._leave([channel for _, channel in keys])
+
+    def _end(self, key: _Key) -> None:
+        # What is under way may take long: a new dispatcher need not wait for that.
+        self._running.pop(key).dispatcher.stop()
+
+    async def _leave(self, channels: Collection[UUID]) -> None:
+        try:
+            await self.drivers.leave(channels)
+        except Unavailable as error:
+            logger.warning("channels left without a word: %s", error.code)
+
+    async def _serve(self, key: _Key, serving: _Serving) -> None:
+        dispatcher = serving.dispatcher
         try:
             claimed = await dispatcher.run()
             logger.debug("served: %d claimed, %d slots forfeited", claimed, dispatcher.forfeited)
@@ -124,11 +178,12 @@ class SendWorker:
             logger.warning("dispatching waits: %s", error.code)
         except Exception:
             logger.exception("dispatching failed in an unforeseen way")
-        finally:
-            del self._running[key]
         if dispatcher.resting:
             rest = min(dispatcher.resting.total_seconds(), MOST_REST_SECONDS)
             self._resting[key] = self.monotonic() + rest
+        if self._running.get(key) is serving:
+            del self._running[key]
+            await self._leave([key[1]])
 
     async def _tend(self) -> int:
         """Queue due retries again and give up what nobody reported, where the sweep saw some."""

@@ -1,5 +1,6 @@
 """Repositories in PostgreSQL and the rate limiter in Redis; see README.md beside this file."""
 
+from whatsapp.infrastructure.persistence.repositories.channel_drivers import RedisChannelDrivers
 from whatsapp.infrastructure.persistence.repositories.channel_repository import (
     SQLAlchemyChannelRepository,
 )
@@ -22,6 +23,7 @@ from whatsapp.infrastructure.persistence.repositories.send_queue import SQLAlche
 from whatsapp.infrastructure.persistence.repositories.webhook_inbox import SQLAlchemyWebhookInbox
 
 __all__ = [
+    "RedisChannelDrivers",
     "RedisRateLimiter",
     "SQLAlchemyChannelRepository",
     "SQLAlchemyConversationRepository",

@@ -331,8 +331,11 @@ RECORD_ATTEMPTS: Final = _typed(
                started_at, finished_at, due_at, attempt_id)
         JOIN stored s ON s.id = r.id
     ), settled AS (
+        -- Named by `:ids` once more wherever rows are changed: a plan from the time when the tables
+        -- were empty would otherwise read all of a tenant's to find these.
         DELETE FROM whatsapp_send_queue q USING result r
-        WHERE q.tenant_id = :tenant AND q.id = r.id AND q.lease_token = r.token
+        WHERE q.tenant_id = :tenant AND q.id = ANY(CAST(:ids AS uuid[]))
+          AND q.id = r.id AND q.lease_token = r.token
           AND (r.status NOT IN ('queued', 'retrying', 'unknown') OR NOT r.onward)
         RETURNING q.id, q.channel_id
     ), moved AS (
@@ -345,7 +348,8 @@ RECORD_ATTEMPTS: Final = _typed(
                                        THEN 1 ELSE 0 END,
             due_at = coalesce(r.due_at, q.due_at), lease_token = NULL, lease_until = NULL
         FROM result r
-        WHERE q.tenant_id = :tenant AND q.id = r.id AND q.lease_token = r.token
+        WHERE q.tenant_id = :tenant AND q.id = ANY(CAST(:ids AS uuid[]))
+          AND q.id = r.id AND q.lease_token = r.token
           AND r.status IN ('queued', 'retrying', 'unknown') AND r.onward
         RETURNING q.id, q.channel_id
     ), held AS (
@@ -394,7 +398,7 @@ RECORD_ATTEMPTS: Final = _typed(
             failure_title = CASE WHEN o.onward THEN o.title ELSE m.failure_title END,
             failure_details = CASE WHEN o.onward THEN o.details ELSE m.failure_details END
         FROM outcome o
-        WHERE m.tenant_id = :tenant AND m.id = o.id
+        WHERE m.tenant_id = :tenant AND m.id = ANY(CAST(:ids AS uuid[])) AND m.id = o.id
     )
     SELECT id FROM held
     UNION ALL

@@ -68,27 +68,40 @@ _DUE: Final = f"""
     ORDER BY x.due_at, x.id
 """  # noqa: S608  # constants of this module
 
+
+def _spot(entry: str, condition: str = "true") -> str:
+    """Where the entry with this id lies, if it is as `condition` says of `x`.
+
+    Plans are made while the queue is empty and are kept for a minute after it has grown. To them
+    all of a tenant is one row, and any of its indexes as good as another: so the order and the
+    LIMIT are there to leave the primary key alone, and what is changed is found by its place.
+    """
+    return f"""
+        SELECT x.ctid AS spot FROM whatsapp_send_queue x
+        WHERE x.tenant_id = :tenant AND x.id = {entry} AND {condition}
+        ORDER BY x.id LIMIT 1
+    """  # noqa: S608  # constants of this module
+
+
 CLAIM: Final = text(
     f"""
     WITH picked AS MATERIALIZED (
-        SELECT q.tenant_id, q.id
+        SELECT q.spot
         FROM unnest(CAST(:lanes AS smallint[])) WITH ORDINALITY AS l(lane, turn)
         CROSS JOIN LATERAL (
-            SELECT e.tenant_id, e.id
+            SELECT e.spot
             FROM ({_DUE} LIMIT {_WALK}) head
-            JOIN whatsapp_send_queue e ON e.tenant_id = :tenant AND e.id = head.id
-            WHERE {_CLAIMABLE.replace("x.", "e.")}
-              -- Written so that the planner can neither turn it into an anti-join over the whole
-              -- backlog nor believe that it leaves too little for LIMIT to stop early.
-              AND (NOT :in_order OR coalesce((
-                  SELECT false FROM whatsapp_send_queue x
-                  WHERE x.tenant_id = :tenant AND x.recipient_key = head.recipient_key
-                    AND x.id < head.id AND {_BLOCKS}
-                  LIMIT 1
-              ), true))
+            CROSS JOIN LATERAL ({_spot("head.id", _CLAIMABLE)} FOR UPDATE SKIP LOCKED) e
+            -- Written so that the planner can neither turn it into an anti-join over the whole
+            -- backlog nor believe that it leaves too little for LIMIT to stop early.
+            WHERE NOT :in_order OR coalesce((
+                SELECT false FROM whatsapp_send_queue x
+                WHERE x.tenant_id = :tenant AND x.recipient_key = head.recipient_key
+                  AND x.id < head.id AND {_BLOCKS}
+                LIMIT 1
+            ), true)
             ORDER BY head.due_at, head.id
             LIMIT :limit
-            FOR UPDATE OF e SKIP LOCKED
         ) q
         LIMIT :limit
     ), unhurried AS MATERIALIZED (
@@ -98,7 +111,7 @@ CLAIM: Final = text(
     UPDATE whatsapp_send_queue q
     SET state = 'leased', lease_token = :token, lease_until = now() + :lease
     FROM picked, unhurried
-    WHERE q.tenant_id = picked.tenant_id AND q.id = picked.id
+    WHERE q.tenant_id = :tenant AND q.ctid = picked.spot
     RETURNING q.id, q.attempt
     """  # noqa: S608  # constants of this package
 ).bindparams(
@@ -148,26 +161,36 @@ STEP_ASIDE: Final = text(
 It comes forward when the earlier one leaves the queue: a trigger of the table sees to that."""
 
 
+def _own(values: str) -> str:
+    """What stands in this array at the place of the entry's id in `:ids`."""
+    return f"({values})[array_position(CAST(:ids AS uuid[]), q.id)]"
+
+
+_SPAN: Final = _own("CAST(:spans AS interval[])")
+
+
 def _of_lease(assignments: str, condition: str) -> TextClause:
-    """Change entries that the caller still holds: each by its own token."""
+    """Change entries that the caller still holds: each by its own token.
+
+    Without a join, which a plan from when the queue was empty would turn into a walk per entry.
+    """
     return text(
         f"""
         UPDATE whatsapp_send_queue q SET {assignments}
-        FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS uuid[]), CAST(:spans AS interval[]))
-            AS g(id, token, span)
-        WHERE q.tenant_id = :tenant AND q.id = g.id AND q.lease_token = g.token AND {condition}
+        WHERE q.tenant_id = :tenant AND q.id = ANY(CAST(:ids AS uuid[]))
+          AND q.lease_token = {_own("CAST(:tokens AS uuid[])")} AND {condition}
         RETURNING q.id
         """  # noqa: S608  # literals of this module
     ).bindparams(
         bindparam("tenant", type_=Uuid()),
         bindparam("ids", type_=ARRAY(Uuid())),
         bindparam("tokens", type_=ARRAY(Uuid())),
-        bindparam("spans", type_=ARRAY(Interval())),
+        *([bindparam("spans", type_=ARRAY(Interval()))] if ":spans" in assignments else []),
     )
 
 
 MARK: Final = _of_lease(
-    "state = 'dispatching', attempt = attempt + 1, lease_until = now() + g.span",
+    f"state = 'dispatching', attempt = attempt + 1, lease_until = now() + {_SPAN}",
     "q.state = 'leased'",
 )
 UNMARK: Final = _of_lease("state = 'leased', attempt = attempt - 1", "q.state = 'dispatching'")
@@ -175,6 +198,6 @@ RELEASE: Final = _of_lease(
     "state = 'ready', lease_token = NULL, lease_until = NULL", "q.state = 'leased'"
 )
 REST: Final = _of_lease(
-    "state = 'ready', lease_token = NULL, due_at = now() + g.span, lease_until = now() + g.span",
+    f"state = 'ready', lease_token = NULL, due_at = now() + {_SPAN}, lease_until = now() + {_SPAN}",
     "q.state = 'leased'",
 )

@@ -22,8 +22,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import cache, lru_cache
-from importlib import resources
+from functools import lru_cache
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError
@@ -47,6 +46,7 @@ from whatsapp.domain.rate_limit import (
     reach,
     spacing_micros,
 )
+from whatsapp.infrastructure.persistence.repositories.scripts import script
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NO_TIME: Final = timedelta(0)
@@ -56,16 +56,9 @@ _MAX_HORIZON_MICROS: Final = MAX_HORIZON // _MICROSECOND
 _PAIR_MICROS: Final = PAIR_INTERVAL // _MICROSECOND
 _LATENESS_NS: Final = LATENESS // _MICROSECOND * 1_000
 _SLOWEST_SPACING: Final = spacing_micros(1)
-_PACKAGE: Final = "whatsapp.infrastructure.persistence.repositories"
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _Reply = tuple[bytes, int, int, int, int, int]
-
-
-@cache
-def _script(name: str) -> tuple[str, str]:
-    """The script's text and the digest that Redis knows it by."""
-    text = resources.files(_PACKAGE).joinpath(name).read_text(encoding="utf-8")
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+_script = script
 
 
 @lru_cache(maxsize=4096)
