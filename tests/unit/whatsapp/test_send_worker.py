@@ -1,0 +1,175 @@
+"""Which channels a worker serves, with a queue, drivers and dispatchers of the test's own."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from shared.kernel.errors import Unavailable
+from shared.kernel.ids import new_id
+from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.domain.driving import Stance
+from whatsapp.domain.send_queue import ChannelWork
+from whatsapp.entrypoints.workers.send_worker import SendWorker
+
+
+@dataclass
+class Dispatcher:
+    """Serves until it is stopped or told that nothing is due."""
+
+    key: tuple
+    stance: Stance = Stance.ALONE
+    forfeited: int = 0
+    resting: None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    was_stopped: bool = False
+
+    async def run(self) -> int:
+        await self.ended.wait()
+        return 0
+
+    def stop(self) -> None:
+        self.was_stopped = True
+        self.ended.set()
+
+    def wake(self) -> None:
+        pass
+
+
+@dataclass
+class Installation:
+    """A queue in which every channel has work, and drivers that give what they are told to."""
+
+    channels: list
+    given_away: set = field(default_factory=set)
+    workers: int = 1
+    is_gone: bool = False
+    served: list[Dispatcher] = field(default_factory=list)
+    stances: dict = field(default_factory=dict)
+    left: list = field(default_factory=list)
+    asked: int = 0
+
+    async def find_work(self, *, after, limit):
+        keys = sorted(key for key in self.channels if key > after)[:limit]
+        return [ChannelWork(*key, sending=True, retrying=False, unknown=False) for key in keys]
+
+    async def drive(self, stances):
+        self.asked += 1
+        if self.is_gone:
+            raise Unavailable
+        self.stances |= stances
+        return frozenset(stances) - self.given_away
+
+    async def leave(self, channels) -> None:
+        self.left += channels
+
+    def dispatch(self, *key) -> Dispatcher:
+        self.served.append(Dispatcher(key))
+        return self.served[-1]
+
+    @property
+    def serving(self) -> set:
+        return {one.key[1] for one in self.served if not one.ended.is_set()}
+
+
+@asynccontextmanager
+async def working(installation, **more):
+    stopping = asyncio.Event()
+    worker = SendWorker(
+        queue=installation,
+        dispatch=installation.dispatch,
+        drivers=installation,
+        retry=RetryFailed(begin=None),
+        settle=SettleUnknown(begin=None, unknown_for=None),
+        **more,
+    )
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run(stopping))
+        yield worker
+        stopping.set()
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  # of tasks that set no event
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def installation():
+    return Installation([(new_id(), new_id()) for _ in range(5)])
+
+
+async def test_it_serves_what_it_is_given_and_leaves_the_rest_to_others(installation) -> None:
+    (_, others), *mine = installation.channels
+    installation.given_away = {others}
+    async with working(installation):
+        await until(lambda: len(installation.served) == 4)
+        assert installation.serving == {channel for _, channel in mine}
+
+
+async def test_it_stops_with_what_somebody_else_serves_and_takes_it_back(installation) -> None:
+    taken = installation.channels[0][1]
+    async with working(installation):
+        await until(lambda: len(installation.serving) == 5)
+        installation.given_away = {taken}
+        await until(lambda: taken not in installation.serving)
+        installation.given_away = set()
+        await until(lambda: taken in installation.serving)
+
+
+async def test_it_says_how_it_keeps_up(installation) -> None:
+    async with working(installation):
+        await until(lambda: len(installation.serving) == 5)
+        installation.served[0].stance = Stance.RELIEVE
+        channel = installation.served[0].key[1]
+        await until(lambda: installation.stances[channel] is Stance.RELIEVE)
+
+
+async def test_where_nobody_says_who_serves_it_serves_everything(installation) -> None:
+    installation.is_gone = True
+    async with working(installation):
+        await until(lambda: len(installation.serving) == 5)
+        asked = installation.asked
+        await until(lambda: installation.asked > asked + 3)
+        assert len(installation.serving) == 5
+
+
+async def test_it_leaves_a_channel_when_nothing_is_due_and_all_when_it_ends(installation) -> None:
+    async with working(installation):
+        await until(lambda: len(installation.serving) == 5)
+        done = installation.served[0]
+        done.ended.set()
+        await until(lambda: installation.left)
+        assert installation.left == [done.key[1]]
+        await until(lambda: len(installation.serving) == 5)
+
+    assert installation.serving == set()
+    assert set(installation.left[1:]) == {channel for _, channel in installation.channels}
+
+
+async def test_where_there_is_no_room_for_all_they_take_turns(installation) -> None:
+    async with working(installation, max_channels=2) as worker:
+        worker.monotonic = lambda: 10 * asyncio.get_running_loop().time()
+        await until(lambda: len({one.key for one in installation.served}) == 5)
+        assert len(installation.serving) <= 2
+
+
+async def test_no_room_is_made_for_what_others_serve(installation) -> None:
+    installation.given_away = {channel for _, channel in installation.channels[2:]}
+    async with working(installation, max_channels=2) as worker:
+        worker.monotonic = lambda: 100 * asyncio.get_running_loop().time()
+        await until(lambda: len(installation.serving) == 2)
+        asked = installation.asked
+        await until(lambda: installation.asked > asked + 6)
+        assert not any(one.was_stopped for one in installation.served)
+
+
+async def test_many_workers_look_less_often_each(installation) -> None:
+    async with working(installation) as worker:
+        assert worker.stretch() == 1
+        installation.workers = 2
+        assert worker.stretch() == 1
+        installation.workers = 16
+        assert worker.stretch() == 4
