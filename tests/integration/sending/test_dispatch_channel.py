@@ -191,6 +191,18 @@ async def test_a_failure_that_passes_is_retried_and_then_sent(
     assert (sent.status, sent.attempts) == (MessageStatus.SENT, 2)
 
 
+class Alone:
+    """Drivers of an installation with one worker: it serves everything."""
+
+    workers = 1
+
+    async def drive(self, stances) -> frozenset:
+        return frozenset(stances)
+
+    async def leave(self, channels) -> None:
+        pass
+
+
 @asynccontextmanager
 async def sending(database, sessions, dispatching) -> AsyncIterator[None]:
     """A send worker that serves every channel of the database."""
@@ -204,6 +216,7 @@ async def sending(database, sessions, dispatching) -> AsyncIterator[None]:
     worker = SendWorker(
         queue=SQLAlchemySendQueue(engine),
         dispatch=dispatcher,
+        drivers=Alone(),
         retry=RetryFailed(begin=begin),
         settle=SettleUnknown(begin=begin, unknown_for=timedelta(minutes=2)),
     )

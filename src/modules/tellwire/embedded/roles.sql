@@ -45,15 +45,17 @@ BEGIN
         END IF;
     END LOOP;
 
-    -- A plan that was made while the queue was empty reads it as a whole, and is kept for a minute
+    -- A plan that was made while a table was empty reads it as a whole, and is kept for a minute
     -- after it has grown: claims among 6,000 entries took 77 ms each. An index is never far off.
-    IF NOT EXISTS (
-        SELECT FROM pg_catalog.pg_db_role_setting
-        WHERE setrole = 'tellwire_dispatch'::regrole AND setdatabase = 0
-          AND 'enable_seqscan=off' = ANY (setconfig)
-    ) THEN
-        ALTER ROLE tellwire_dispatch SET enable_seqscan = off;
-    END IF;
+    FOREACH wanted IN ARRAY ARRAY['tellwire_app', 'tellwire_dispatch'] LOOP
+        IF NOT EXISTS (
+            SELECT FROM pg_catalog.pg_db_role_setting
+            WHERE setrole = wanted::regrole AND setdatabase = 0
+              AND 'enable_seqscan=off' = ANY (setconfig)
+        ) THEN
+            EXECUTE format('ALTER ROLE %I SET enable_seqscan = off', wanted);
+        END IF;
+    END LOOP;
 
     FOR membership IN
         SELECT parent.rolname AS parent, child.rolname AS child

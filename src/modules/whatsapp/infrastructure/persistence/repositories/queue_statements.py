@@ -136,9 +136,11 @@ STEP_ASIDE: Final = text(
             -- one that is being deleted at this moment is in nobody's way any more.
             CROSS JOIN LATERAL (
                 SELECT x.id FROM whatsapp_send_queue x
-                WHERE x.tenant_id = :tenant AND x.recipient_key = head.recipient_key
+                -- A range and not an equality, so that only the recipients' index has this order.
+                WHERE x.tenant_id = :tenant
+                  AND x.recipient_key BETWEEN head.recipient_key AND head.recipient_key
                   AND x.id < head.id AND {_BLOCKS}
-                ORDER BY x.id LIMIT 1
+                ORDER BY x.recipient_key, x.id LIMIT 1
                 FOR KEY SHARE SKIP LOCKED
             ) first
             JOIN whatsapp_send_queue e ON e.tenant_id = :tenant AND e.id = head.id

@@ -1,0 +1,164 @@
+"""A plan that was made while the queue was empty must serve when it has filled up.
+
+A queue is empty most of the time, and PostgreSQL keeps its plans for up to a minute after
+a hundred thousand messages came in. What is read is counted in rows and index entries, not in time.
+"""
+
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from shared.kernel.clock import utc_now
+from shared.kernel.ids import new_id
+from whatsapp.domain.send_queue import LANES
+from whatsapp.infrastructure.persistence.repositories import message_statements, queue_statements
+
+TENANT, CHANNEL = new_id(), new_id()
+BEFORE_PLANNING, MADE_AFTER = 6, 10_000
+GROUP = 50
+FILL = """
+    WITH stored AS (
+        INSERT INTO whatsapp_outbound_messages
+            (tenant_id, id, channel_id, recipient, type, body, idempotency_key, digest, status,
+             lane, details, attempts, created_at, status_at)
+        SELECT $1, uuidv7(), $2, '+4915' || i, 'text', '{"body": "Hello"}', i::text, '',
+               'queued', 1, '{}', 0, now(), now()
+        FROM generate_series(1, $3) AS i
+        RETURNING *
+    )
+    INSERT INTO whatsapp_send_queue
+        (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
+    SELECT tenant_id, id, channel_id, hashtextextended(recipient, 0), 1, 'ready', now(), 0
+    FROM stored
+"""
+ENTRIES_READ = """
+    SELECT sum(pg_stat_get_xact_tuples_returned(oid)) FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
+"""
+PAGES_READ = """
+    SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
+"""
+MINUTE = timedelta(minutes=1)
+
+
+class Caller:
+    """One connection that keeps its plans, as a worker's does."""
+
+    def __init__(self, connection) -> None:
+        self.connection = connection
+
+    async def run(self, statement, **parameters):
+        compiled = statement.compile(dialect=PGDialect_asyncpg())
+        given = {"tenant": TENANT} | parameters
+        return await self.connection.fetch(str(compiled), *map(given.get, compiled.positiontup))
+
+    async def claim(self, token, limit: int = GROUP):
+        return await self.run(
+            queue_statements.CLAIM,
+            channel=CHANNEL,
+            lanes=LANES,
+            limit=limit,
+            in_order=True,
+            token=token,
+            lease=MINUTE,
+        )
+
+    async def mark(self, ids, token):
+        spans = [MINUTE] * len(ids)
+        return await self.run(
+            queue_statements.MARK, ids=ids, tokens=[token] * len(ids), spans=spans
+        )
+
+    async def record(self, ids, token):
+        none, now = [None] * len(ids), utc_now()
+        names = ("codes", "titles", "details", "due")
+        return await self.run(
+            message_statements.RECORD_ATTEMPTS,
+            ids=ids,
+            tokens=[token] * len(ids),
+            numbers=[1] * len(ids),
+            statuses=["sent"] * len(ids),
+            outcomes=["accepted"] * len(ids),
+            wamids=[f"wamid.{one}" for one in ids],
+            started=[now] * len(ids),
+            finished=[now] * len(ids),
+            attempt_ids=[new_id() for _ in ids],
+            forward=message_statements.FORWARD_PAIRS,
+            known=message_statements.KNOWN_STATUSES,
+            ranks=message_statements.RANKS,
+            **dict.fromkeys(names, none),
+        )
+
+    async def reading(self, work) -> tuple[int, int]:
+        """How many entries and pages a piece of work reads."""
+        async with self.connection.transaction():
+            await work
+            entries = await self.connection.fetchval(ENTRIES_READ)
+            return entries, await self.connection.fetchval(PAGES_READ)
+
+
+@pytest.fixture
+async def owner(database):
+    connection = await asyncpg.connect(database.superuser_url.replace("+asyncpg", ""))
+    await connection.execute("INSERT INTO tenants (id, name) VALUES ($1, 'Ana')", TENANT)
+    await connection.execute(
+        "INSERT INTO whatsapp_channels (tenant_id, id, name, phone_number_id, access_token, status,"
+        " messages_per_second) VALUES ($1, $2, 'Main', '1', '', 'active', 80)",
+        TENANT,
+        CHANNEL,
+    )
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def callers(database):
+    made = []
+    for role in ("tellwire_dispatch", "tellwire_app"):
+        connection = await asyncpg.connect(database.url(role).replace("+asyncpg", ""))
+        await connection.execute(f"SELECT set_config('app.jwt_tenant', '{TENANT}', false)")
+        made.append(Caller(connection))
+    yield made
+    for caller in made:
+        await caller.connection.close()
+
+
+async def test_what_was_planned_for_an_empty_queue_reads_no_more_of_a_long_one_than_it_needs(
+    owner, callers
+) -> None:
+    dispatch, app = callers
+    await owner.execute(FILL, TENANT, CHANNEL, BEFORE_PLANNING)
+    for _ in range(BEFORE_PLANNING):  # From the sixth time on a plan is kept.
+        token = new_id()
+        ids = [row["id"] for row in await dispatch.claim(token, 1)]
+        await dispatch.mark(ids, token)
+        await app.record(ids, token)
+    for table in ("whatsapp_send_queue", "whatsapp_outbound_messages"):
+        await owner.execute(f"VACUUM (ANALYZE) {table}")
+    for caller in callers:
+        await caller.connection.execute("SET plan_cache_mode = force_generic_plan")
+        token = new_id()
+        await caller.claim(token, 1)
+        await caller.mark([], token)
+        if caller is app:
+            await caller.record([], token)
+    await owner.execute(FILL.replace("i::text", "'n' || i"), TENANT, CHANNEL, MADE_AFTER)
+
+    token = new_id()
+    claimed = await dispatch.reading(dispatch.claim(token))
+    ids = [
+        row["id"]
+        for row in await owner.fetch(
+            "SELECT id FROM whatsapp_send_queue WHERE lease_token = $1", token
+        )
+    ]
+    marked = await dispatch.reading(dispatch.mark(ids, token))
+    recorded = await app.reading(app.record(ids, token))
+
+    assert len(ids) == GROUP
+    for entries, pages in (claimed, marked, recorded):
+        assert 0 < entries <= 20 * GROUP
+        assert 0 < pages <= 60 * GROUP

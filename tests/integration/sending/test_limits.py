@@ -1,0 +1,245 @@
+"""What Meta refuses slows down or stops what the refusal is about, and nothing else.
+
+Real PostgreSQL, real limiter; Meta is a sender that answers with Meta's codes.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+
+import pytest
+
+from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
+from shared.infrastructure.redis import connect
+from shared.kernel.clock import utc_now
+from whatsapp.application.count_inbound import CountInbound
+from whatsapp.application.dispatch_channel import DispatchChannel
+from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.domain.outcome import Accepted
+from whatsapp.domain.value_objects import (
+    AccessToken,
+    IdempotencyKey,
+    MessageContent,
+    MessageStatus,
+    PhoneNumber,
+)
+from whatsapp.domain.webhook_inbox import Route
+from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_response
+from whatsapp.infrastructure.persistence.repositories import (
+    RedisRateLimiter,
+    SQLAlchemyChannelRepository,
+    SQLAlchemyMessageRepository,
+    SQLAlchemySendQueue,
+)
+from whatsapp.infrastructure.persistence.work import work_in
+
+RATE = 80
+_numbers, _wamids = count(2000), count(1)
+
+
+@dataclass
+class Meta:
+    """Refuses the next messages to a recipient (or to any) with a code, and takes all others."""
+
+    refusals: dict = field(default_factory=dict)
+    sent: list = field(default_factory=list)
+
+    async def send(self, channel, message, _attempt, **_until):
+        code = self.refusals.pop(message.recipient.e164, None) or self.refusals.pop("any", None)
+        self.sent.append((channel.phone_number_id, message.recipient.e164, code))
+        if code is None:
+            return Accepted(f"wamid.{next(_wamids)}", None, None)
+        error = {"error": {"code": code, "message": "(#0) no", "type": "OAuthException"}}
+        return outcome_of_response(400, json.dumps(error).encode())
+
+
+@dataclass
+class Office:
+    """A tenant's channels, and what is asked about them."""
+
+    sessions: object
+    queue: object
+    limiter: RedisRateLimiter
+    tenant: object
+    meta: Meta = field(default_factory=Meta)
+
+    async def work(self, do):
+        async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
+            await rls.set_context(tenant_id=self.tenant)
+            done = await do(uow.session)
+            await uow.commit()
+        return done
+
+    async def channel(self, **more) -> Channel:
+        """Another channel of the tenant, whose number is known to the limiter."""
+        made = Channel(
+            tenant_id=self.tenant,
+            name="Another",
+            phone_number_id=str(next(_numbers)),
+            access_token=AccessToken("EAAG-another"),
+            messages_per_second=RATE,
+            **more,
+        )
+        made.verify(utc_now())
+        stored = await self.work(lambda s: SQLAlchemyChannelRepository(s).add(made))
+        assert await self.limiter.wait_for_slot(
+            made.phone_number_id, rate=RATE, within=timedelta(seconds=3)
+        )
+        return stored
+
+    async def send(self, channel, *recipients) -> list:
+        messages = [
+            OutboundMessage(
+                tenant_id=self.tenant,
+                channel_id=channel.id,
+                recipient=PhoneNumber(recipient),
+                content=MessageContent.text("Hello"),
+                idempotency_key=IdempotencyKey(f"n{next(_wamids)}"),
+            )
+            for recipient in recipients
+        ]
+        await self.work(lambda s: SQLAlchemyMessageRepository(s).save_outbound_many(messages))
+        await DispatchChannel(
+            tenant_id=self.tenant,
+            channel_id=channel.id,
+            begin=work_in(self.sessions),
+            queue=self.queue,
+            limiter=self.limiter,
+            sender=self.meta,
+        ).run()
+        found = [
+            await self.work(lambda s, m=m: SQLAlchemyMessageRepository(s).get_outbound_by_id(m.id))
+            for m in messages
+        ]
+        return [one.status for one in found]
+
+    async def wait_of(self, channel) -> timedelta:
+        state = await self.limiter.check_rate_limit(channel.phone_number_id, rate=RATE)
+        return state.retry_after
+
+    async def state_of(self, channel) -> Channel:
+        return await self.work(lambda s: SQLAlchemyChannelRepository(s).get_by_id(channel.id))
+
+
+@pytest.fixture
+async def office(database, redis_url, sessions, ana):
+    engine, redis = create_engine(database.url("tellwire_dispatch")), connect(redis_url)
+    yield Office(sessions, SQLAlchemySendQueue(engine), RedisRateLimiter(redis), ana.tenant_id)
+    await redis.aclose()
+    await engine.dispose()
+
+
+BEA, EVE, KIM = "+4915100000001", "+4915100000002", "+4915100000003"
+MOMENT = timedelta(milliseconds=100)
+"""Longer than the distance of two slots."""
+
+
+@pytest.mark.parametrize("code", [130429, 131048])
+async def test_a_refusal_of_the_number_rests_it_and_no_other(office, code) -> None:
+    refused, other = await office.channel(), await office.channel()
+    office.meta.refusals["any"] = code
+
+    assert await office.send(refused, BEA) == [MessageStatus.RETRYING]
+
+    assert await office.wait_of(refused) > MOMENT
+    assert await office.wait_of(other) < MOMENT
+    assert (await office.state_of(refused)).is_active
+    assert await office.send(other, BEA) == [MessageStatus.SENT]
+
+
+async def test_after_too_many_requests_the_number_runs_slower_for_a_while(office) -> None:
+    channel = await office.channel()
+    office.meta.refusals["any"] = 130429
+    await office.send(channel, BEA)
+
+    limiter, number = office.limiter, channel.phone_number_id
+    await limiter.wait_for_slot(number, rate=RATE, within=timedelta(seconds=3))
+    slots = (await limiter.reserve(number, count=3, rate=RATE)).slots
+    assert 1.04 < (slots[1].at - slots[0].at) * RATE / 1.008 < 1.07
+
+
+async def test_a_refusal_of_the_pair_rests_that_recipient_alone(office) -> None:
+    channel = await office.channel()
+    office.meta.refusals[BEA] = 131056
+
+    first = await office.send(channel, BEA, EVE)
+    second = await office.send(channel, BEA, KIM)
+
+    assert first == [MessageStatus.RETRYING, MessageStatus.SENT]
+    assert second == [MessageStatus.QUEUED, MessageStatus.SENT]
+    assert [to for _, to, _ in office.meta.sent].count(BEA) == 1
+    assert await office.wait_of(channel) < MOMENT
+
+
+async def test_the_pair_limit_is_kept_before_meta_has_to_refuse(office) -> None:
+    channel = await office.channel()
+    for _ in range(44):
+        waits = await office.limiter.take_pairs(channel.phone_number_id, [BEA])
+        assert waits == [timedelta(0)]
+
+    statuses = await office.send(channel, BEA, EVE)
+
+    assert statuses == [MessageStatus.QUEUED, MessageStatus.SENT]
+    assert [to for _, to, _ in office.meta.sent] == [EVE]
+
+
+@pytest.mark.parametrize("code", [190, 131031, 131042])
+async def test_trouble_of_the_channel_pauses_it_and_keeps_its_messages(office, code) -> None:
+    troubled, other = await office.channel(), await office.channel()
+    office.meta.refusals["any"] = code
+
+    first = await office.send(troubled, BEA)
+    second = await office.send(troubled, EVE)
+
+    assert first == second == [MessageStatus.QUEUED]
+    assert len(office.meta.sent) == 1  # Nobody asked Meta again.
+    stored = await office.state_of(troubled)
+    assert not stored.is_active
+    assert str(code) in (stored.pause_reason or "")
+    assert await office.send(other, BEA) == [MessageStatus.SENT]
+    assert (await office.state_of(other)).is_active
+
+
+@pytest.mark.parametrize(
+    ("code", "shared", "apart"),
+    [
+        (80007, {"provider_account_id": "1"}, {"provider_account_id": "2"}),
+        (4, {"app_id": "1"}, {"app_id": "2"}),
+    ],
+)
+async def test_a_refusal_of_the_account_or_the_app_rests_what_is_under_it(
+    office, code, shared, apart
+) -> None:
+    refused, sibling = await office.channel(**shared), await office.channel(**shared)
+    stranger = await office.channel(**apart)
+    office.meta.refusals["any"] = code
+
+    await office.send(refused, BEA)
+
+    assert await office.wait_of(refused) > MOMENT
+    assert await office.wait_of(sibling) > MOMENT
+    assert await office.wait_of(stranger) < MOMENT
+
+
+@pytest.mark.parametrize("code", [131026, 131009, 131016])
+async def test_what_is_about_one_message_slows_down_nothing(office, code) -> None:
+    channel = await office.channel()
+    office.meta.refusals[BEA] = code
+
+    _, other = await office.send(channel, BEA, EVE)
+
+    assert other is MessageStatus.SENT
+    assert await office.wait_of(channel) < MOMENT
+    assert (await office.state_of(channel)).is_active
+
+
+async def test_what_comes_in_takes_its_slots_from_sending(office) -> None:
+    channel, other = await office.channel(), await office.channel()
+    counting = CountInbound(begin=work_in(office.sessions), limiter=office.limiter)
+
+    await counting(Route(office.tenant, channel.id), 40)
+
+    # Forty of eighty slots of the next second are gone, on this number alone.
+    assert timedelta(milliseconds=400) < await office.wait_of(channel) <= timedelta(seconds=0.51)
+    assert await office.wait_of(other) < MOMENT
