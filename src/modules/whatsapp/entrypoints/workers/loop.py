@@ -54,13 +54,10 @@ class Loop:
                 await self._pause(stopping, failures)
 
     async def _pause(self, stopping: asyncio.Event, failures: int) -> None:
-<<<<<<< HEAD
         longest = max(self.pause_seconds, MAX_PAUSE_SECONDS)
         pause = min(self.pause_seconds * 2 ** min(failures, 10), longest)
-=======
-        pause = min(self.pause_seconds * 2 ** min(failures, 10), MAX_PAUSE_SECONDS)
-        pause *= self.stretch()
->>>>>>> c339712 (Serve a channel by one worker while it keeps up; plan claims for a queue that may grow)
+        if not failures:
+            pause *= self.stretch()
         pause *= 1 + _JITTER * (self.rng.random() - 0.5)
         try:
             async with asyncio.timeout(pause):
