@@ -23,7 +23,6 @@ NEW_COLUMNS = (
         sa.Column("marketing_stopped", sa.Boolean(), server_default="false", nullable=False),
     ),
     ("whatsapp_conversations", sa.Column("marketing_at", _TIME, nullable=True)),
-    ("whatsapp_conversations", sa.Column("last_read_id", sa.Uuid(), nullable=True)),
     ("whatsapp_conversations", sa.Column("merged_into", sa.Uuid(), nullable=True)),
     (
         "whatsapp_conversations",

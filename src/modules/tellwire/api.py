@@ -36,11 +36,21 @@ from whatsapp.application.change_channel import (
 from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.media_ports import MediaStore
+from whatsapp.application.read_conversation import ReadConversation, ShowTyping
 from whatsapp.application.receive_webhook import AnswerHandshake, KnownApps, ReceiveWebhook
 from whatsapp.application.retry_dead_letters import RetryDeadLetters
 from whatsapp.application.store_media import ReadMedia, StoreMedia
 from whatsapp.domain.rate_limit import RateLimiter
-from whatsapp.entrypoints.http import channels, dead_letters, graph, media, messages, webhooks
+from whatsapp.entrypoints.http import (
+    channels,
+    contacts,
+    conversations,
+    dead_letters,
+    graph,
+    media,
+    messages,
+    webhooks,
+)
 from whatsapp.entrypoints.http.graph_errors import GRAPH_PATH, graph_error_response
 from whatsapp.entrypoints.http.metrics import ApiMetrics
 from whatsapp.entrypoints.http.operations import Check, Readiness, operations_router
@@ -110,6 +120,8 @@ def create_api(settings: Settings) -> FastAPI:
         messages.router,
         channels.router,
         media.router,
+        conversations.router,
+        contacts.router,
         webhooks.router,
         graph.router,
     ):
@@ -148,6 +160,8 @@ def _services(
         accept_batch=AcceptBatch(begin=begin),
         accept_graph_message=AcceptGraphMessage(begin=begin),
         mark_as_read=MarkAsRead(begin=begin, receipts=client),
+        read_conversation=ReadConversation(begin=begin, receipts=client),
+        show_typing=ShowTyping(begin=begin, receipts=client),
         cancel_message=CancelMessage(begin=begin),
         retry_message=RetryMessage(begin=begin),
         retry_dead_letters=RetryDeadLetters(begin=begin),

@@ -184,10 +184,7 @@ METHODS = {
         lambda g: g.conversations.merge([g.conversation.id]),
         ConversationNotFound,
     ),
-    "conversations.read_up_to": (
-        lambda g: g.conversations.read_up_to(g.conversation.id, new_id(), seen=1),
-        None,
-    ),
+    "conversations.mark_read": (lambda g: g.conversations.mark_read(g.conversation.id), None),
 }
 
 

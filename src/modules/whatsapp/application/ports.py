@@ -4,6 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from uuid import UUID
 
+from whatsapp.application.conversation_views import ConversationViews
 from whatsapp.application.message_views import MessageViews
 from whatsapp.domain.conversation import ConversationRepository
 from whatsapp.domain.entities import Channel, OutboundMessage
@@ -38,6 +39,11 @@ class Work(Protocol):
     @property
     def views(self) -> MessageViews:
         """The tenant's messages as they are looked up."""
+        ...
+
+    @property
+    def conversation_views(self) -> ConversationViews:
+        """The tenant's conversations and contacts as they are looked up."""
         ...
 
     async def commit(self) -> None:

@@ -43,7 +43,6 @@ class Conversation:
     unread_count: int
     last_message_id: UUID | None
     last_message_at: datetime | None
-    last_read_id: UUID | None = None
     marketing_stopped: bool = False
     marketing_at: datetime | None = None
     created_at: datetime | None = None
@@ -111,6 +110,6 @@ class ConversationRepository(Protocol):
         """Make one conversation of several that are held, under the first id."""
         ...
 
-    async def read_up_to(self, conversation_id: UUID, message_id: UUID, *, seen: int) -> None:
-        """Take `seen` from what is unread, once for each `message_id` that was the newest then."""
+    async def mark_read(self, conversation_id: UUID) -> None:
+        """Nothing of a conversation that is held is unread any more."""
         ...

@@ -148,9 +148,21 @@ class BatchResponse(BaseModel):
     refused: int
 
 
+def failure_of(message: OutboundMessage, explain: Explain) -> FailureResponse | None:
+    """Why the message failed, with what to do about it; None if it did not."""
+    failure = message.failure
+    if failure is None:
+        return None
+    return FailureResponse(
+        code=failure.code,
+        title=failure.title,
+        details=failure.details,
+        advice=explain(failure.code),
+    )
+
+
 def _shown(message: OutboundMessage, explain: Explain) -> dict[str, Any]:
     to, content = message.recipient, message.content.to_dict()
-    failure = message.failure
     return {
         "id": message.id,
         "channel_id": message.channel_id,
@@ -168,12 +180,6 @@ def _shown(message: OutboundMessage, explain: Explain) -> dict[str, Any]:
         "wamid": message.wamid,
         "attempts": message.attempts,
         "next_attempt_at": message.next_attempt_at,
-        "failure": failure
-        and FailureResponse(
-            code=failure.code,
-            title=failure.title,
-            details=failure.details,
-            advice=explain(failure.code),
-        ),
+        "failure": failure_of(message, explain),
         "created_at": message.created_at,
     }

@@ -17,6 +17,7 @@ from whatsapp.application.change_channel import (
 from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.read_conversation import ReadConversation, ShowTyping
 from whatsapp.application.receive_webhook import AnswerHandshake, ReceiveWebhook
 from whatsapp.application.retry_dead_letters import RetryDeadLetters
 from whatsapp.application.store_media import ReadMedia, StoreMedia
@@ -38,6 +39,8 @@ class HttpServices:
     accept_batch: AcceptBatch
     accept_graph_message: AcceptGraphMessage
     mark_as_read: MarkAsRead
+    read_conversation: ReadConversation
+    show_typing: ShowTyping
     cancel_message: CancelMessage
     retry_message: RetryMessage
     retry_dead_letters: RetryDeadLetters

@@ -13,6 +13,7 @@ from whatsapp.application.ports import BeginWork, Work
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
     SQLAlchemyConversationRepository,
+    SQLAlchemyConversationViews,
     SQLAlchemyMediaRepository,
     SQLAlchemyMessageRepository,
     SQLAlchemyMessageViews,
@@ -27,6 +28,7 @@ class _TenantWork:
     media: SQLAlchemyMediaRepository
     messages: SQLAlchemyMessageRepository
     views: SQLAlchemyMessageViews
+    conversation_views: SQLAlchemyConversationViews
 
     async def commit(self) -> None:
         async with translated():
@@ -48,6 +50,7 @@ def work_in(sessions: SessionFactory) -> BeginWork:
                 SQLAlchemyMediaRepository(session),
                 SQLAlchemyMessageRepository(session),
                 SQLAlchemyMessageViews(session),
+                SQLAlchemyConversationViews(session),
             )
             # Here and not on the way out: a transaction that is over needs no tenant taken from it.
             await session.rollback()

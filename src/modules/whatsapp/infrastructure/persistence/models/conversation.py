@@ -38,7 +38,6 @@ class ConversationModel(TenantScoped, Base):
     unread_count: Mapped[int] = mapped_column(Integer, server_default="0")
     last_message_id: Mapped[UUID | None]
     last_message_at: Mapped[datetime | None]
-    last_read_id: Mapped[UUID | None]
     marketing_stopped: Mapped[bool] = mapped_column(server_default="false")
     marketing_at: Mapped[datetime | None]
     former: Mapped[list[dict[str, Any]]] = mapped_column(server_default="[]")

@@ -7,6 +7,9 @@ from whatsapp.infrastructure.persistence.repositories.channel_repository import 
 from whatsapp.infrastructure.persistence.repositories.conversation_repository import (
     SQLAlchemyConversationRepository,
 )
+from whatsapp.infrastructure.persistence.repositories.conversation_views import (
+    SQLAlchemyConversationViews,
+)
 from whatsapp.infrastructure.persistence.repositories.media_queue import SQLAlchemyMediaQueue
 from whatsapp.infrastructure.persistence.repositories.media_repository import (
     SQLAlchemyMediaRepository,
@@ -27,6 +30,7 @@ __all__ = [
     "RedisRateLimiter",
     "SQLAlchemyChannelRepository",
     "SQLAlchemyConversationRepository",
+    "SQLAlchemyConversationViews",
     "SQLAlchemyMediaQueue",
     "SQLAlchemyMediaRepository",
     "SQLAlchemyMessageRepository",

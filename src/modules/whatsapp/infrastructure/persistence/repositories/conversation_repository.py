@@ -20,8 +20,8 @@ from whatsapp.infrastructure.persistence.repositories.person_rows import people_
 from whatsapp.infrastructure.persistence.repositories.person_statements import (
     HOLD_PEOPLE,
     KNOW_PEOPLE,
+    MARK_READ,
     MERGE_PEOPLE,
-    READ_UP_TO,
 )
 
 
@@ -88,15 +88,9 @@ class SQLAlchemyConversationRepository(SQLAlchemyRepository[Conversation, Conver
             raise ConversationNotFound
         return self._to_entity(row)
 
-    async def read_up_to(self, conversation_id: UUID, message_id: UUID, *, seen: int) -> None:
-        """Take `seen` from what is unread, once for each `message_id` that was the newest then."""
-        parameters = {
-            "tenant": self.tenant_id,
-            "id": conversation_id,
-            "message": message_id,
-            "seen": seen,
-        }
-        await self._run(READ_UP_TO, parameters)
+    async def mark_read(self, conversation_id: UUID) -> None:
+        """Nothing of a conversation that is held is unread any more."""
+        await self._run(MARK_READ, {"tenant": self.tenant_id, "id": conversation_id})
 
     def _to_entity(self, row: ConversationModel) -> Conversation:
         return Conversation(
@@ -112,7 +106,6 @@ class SQLAlchemyConversationRepository(SQLAlchemyRepository[Conversation, Conver
             unread_count=row.unread_count,
             last_message_id=row.last_message_id,
             last_message_at=row.last_message_at,
-            last_read_id=row.last_read_id,
             marketing_stopped=row.marketing_stopped,
             marketing_at=row.marketing_at,
             created_at=row.created_at,
@@ -132,7 +125,6 @@ class SQLAlchemyConversationRepository(SQLAlchemyRepository[Conversation, Conver
             unread_count=entity.unread_count,
             last_message_id=entity.last_message_id,
             last_message_at=entity.last_message_at,
-            last_read_id=entity.last_read_id,
             marketing_stopped=entity.marketing_stopped,
             marketing_at=entity.marketing_at,
         )

@@ -1,13 +1,18 @@
 """Read-only views of messages: one with its history, and pages of them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     CTE,
     ColumnElement,
     Select,
+    Uuid,
+    any_,
+    bindparam,
     case,
     func,
     select,
@@ -22,6 +27,7 @@ from whatsapp.application.message_views import (
     QueueDepth,
     StatusView,
 )
+from whatsapp.domain.entities import OutboundMessage
 from whatsapp.domain.send_queue import LANES, RETRY_LANES, UNKNOWN_LANES, WAITING_LANES
 from whatsapp.domain.value_objects import DEAD_LETTERS, MessageStatus, PhoneNumber
 from whatsapp.infrastructure.persistence.models import (
@@ -39,6 +45,7 @@ MAX_LOOKED_AT: Final = 5000
 """How many messages one page may look at: no index serves status or recipient, which would make
 every message dearer to store; a filter that matches little gives short pages instead."""
 MAX_HISTORY: Final = 500
+_IDS: Final = ARRAY(Uuid())
 _HELD: Final = ("leased", "dispatching")
 
 _M = OutboundMessageModel
@@ -123,19 +130,30 @@ class SQLAlchemyMessageViews(SQLAlchemyMessageRepository):
             return MessagePage(messages, None)
         return MessagePage(messages, (await self._execute(_last_of(looked_at))).scalar())
 
+    async def get_outbound_many(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:
+        """Those of the messages with these ids that are there, in no particular order."""
+        query = select(*_shown_columns()).where(
+            _M.tenant_id == self.tenant_id, _M.id == any_(bindparam("ids", list(ids), _IDS))
+        )
+        rows: list[Any] = list(await self._execute(query))
+        return [self._to_entity(row) for row in rows]
+
     def _looked_at(self, wanted: MessageFilter, before: UUID | None) -> Select[Any]:
-        columns = [
-            _shown_status().label("status") if column.name == "status" else column
-            for column in _M.__table__.c
-        ]
         query = (
-            select(*columns)
+            select(*_shown_columns())
             .where(_M.tenant_id == self.tenant_id, *_range(wanted, before, _M.id))
             .order_by(_M.id.desc())
         )
         if wanted.channel_id is not None:
             query = query.where(_M.channel_id == wanted.channel_id)
         return query
+
+
+def _shown_columns() -> list[ColumnElement[Any]]:
+    return [
+        _shown_status().label("status") if column.name == "status" else column
+        for column in _M.__table__.c
+    ]
 
 
 def _shown_status() -> ColumnElement[str]:

@@ -187,8 +187,7 @@ MERGE_PEOPLE: Final = typed(
             (array_agg(username ORDER BY last_inbound_at DESC NULLS LAST, id)
                 FILTER (WHERE username IS NOT NULL))[1] AS username,
             max(last_inbound_at) AS last_inbound_at, max(last_outbound_at) AS last_outbound_at,
-            sum(unread_count) AS unread_count, min(created_at) AS created_at,
-            (array_agg(last_read_id ORDER BY last_read_id DESC NULLS LAST))[1] AS last_read_id
+            sum(unread_count) AS unread_count, min(created_at) AS created_at
         FROM part
     ), past AS (
         SELECT coalesce(jsonb_agg(f.one), '[]') AS former
@@ -212,7 +211,7 @@ MERGE_PEOPLE: Final = typed(
         username = w.username, last_inbound_at = w.last_inbound_at,
         last_outbound_at = w.last_outbound_at, unread_count = w.unread_count,
         last_message_id = n.last_message_id, last_message_at = n.last_message_at,
-        last_read_id = w.last_read_id, marketing_stopped = m.marketing_stopped,
+        marketing_stopped = m.marketing_stopped,
         marketing_at = m.marketing_at, former = p.former, created_at = w.created_at
     FROM whole w, newest n, wish m, past p
     WHERE v.tenant_id = :tenant AND v.id = :kept
@@ -226,18 +225,11 @@ MERGE_PEOPLE: Final = typed(
 
 The others stay as empty rows that say where they went, for whoever has their id."""
 
-READ_UP_TO: Final = typed(
+MARK_READ: Final = typed(
     """
-    UPDATE whatsapp_conversations v
-    SET unread_count = CASE WHEN v.unread_count >= :seen THEN v.unread_count - :seen ELSE 0 END,
-        last_read_id = :message
-    WHERE v.tenant_id = :tenant AND v.id = :id
-      AND (v.last_read_id IS NULL OR v.last_read_id < :message)
-    RETURNING v.unread_count
+    UPDATE whatsapp_conversations v SET unread_count = 0
+    WHERE v.tenant_id = :tenant AND v.id = :id AND v.unread_count > 0
     """,
     tenant=Uuid(),
     id=Uuid(),
-    message=Uuid(),
-    seen=Integer(),
 )
-"""Count down what was unread when `:message` was the newest; a second time changes nothing."""
