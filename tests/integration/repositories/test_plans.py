@@ -21,6 +21,8 @@ from shared.infrastructure.database import RLSManager, create_engine, create_ses
 from shared.infrastructure.encryption import DecryptionFailed
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
+from whatsapp.application.conversation_views import Place
+from whatsapp.domain.conversation import Person, Reached
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.repositories import AttemptResult, StatusReport
 from whatsapp.domain.send_queue import ClaimedEntry
@@ -30,9 +32,11 @@ from whatsapp.domain.value_objects import (
     MessageContent,
     MessageStatus,
     PhoneNumber,
+    UserId,
 )
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
+    SQLAlchemyConversationViews,
     SQLAlchemyMessageRepository,
     SQLAlchemySendQueue,
 )
@@ -60,16 +64,18 @@ SEED = """
     INSERT INTO whatsapp_outbound_messages
         (tenant_id, id, channel_id, recipient, type, body, idempotency_key, digest, status, lane,
          details, wamid, attempts, created_at, status_at)
-    SELECT tenant_id, id, channel_id, '+4915' || 100000000 + n, 'text', '{{"body": "Hi"}}',
-           'key-' || n, decode(md5(n::text), 'hex'),
+    SELECT tenant_id, id, channel_id,
+           CASE n % 6 WHEN 0 THEN '+49151300' ELSE '+4915' || 100000000 + n END,
+           'text', '{{"body": "Hi"}}', 'key-' || n, decode(md5(n::text), 'hex'),
            CASE WHEN n % 40 = 4 THEN 'unknown' WHEN n % 4 = 0 THEN 'queued' ELSE 'read' END, 1,
            '{{}}', 'wamid.' || n, 1,
            now() - interval '1 hour', now() - interval '1 hour'
     FROM seed_messages;
     INSERT INTO whatsapp_inbound_messages
-        (tenant_id, id, channel_id, wamid, type, body, raw, sent_at)
-    SELECT tenant_id, id, channel_id, 'wamid.in.' || n, 'text', '{{}}', '{{}}', now()
-    FROM seed_messages;
+        (tenant_id, id, channel_id, wamid, type, body, raw, sent_at, sender, author)
+    SELECT tenant_id, id, channel_id, 'wamid.in.' || n, 'text', '{{}}', '{{}}', now(), a, a
+    FROM seed_messages CROSS JOIN LATERAL (
+        SELECT '+49151' || CASE n % 4 WHEN 0 THEN 300 ELSE n END AS a) author;
     INSERT INTO whatsapp_status_events
         (tenant_id, id, channel_id, message_id, wamid, status, attempt, occurred_at)
     SELECT tenant_id, uuidv7(), channel_id, id, 'wamid.' || n, 'sent', 1, now() FROM seed_messages;
@@ -89,11 +95,14 @@ SEED = """
     INSERT INTO whatsapp_status_events (tenant_id, id, channel_id, wamid, status, occurred_at)
     SELECT tenant_id, uuidv7(), channel_id, 'wamid.other.' || n, 'sent', now()
     FROM seed_messages WHERE n % 10 = 0;
-    INSERT INTO whatsapp_conversations (tenant_id, id, channel_id)
-    SELECT tenant_id, id, channel_id FROM seed_messages WHERE n % 10 = 0;
+    INSERT INTO whatsapp_conversations
+        (tenant_id, id, channel_id, phone, unread_count, last_message_id, last_message_at)
+    SELECT tenant_id, id, channel_id, '+49151' || n, CASE n % 500 WHEN 0 THEN 1 ELSE 0 END, id,
+           now() - n * interval '1 second'
+    FROM seed_messages WHERE n % 10 = 0;
     INSERT INTO whatsapp_conversation_addresses
         (tenant_id, id, conversation_id, channel_id, address)
-    SELECT tenant_id, id, id, channel_id, '+4915' || n FROM seed_messages WHERE n % 10 = 0;
+    SELECT tenant_id, id, id, channel_id, '+49151' || n FROM seed_messages WHERE n % 10 = 0;
     DROP TABLE seed_messages, seed_tenants;
 """
 
@@ -153,13 +162,14 @@ def report(message_id: UUID | None, wamid: str) -> StatusReport:
     )
 
 
-def heard() -> InboundMessage:
+def heard(**values: Any) -> InboundMessage:
     return InboundMessage(
         tenant_id=TENANT,
         channel_id=CHANNEL,
         wamid="wamid.in.new",
         content=InboundContent("text", {"body": "Hi"}),
         sent_at=utc_now(),
+        **values,
     )
 
 
@@ -241,10 +251,77 @@ AS_APP = {
         {_DUE, _MESSAGES, _QUEUE},
     ),
     "messages.save_inbound": (lambda _c, m: m.save_inbound(heard()), set()),
+    "messages.save_inbound of somebody": (
+        lambda _c, m: m.save_inbound(heard(sender=PhoneNumber("+49151300"))),
+        {"uq_whatsapp_conversation_addresses_tenant_id_channel_id_address"},
+    ),
     "messages.get_inbound_by_wa_id": (
         lambda _c, m: m.get_inbound_by_wa_id("wamid.in.300"),
         {"uq_whatsapp_inbound_messages_tenant_id_channel_id_wamid"},
     ),
+}
+_CONVERSATIONS = "pk_whatsapp_conversations"
+_LATEST = "ix_whatsapp_conversations_latest"
+_UNREAD = "ix_whatsapp_conversations_unread"
+_ADDRESS = "uq_whatsapp_conversation_addresses_tenant_id_channel_id_address"
+_OF_CONVERSATION = "ix_whatsapp_conversation_addresses_tenant_id_conversation_id"
+_HEARD = "ix_whatsapp_inbound_messages_thread"
+_SAID = "ix_whatsapp_outbound_messages_thread"
+CARLA, DORA = PhoneNumber("+49151300"), PhoneNumber("+49151360")
+LATER = Place(utc_now() - timedelta(hours=2), MESSAGE)
+# What looks at conversations and people: each statement of it, on a thread of thousands.
+LOOKING = {
+    "get_view": (lambda v: v.get_view(MESSAGE), {_CONVERSATIONS}),
+    "list_latest": (lambda v: v.list_latest(limit=50), {_LATEST}),
+    "list_latest, next page": (lambda v: v.list_latest(limit=50, before=LATER), {_LATEST}),
+    "list_latest of a channel": (
+        lambda v: v.list_latest(limit=50, channel_id=CHANNEL),
+        {_LATEST},
+    ),
+    "list_latest, unread": (lambda v: v.list_latest(limit=50, is_unread=True), {_UNREAD}),
+    "list_latest of a channel, unread": (
+        lambda v: v.list_latest(limit=5, channel_id=CHANNEL, is_unread=True),
+        {_UNREAD},
+    ),
+    "list_messages": (
+        lambda v: v.list_messages(MESSAGE, limit=50),
+        {_OF_CONVERSATION, _HEARD, _SAID},
+    ),
+    "list_messages, next page": (
+        lambda v: v.list_messages(MESSAGE, limit=50, before=seeded("m306")),
+        {_OF_CONVERSATION, _HEARD, _SAID},
+    ),
+    "get_newest_inbound": (lambda v: v.get_newest_inbound(MESSAGE), {_HEARD}),
+    "list_contacts": (lambda v: v.list_contacts(limit=50), {_CONVERSATIONS}),
+    "list_contacts of a channel": (
+        lambda v: v.list_contacts(limit=50, channel_id=CHANNEL),
+        {"ix_whatsapp_conversations_tenant_id_channel_id_id"},
+    ),
+    "list_contacts known as": (
+        lambda v: v.list_contacts(limit=50, known_as=CARLA),
+        {_ADDRESS, _CONVERSATIONS},
+    ),
+    "get_by_address": (lambda v: v.get_by_address(CHANNEL, CARLA), {_ADDRESS, _CONVERSATIONS}),
+    "record_reached": (
+        lambda v: v.record_reached(
+            CHANNEL,
+            [Reached(message_id=one, phone=CARLA, user_id=None, at=utc_now()) for one in OTHERS],
+        ),
+        {_ADDRESS, _CONVERSATIONS},
+    ),
+    "know": (
+        lambda v: v.know(
+            CHANNEL,
+            [
+                Person(names=(one, UserId(f"DE.{n}")), phone=one, user_id=None, at=utc_now())
+                for n, one in enumerate((CARLA, DORA))
+            ],
+        ),
+        {_ADDRESS},
+    ),
+    "hold": (lambda v: v.hold([MESSAGE, seeded("m360")]), {_OF_CONVERSATION, _CONVERSATIONS}),
+    "merge": (lambda v: v.merge([MESSAGE, seeded("m360")]), {_OF_CONVERSATION, _CONVERSATIONS}),
+    "mark_read": (lambda v: v.mark_read(MESSAGE), {_CONVERSATIONS}),
 }
 ENTRIES = [ClaimedEntry(TENANT, CHANNEL, one, LEASE, 1) for one in OTHERS]
 AS_DISPATCH = {
@@ -323,6 +400,23 @@ async def test_a_statement_of_a_tenant_goes_by_its_index(seeded_url, name):
     await engine.dispose()
 
     assert judge(await explain(seeded_url, TENANT, caught[-1]), expected) == []
+
+
+@pytest.mark.parametrize("name", LOOKING)
+async def test_looking_at_conversations_counts_and_sorts_nothing_but_one_page(seeded_url, name):
+    call, expected = LOOKING[name]
+    engine = create_engine(seeded_url)
+    caught = catch(engine)
+    async with create_session_factory(engine)() as session, RLSManager(session) as rls:
+        await rls.set_context(tenant_id=TENANT)
+        await call(SQLAlchemyConversationViews(session))
+        await session.rollback()
+    await engine.dispose()
+    asked = [one for one in caught if "whatsapp_" in one[0]]
+
+    plans = [await explain(seeded_url, TENANT, one) for one in asked]
+    assert judge(plans[0], expected) == []
+    assert [judge(plan, set()) for plan in plans[1:]] == [[] for _ in plans[1:]]
 
 
 @pytest.mark.parametrize("name", AS_DISPATCH)

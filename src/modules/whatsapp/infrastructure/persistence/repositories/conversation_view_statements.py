@@ -23,10 +23,13 @@ _AT = DateTime(timezone=True)
 
 GET_VIEW: Final = typed(
     f"""
-    SELECT {COLUMNS} FROM whatsapp_conversations v
-    WHERE v.tenant_id = :tenant AND v.id = coalesce(
-        (SELECT o.merged_into FROM whatsapp_conversations o
-         WHERE o.tenant_id = :tenant AND o.id = :id), :id)
+    SELECT {COLUMNS} FROM (
+        SELECT coalesce(merged_into, id) AS id FROM whatsapp_conversations
+        WHERE tenant_id = :tenant AND id = :id LIMIT 1
+    ) w CROSS JOIN LATERAL (
+        SELECT * FROM whatsapp_conversations v
+        WHERE v.tenant_id = :tenant AND v.id = w.id LIMIT 1
+    ) v
     """,  # noqa: S608  # column names of our own table
     tenant=Uuid(),
     id=Uuid(),
