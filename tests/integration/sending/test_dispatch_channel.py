@@ -1,6 +1,7 @@
 """One channel's dispatcher between real PostgreSQL, real Redis and the simulator over HTTP."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,9 +14,16 @@ from sqlalchemy import text
 
 from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
 from shared.infrastructure.redis import connect
+from shared.kernel.clock import utc_now
 from shared.kernel.secret import Secret
+from whatsapp.application.accept_message import AcceptMessage, NewMessage
+from whatsapp.application.apply_changes import ApplyChanges
+from whatsapp.application.apply_inbound import ApplyInbound
+from whatsapp.application.apply_statuses import ApplyStatuses
+from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.change_channel import ResumeChannel, RotateToken
 from whatsapp.application.dispatch_channel import DispatchChannel
+from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage
 from whatsapp.domain.value_objects import (
@@ -25,10 +33,14 @@ from whatsapp.domain.value_objects import (
     MessageContent,
     MessageStatus,
     PhoneNumber,
+    parse_recipient,
 )
+from whatsapp.domain.webhook_inbox import Route
 from whatsapp.entrypoints.workers.send_worker import SendWorker
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
+from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
 from whatsapp.infrastructure.cloud_api.sender import CloudApiSender
+from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
 from whatsapp.infrastructure.persistence.repositories import (
     RedisRateLimiter,
     SQLAlchemyMessageRepository,
@@ -299,3 +311,48 @@ async def test_a_token_that_does_not_open_rests_its_channel_alone(
 
     seen = await report(simulator)
     assert (seen["accepted"], seen["doubled_messages"]) == (40, 0)
+
+
+def _webhook(customer, **value) -> bytes:
+    number = {"phone_number_id": customer.channel.phone_number_id}
+    change = {"field": "messages", "value": {"metadata": number} | value}
+    document = {"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [change]}]}
+    return json.dumps(document).encode()
+
+
+async def test_somebody_without_a_number_is_written_to_by_user_id(
+    dispatching, sessions, ana, simulator
+) -> None:
+    begin, user_id = work_in(sessions), "US.13491208655302741918"
+    apply = ApplyWebhook(
+        begin=begin,
+        statuses=ApplyStatuses(judge=outcome_of_status_errors),
+        inbound=ApplyInbound(),
+        changes=ApplyChanges(),
+        followers=[KnowContact()],
+    )
+
+    async def tell(**value) -> None:
+        parsed = parse_webhook(_webhook(ana, **value))
+        await apply(Route(ana.tenant_id, ana.channel.id), parsed.elements)
+
+    now = str(int(utc_now().timestamp()))
+    heard = {"id": "wamid.in", "timestamp": now, "type": "text", "text": {"body": "Hi"}}
+    await tell(messages=[heard | {"from_user_id": user_id}])
+    new = NewMessage(
+        channel_id=ana.channel.id,
+        recipient=parse_recipient(recipient=user_id),
+        content=MessageContent.text("Hello"),
+    )
+    stored = await AcceptMessage(begin=begin)(ana.tenant_id, new)
+    await send_all(dispatching, sessions, ana)
+    (sent,) = await read(sessions, ana, [stored])
+    # Without our echo, so that the wamid is all there is to go by.
+    status = {"id": sent.wamid, "timestamp": now, "recipient_user_id": user_id}
+    await tell(statuses=[status | {"status": "delivered"}])
+
+    async with aiohttp.ClientSession() as http, http.get(f"{simulator}/_simulator/log") as answer:
+        (logged,) = [one for one in (await answer.json())["entries"] if one["kind"] == "message"]
+    (delivered,) = await read(sessions, ana, [stored])
+    assert (logged["to"], logged["outcome"]) == (user_id, "accepted")
+    assert (sent.status, delivered.status) == (MessageStatus.SENT, MessageStatus.DELIVERED)

@@ -54,8 +54,8 @@ class ReadConversation:
             newest = await work.conversation_views.get_newest_inbound(held)
             await work.conversations.mark_read(held)
             view = await _view(work, held)
-            channel = await _channel(work, view)
             await work.commit()
+            channel = await _channel(work, view)
         return view, await self._tell(channel, newest)
 
     async def _tell(self, channel: Channel, newest: InboundMessage | None) -> ReceiptOutcome:
