@@ -22,8 +22,9 @@ from whatsapp.application.know_contact import (
     know_people,
 )
 from whatsapp.domain.conversation import Person
-from whatsapp.domain.value_objects import InboundContent, PhoneNumber, UserId
-from whatsapp.domain.webhook import InboundReceived
+from whatsapp.domain.outcome import FailureReason
+from whatsapp.domain.value_objects import InboundContent, MessageStatus, PhoneNumber, UserId
+from whatsapp.domain.webhook import InboundReceived, StatusReported
 from whatsapp.domain.webhook_inbox import Route
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
 from whatsapp.infrastructure.persistence.work import work_in
@@ -332,6 +333,27 @@ async def test_a_wish_survives_a_merge_and_new_messages(sessions, apply, ana, lo
     await apply([told(ana, wa_id=OLD.wa_id, user_id=USERS[0])])
 
     assert (await look(UserId(USERS[0]))).marketing_stopped
+
+
+async def test_a_failure_because_of_an_opt_out_is_a_wish(apply, ana, look):
+    failed = StatusReported(
+        waba_id="1",
+        phone_number_id=ana.channel.phone_number_id,
+        wamid="wamid.opted.out",
+        status=MessageStatus.FAILED,
+        occurred_at=T0,
+        wa_id=OLD.wa_id,
+        user_id=None,
+        echo=None,
+        errors=(FailureReason(131050, "User has stopped marketing messages", ""),),
+        pricing=None,
+        raw={},
+    )
+    await apply([failed])
+
+    found = await look(OLD)
+
+    assert (found.marketing_stopped, found.marketing_at) == (True, T0)
 
 
 async def test_wishes_of_people_who_share_a_name_are_heeded_in_turn(sessions, ana, look):

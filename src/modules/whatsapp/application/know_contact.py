@@ -7,6 +7,7 @@ was known under each; what is merged is merged in the transaction that learnt of
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from whatsapp.application.applied import Applied, InboundApplied
@@ -14,7 +15,11 @@ from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
 from whatsapp.domain.conversation import Person
 from whatsapp.domain.value_objects import PhoneNumber, Recipient, UserId
+from whatsapp.domain.webhook import StatusReported
 from whatsapp.domain.webhook_inbox import Route
+
+OPTED_OUT: Final = 131050
+"""The recipient takes no marketing messages of this business (Meta, Cloud API, error codes)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +40,10 @@ class KnowContact:
         """Nothing to do for almost everything; two statements for a merge, one for those moved."""
         for one in applied.inbound:
             await merge_conversations(work, one.stored.conversation_ids)
-        await know_people(
-            work, route.channel_id, [p for one in applied.inbound for p in _moved(one)]
-        )
+        moved = [person for one in applied.inbound for person in _moved(one)]
+        await know_people(work, route.channel_id, moved)
+        wishes = [wish for one in applied.statuses for wish in _opted_out(one.reported)]
+        await heed_marketing_wishes(work, route.channel_id, wishes)
 
 
 async def heed_marketing_wishes(
@@ -115,6 +121,14 @@ def _moved(applied: InboundApplied) -> Sequence[Person]:
             gave_up=() if same or old is None else (old,),
         ),
     )
+
+
+def _opted_out(reported: StatusReported) -> Sequence[MarketingWish]:
+    """What a failure tells of the recipient's wish, where Meta's own report of it never came."""
+    if all(error.code != OPTED_OUT for error in reported.errors):
+        return ()
+    phone, user_id = phone_of(reported.wa_id), user_of(reported.user_id)
+    return (MarketingWish(phone=phone, user_id=user_id, stopped=True, at=reported.occurred_at),)
 
 
 def _names(*names: Recipient | None) -> tuple[Recipient, ...]:
