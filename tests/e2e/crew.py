@@ -88,6 +88,16 @@ class Crew:
         for pid in list(self.workers):
             await self.until_dead(pid)
 
+    async def tidy_up(self) -> None:
+        """Leave nothing to the next test: no worker, no message, nothing that Meta should do."""
+        for pid in list(self.workers):
+            self.kill_worker(pid)
+            await self.until_dead(pid)
+        await self.fleet.sql("DELETE FROM whatsapp_send_queue")
+        async with self.fleet.http.delete(f"{self.fleet.meta}/_simulator/faults") as answer:
+            assert answer.status < 300
+        await self.fleet.control("webhooks/resume", {})
+
     @asynccontextmanager
     async def without(self, server: EmbeddedServer, *, seconds: float) -> AsyncIterator[None]:
         """Kill a server, go on for so long while it is gone, and start it again."""
@@ -98,6 +108,11 @@ class Crew:
         await asyncio.sleep(gone_at + seconds - asyncio.get_running_loop().time())
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(server.start)
+        await self.reconnect()
+
+    async def reconnect(self) -> None:
+        """Drop the test's own connections, which were cut like everybody's."""
+        await self.fleet.sessions.kw["bind"].dispose()
 
     async def behave(self, count: int | None = None, **behaviour: Any) -> None:
         """Have the simulator do this with the next messages."""

@@ -1,0 +1,121 @@
+"""Workers that are stopped, asked to end, or left without an answer."""
+
+import asyncio
+import signal
+
+import pytest
+
+from whatsapp.domain.entities import UnknownPolicy, WindowPolicy
+
+pytestmark = [pytest.mark.timeout(100), pytest.mark.asyncio(loop_scope="session")]
+
+
+async def new_channel(crew, rate=100, **more):
+    return await crew.fleet.new_channel(rate, window_policy=WindowPolicy.ALLOW, **more)
+
+
+async def test_a_worker_stopped_beyond_its_lease_and_woken_again_changes_nothing(crew) -> None:
+    channel = await new_channel(crew, on_unknown=UnknownPolicy.RESEND)
+    await crew.fleet.enqueue(channel, 300)
+    sleeper = crew.start_worker()
+    await crew.until_requests(60, or_for=30)
+
+    crew.kill_worker(sleeper, signal.SIGSTOP)
+    crew.start_worker()
+    await crew.settle(channel, within=100)
+    before = await crew.judge(channel)
+    crew.kill_worker(sleeper, signal.SIGCONT)
+    await asyncio.sleep(3)
+    after = await crew.judge(channel)
+
+    assert before == after
+    assert after.is_clean, (after, crew.logs())
+    # Woken, it works on as if nothing had been.
+    await crew.fleet.enqueue(channel, 50)
+    await crew.settle(channel, within=60)
+    assert (await crew.judge(channel)).is_clean
+
+
+async def test_asked_to_end_a_worker_finishes_what_has_left_and_gives_back_the_rest(crew) -> None:
+    channel = await new_channel(crew)
+    await crew.fleet.enqueue(channel, 300)
+    worker = crew.start_worker()
+    await crew.until_requests(60, or_for=30)
+
+    crew.kill_worker(worker, signal.SIGTERM)
+    await crew.until_dead(worker, within=crew.fleet.settings.shutdown_grace_seconds)
+
+    left = await crew.fleet.sql(
+        "SELECT state, attempt, count(*) FROM whatsapp_send_queue GROUP BY 1, 2"
+    )
+    unknown = await crew.fleet.sql(
+        "SELECT 1 FROM whatsapp_message_attempts WHERE tenant_id = $1 AND outcome <> 'accepted'",
+        channel.tenant_id,
+    )
+    assert {tuple(row)[:2] for row in left} == {("ready", 0)}
+    assert unknown == []
+    crew.start_worker()
+    await crew.settle(channel, within=60)
+    verdict = await crew.judge(channel)
+    assert verdict.is_clean
+    assert set(verdict.statuses) == {"read"}
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        {"after": "hang"},
+        {"after": "reset"},
+        {"after": "empty"},
+        {"after": "truncated"},
+        {"after": "html"},
+        {"after": "hang", "script": "late", "late_s": 3},
+    ],
+    ids=lambda behaviour: " ".join(map(str, behaviour.values())),
+)
+async def test_what_meta_took_and_did_not_answer_is_settled_by_its_echo(crew, behaviour) -> None:
+    channel = await new_channel(crew)
+    await crew.behave(30, **behaviour)
+    await crew.fleet.enqueue(channel, 60)
+
+    crew.start_worker()
+    await crew.settle(channel, within=60)
+
+    verdict = await crew.judge(channel)
+    assert verdict.is_clean, (verdict, crew.logs())
+    assert set(verdict.statuses) == {"read"}
+
+
+@pytest.mark.parametrize("how", ["hang", "reset"])
+async def test_what_meta_did_not_take_fails_after_silence_and_is_not_sent_again(crew, how) -> None:
+    channel = await new_channel(crew)
+    await crew.behave(20, before=how)
+    await crew.fleet.enqueue(channel, 60)
+
+    crew.start_worker()
+    await crew.settle(channel, within=90)
+
+    verdict = await crew.judge(channel)
+    assert verdict.is_clean, (verdict, crew.logs())
+    assert verdict.statuses["failed"] == 20
+
+
+async def test_nothing_is_sent_again_while_no_webhook_comes_in(crew) -> None:
+    channel = await new_channel(crew, on_unknown=UnknownPolicy.RESEND)
+    await crew.fleet.control("webhooks/pause", {})
+    await crew.behave(30, after="reset")
+    await crew.fleet.enqueue(channel, 60)
+    crew.start_worker()
+
+    await crew.until_requests(60, or_for=30)
+    for _ in range(12):
+        await crew.fleet.enqueue(channel, 1)
+        await asyncio.sleep(1)
+    statuses = await crew.statuses(channel)
+    await crew.fleet.control("webhooks/resume", {})
+    await crew.settle(channel, within=60)
+
+    verdict = await crew.judge(channel)
+    assert statuses["unknown"] == 30
+    assert verdict.is_clean, (verdict, crew.logs())
+    assert set(verdict.statuses) == {"read"}
