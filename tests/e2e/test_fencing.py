@@ -25,7 +25,7 @@ async def test_a_worker_stopped_beyond_its_lease_and_woken_again_changes_nothing
     await crew.settle(channel, within=100)
     before = await crew.judge(channel)
     crew.kill_worker(sleeper, signal.SIGCONT)
-    await asyncio.sleep(3)
+    await asyncio.sleep(2)
     after = await crew.judge(channel)
 
     assert before == after
@@ -108,9 +108,10 @@ async def test_nothing_is_sent_again_while_no_webhook_comes_in(crew) -> None:
     crew.start_worker()
 
     await crew.until_requests(60, or_for=30)
-    for _ in range(12):
+    deadline = crew.fleet.settings.unknown_deadline_seconds
+    for _ in range(6):
         await crew.fleet.enqueue(channel, 1)
-        await asyncio.sleep(1)
+        await asyncio.sleep(deadline / 3)
     statuses = await crew.statuses(channel)
     await crew.fleet.control("webhooks/resume", {})
     await crew.settle(channel, within=60)

@@ -102,7 +102,12 @@ async def _assemble(
         queue=queue,
         dispatch=dispatcher,
         retry=RetryFailed(begin=begin),
-        settle=SettleUnknown(begin=begin, unknown_for=settings.unknown_deadline, lease=lease),
+        settle=SettleUnknown(
+            begin=begin,
+            inbox=SQLAlchemyWebhookQueue(process),
+            unknown_for=settings.unknown_deadline,
+            lease=lease,
+        ),
     )
     inbox = _webhooks(process, begin, limiter, lease)
     webhooks = Loop(name="process webhooks", work=inbox, pause_seconds=INBOX_PAUSE_SECONDS)

@@ -66,12 +66,17 @@ class SendWorker:
                 for name, work, pause in (
                     ("find work", sweep, SWEEP_SECONDS),
                     ("tend channels", self._tend, TEND_SECONDS),
-                    ("hold abandoned", self._hold_abandoned, ABANDONED_SECONDS),
+                    ("hold abandoned", self._hold_abandoned, self._abandoned_seconds),
                 ):
                     loop = Loop(name=name, work=work, pause_seconds=pause)
                     loops.create_task(loop.run(stopping))
             for serving in self._running.values():
                 serving.dispatcher.stop()
+
+    @property
+    def _abandoned_seconds(self) -> float:
+        """Looking for what a lease left behind costs; with short leases it is worth more often."""
+        return min(ABANDONED_SECONDS, self.settle.lease.length.total_seconds() / 4)
 
     async def _sweep(self, dispatchers: asyncio.TaskGroup) -> int:
         """Look at the next handful of channels; 0, so that the loop pauses between sweeps."""
