@@ -4,6 +4,7 @@ import asyncio
 import signal
 
 import pytest
+import pytest_asyncio
 
 from whatsapp.domain.entities import UnknownPolicy, WindowPolicy
 
@@ -61,49 +62,71 @@ async def test_asked_to_end_a_worker_finishes_what_has_left_and_gives_back_the_r
     assert set(verdict.statuses) == {"read"}
 
 
-@pytest.mark.parametrize(
-    "behaviour",
-    [
-        {"after": "hang"},
-        {"after": "reset"},
-        {"after": "empty"},
-        {"after": "truncated"},
-        {"after": "html"},
-        {"after": "hang", "script": "late", "late_s": 3},
-    ],
-    ids=lambda behaviour: " ".join(map(str, behaviour.values())),
-)
-async def test_what_meta_took_and_did_not_answer_is_settled_by_its_echo(crew, behaviour) -> None:
-    channel = await new_channel(crew)
-    await crew.behave(30, **behaviour)
-    await crew.fleet.enqueue(channel, 60)
+TAKEN = {
+    "hang": {"after": "hang"},
+    "reset": {"after": "reset"},
+    "empty": {"after": "empty"},
+    "truncated": {"after": "truncated"},
+    "html": {"after": "html"},
+    "late report": {"after": "hang", "script": "late", "late_s": 2},
+}
+NOT_TAKEN = {"hang": {"before": "hang"}, "reset": {"before": "reset"}}
+NO_ANSWER = 20
+"""So many requests of each channel get none."""
 
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def unanswered(settled_crew):
+    """What became of requests that left and got no answer: a channel for each kind of silence."""
+    crew, channels = settled_crew, {}
+    kinds = [("taken", name, None, behaviour) for name, behaviour in TAKEN.items()]
+    for policy in (UnknownPolicy.FAIL, UnknownPolicy.CATEGORY):
+        kinds += [("not taken", name, policy, one) for name, one in NOT_TAKEN.items()]
+    for taken, name, policy, behaviour in kinds:
+        given = {} if policy is None else {"on_unknown": policy}
+        channel = channels[taken, name, policy] = await new_channel(crew, **given)
+        await crew.behave(channel, NO_ANSWER, **behaviour)
+        await crew.fleet.enqueue(channel, 60)
     crew.start_worker()
-    await crew.settle(channel, within=60)
+    await crew.settle(*channels.values(), within=80)
+    found = {
+        kind: (await crew.judge(channel), await crew.unknown_attempts(channel))
+        for kind, channel in channels.items()
+    }
+    await crew.fleet.tidy_up()
+    return found
 
-    verdict = await crew.judge(channel)
-    assert verdict.is_clean, (verdict, crew.logs())
+
+@pytest.mark.parametrize("how", TAKEN)
+async def test_what_meta_took_and_did_not_answer_is_settled_by_its_echo(unanswered, how) -> None:
+    verdict, unknown = unanswered["taken", how, None]
+
+    assert verdict.is_clean, verdict
     assert set(verdict.statuses) == {"read"}
+    assert len(unknown) == NO_ANSWER
 
 
-@pytest.mark.parametrize("how", ["hang", "reset"])
-async def test_what_meta_did_not_take_fails_after_silence_and_is_not_sent_again(crew, how) -> None:
-    channel = await new_channel(crew)
-    await crew.behave(20, before=how)
-    await crew.fleet.enqueue(channel, 60)
+@pytest.mark.parametrize("how", NOT_TAKEN)
+async def test_what_meta_did_not_take_fails_after_silence_where_wanted(unanswered, how) -> None:
+    verdict, _ = unanswered["not taken", how, UnknownPolicy.FAIL]
 
-    crew.start_worker()
-    await crew.settle(channel, within=90)
+    assert verdict.is_clean, verdict
+    assert verdict.statuses["failed"] == NO_ANSWER
 
-    verdict = await crew.judge(channel)
-    assert verdict.is_clean, (verdict, crew.logs())
-    assert verdict.statuses["failed"] == 20
+
+@pytest.mark.parametrize("how", NOT_TAKEN)
+async def test_what_meta_did_not_take_is_by_default_sent_once_more(unanswered, how) -> None:
+    verdict, unknown = unanswered["not taken", how, UnknownPolicy.CATEGORY]
+
+    assert verdict.is_clean, verdict
+    assert set(verdict.statuses) == {"read"}
+    assert len(unknown) == NO_ANSWER
 
 
 async def test_nothing_is_sent_again_while_no_webhook_comes_in(crew) -> None:
     channel = await new_channel(crew, on_unknown=UnknownPolicy.RESEND)
     await crew.fleet.control("webhooks/pause", {})
-    await crew.behave(30, after="reset")
+    await crew.behave(channel, 30, after="reset")
     await crew.fleet.enqueue(channel, 60)
     crew.start_worker()
 
