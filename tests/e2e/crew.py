@@ -94,6 +94,12 @@ class Crew:
             },
         )
 
+    async def forgive(self) -> None:
+        """Have the simulator do nothing odd any more."""
+        url = f"{self.fleet.meta}/_simulator/faults"
+        async with self.fleet.http.delete(url) as answer:
+            assert answer.status < 300
+
     async def statuses(self, *channels: Channel) -> Counter[str]:
         """How many messages of the channels have which status."""
         rows = await self.fleet.sql(

@@ -1,6 +1,7 @@
 """PostgreSQL or Redis is killed and comes back, connections are cut, Redis forgets: all goes on."""
 
 import asyncio
+from collections import Counter
 from itertools import count
 
 import pytest
@@ -109,3 +110,24 @@ async def test_connections_to_postgresql_are_cut_again_and_again(crew, channel) 
     assert cut > 100
     await crew.reconnect()
     await all_is_well(crew, channel)
+
+
+@pytest.mark.parametrize("code", [130429, 131056])
+async def test_meta_refuses_everything_for_a_while(crew, code) -> None:
+    """The number or each recipient is too fast, says Meta: nobody hammers, and all goes out."""
+    channel = await crew.fleet.new_channel(RATE, window_policy=WindowPolicy.ALLOW)
+    await crew.behave(channel, 10_000, error=code)
+    await crew.fleet.enqueue(channel, 160)
+    for _ in range(3):
+        crew.start_worker()
+    await crew.until_requests(1, or_for=20)
+    await asyncio.sleep(3)
+    refused = await crew.fleet.arrivals(channel)
+    await crew.forgive()
+
+    await all_is_well(crew, channel)
+    tries = Counter(entry["callback"].split(".")[1] for entry in refused)
+    assert {entry["code"] for entry in refused} == {code}
+    assert max(tries.values()) <= 3
+    # A number that is too fast rests a second after each refusal, whoever sends for it.
+    assert code != 130429 or len(refused) < 4 * RATE / 2
