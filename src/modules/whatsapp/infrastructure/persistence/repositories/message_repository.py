@@ -304,13 +304,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         Looks at the `limit` entries of each lane that have been due the longest: a marked entry is
         among them, because entries are given out in that order.
         """
-        parameters = {
-            "tenant": self.tenant_id,
-            "channel": channel_id,
-            "unknown_for": unknown_for,
-            "overhang": overhang,
-            "limit": limit,
-        }
+        parameters: dict[str, Any] = {"tenant": self.tenant_id, "channel": channel_id}
+        parameters |= {"unknown_for": unknown_for, "overhang": overhang, "limit": limit}
         return len((await self._run(sql.SETTLE_ABANDONED, parameters)).all())
 
     async def give_up_unknown(
@@ -328,14 +323,9 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         the number has come in, and up to `heard_until` (now by default), since what Meta reported
         later may not have been read yet. Until then the message stays unknown, and holds up nobody.
         """
-        parameters = {
-            "tenant": self.tenant_id,
-            "channel": channel_id,
-            "at": at,
-            "unknown_for": unknown_for,
-            "heard_until": heard_until,
-            "limit": limit,
-        }
+        parameters: dict[str, Any] = {"tenant": self.tenant_id, "channel": channel_id}
+        parameters |= {"at": at, "unknown_for": unknown_for, "heard_until": heard_until}
+        parameters["limit"] = limit
         return len((await self._run(sql.GIVE_UP_UNKNOWN, parameters)).all())
 
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:
