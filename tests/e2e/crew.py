@@ -5,17 +5,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 
-from fleet import Fleet, _start, _until_healthy
+from fleet import Fleet, Nursery, _start, _until_healthy
 from shared.infrastructure.database import create_engine, create_session_factory
 from shared.infrastructure.encryption import KeyFile
 from shared.infrastructure.settings import DatabaseRole, Settings, load_settings
@@ -34,7 +34,6 @@ from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMetaAppRe
 from whatsapp.infrastructure.persistence.work import work_in
 
 APP_ID, APP_SECRET = "100000000000001", "crew-app-secret"
-NURSERY = Path(__file__).with_name("nursery.py")
 PENDING = frozenset({"queued", "sending", "retrying", "unknown"})
 
 
@@ -45,30 +44,18 @@ class Crew:
     fleet: Fleet
     postgres: EmbeddedPostgres
     redis: EmbeddedRedis
-    nursery: subprocess.Popen[str]
     api: str
-    workers: set[int] = field(default_factory=set)
 
     def start_worker(self, point: str = "-") -> int:
         """Start a worker, with a point at which it dies if one is given."""
-        assert self.nursery.stdin is not None
-        assert self.nursery.stdout is not None
-        self.nursery.stdin.write(f"{point}\n")
-        self.nursery.stdin.flush()
-        pid = int(self.nursery.stdout.readline())
-        self.workers.add(pid)
-        return pid
+        return self.fleet.start_worker(point)
 
     def kill_worker(self, pid: int, how: int = signal.SIGKILL) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, how)
+        self.fleet.kill_worker(pid, how)
 
     async def until_dead(self, pid: int, *, within: float = 30) -> None:
         """Wait until a worker has ended."""
-        async with asyncio.timeout(within):
-            while is_alive(pid):  # noqa: ASYNC110  # another process's state
-                await asyncio.sleep(0.02)
-        self.workers.discard(pid)
+        await self.fleet.until_dead(pid, within=within)
 
     async def until_requests(self, number: int, *, or_for: float) -> None:
         """Wait until Meta has had so many more requests, or for so many seconds."""
@@ -80,14 +67,6 @@ class Crew:
                     number -= requests.read().count(b"\n")
                     await asyncio.sleep(0.005)
 
-    async def stop_workers(self) -> None:
-        """End all workers in an orderly way."""
-        for pid in self.workers:
-            self.kill_worker(pid, signal.SIGCONT)
-            self.kill_worker(pid, signal.SIGTERM)
-        for pid in list(self.workers):
-            await self.until_dead(pid)
-
     @asynccontextmanager
     async def without(self, server: EmbeddedServer, *, seconds: float) -> AsyncIterator[None]:
         """Kill a server, go on for so long while it is gone, and start it again."""
@@ -98,11 +77,28 @@ class Crew:
         await asyncio.sleep(gone_at + seconds - asyncio.get_running_loop().time())
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(server.start)
+        await self.reconnect()
 
-    async def behave(self, count: int | None = None, **behaviour: Any) -> None:
-        """Have the simulator do this with the next messages."""
-        given = {"behaviour": behaviour} | ({} if count is None else {"count": count})
-        await self.fleet.control("faults", given)
+    async def reconnect(self) -> None:
+        """Drop the test's own connections, which were cut like everybody's."""
+        await self.fleet.sessions.kw["bind"].dispose()
+
+    async def behave(self, channel: Channel, count: int, **behaviour: Any) -> None:
+        """Have the simulator do this with the next messages of a channel."""
+        await self.fleet.control(
+            "faults",
+            {
+                "behaviour": behaviour,
+                "count": count,
+                "phone_number_id": channel.phone_number_id,
+            },
+        )
+
+    async def forgive(self) -> None:
+        """Have the simulator do nothing odd any more."""
+        url = f"{self.fleet.meta}/_simulator/faults"
+        async with self.fleet.http.delete(url) as answer:
+            assert answer.status < 300
 
     async def statuses(self, *channels: Channel) -> Counter[str]:
         """How many messages of the channels have which status."""
@@ -171,16 +167,32 @@ class Crew:
                     taken[entry["callback"].split(".")[1]] += 1
         return taken
 
-    async def retry_failed(self, *channels: Channel) -> None:
-        """Have everything sent again that failed, as a person would who has looked at it."""
-        retry = RetryMessage(begin=work_in(self.fleet.sessions))
-        for row in await self.fleet.sql(
-            "SELECT tenant_id, id FROM whatsapp_outbound_messages"
+    async def unknown_attempts(self, *channels: Channel) -> Counter[UUID]:
+        """How often nobody knew what had become of a request, by message."""
+        rows = await self.fleet.sql(
+            "SELECT m.id, count(*) FROM whatsapp_message_attempts a"
+            " JOIN whatsapp_outbound_messages m"
+            " ON m.tenant_id = a.tenant_id AND m.id = a.message_id"
+            " WHERE m.channel_id = ANY($1) AND a.outcome = 'unknown' GROUP BY m.id",
+            [channel.id for channel in channels],
+        )
+        return Counter(dict(map(tuple, rows)))
+
+    async def failed_as_unknown(self, *channels: Channel) -> dict[UUID, UUID]:
+        """What failed because nobody knows whether it was sent: id to tenant."""
+        rows = await self.fleet.sql(
+            "SELECT id, tenant_id FROM whatsapp_outbound_messages"
             " WHERE channel_id = ANY($1) AND status = 'failed' AND failure_title = $2",
             [channel.id for channel in channels],
             "Nobody knows whether it was sent",
-        ):
-            await retry(row["tenant_id"], row["id"])
+        )
+        return dict(map(tuple, rows))
+
+    async def retry_failed(self, *channels: Channel) -> None:
+        """Have everything sent again that failed, as a person would who has looked at it."""
+        retry = RetryMessage(begin=work_in(self.fleet.sessions))
+        for message_id, tenant_id in (await self.failed_as_unknown(*channels)).items():
+            await retry(tenant_id, message_id)
 
     async def judge(self, *channels: Channel) -> "Verdict":
         """What Meta's log says about what we say."""
@@ -200,7 +212,9 @@ class Crew:
 
     def logs(self) -> str:
         files = sorted(self.fleet.directory.glob("*.log"))
-        return "\n".join(f"== {file.name}\n{file.read_text()[-6000:]}" for file in files)
+        return "\n".join(
+            f"== {file.name}\n{file.read_text()[-3000:]}" for file in files[:2] + files[-9:]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +232,6 @@ class Verdict:
         return not (self.doubled or self.lost or self.misjudged or self.strangers)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @asynccontextmanager
 async def running_crew(
     directory: Path,
@@ -238,6 +244,7 @@ async def running_crew(
     """Durable servers, an API that takes webhooks in, a simulator, and no worker yet."""
     postgres, redis = (EmbeddedPostgres(directory / "postgres"), EmbeddedRedis(directory / "redis"))
     processes: list[subprocess.Popen[Any]] = []
+    nursery: Nursery | None = None
     postgres.start()
     redis.start()
     try:
@@ -285,40 +292,32 @@ async def running_crew(
             )
         )
         processes += _processes(directory, given, file)
+        nursery = Nursery(dict(given.to_environment()))
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
-            fleet = Fleet(directory, given, sessions, meta, http)
+            fleet = Fleet(directory, given, sessions, meta, http, nursery)
             await _until_healthy(fleet, processes[0])
             await _until_ready(http, api)
-            crew = Crew(fleet, postgres, redis, processes[2], api)
+            crew = Crew(fleet, postgres, redis, api)
             yield crew
         await engine.dispose()
     finally:
+        if nursery is not None:
+            nursery.end()
         end(processes)
         redis.stop()
         postgres.stop()
 
 
 def _processes(directory: Path, settings: Settings, file: Path) -> list[subprocess.Popen[Any]]:
-    """The simulator, the API, and the nursery of workers."""
+    """The simulator and the API."""
     environment = dict(settings.to_environment())
     with (
         (directory / "simulator.log").open("wb") as simulator,
         (directory / "api.log").open("wb") as api,
-        (directory / "workers.log").open("wb") as workers,
     ):
         return [
             _start(simulator, {}, "simulator", "--config", str(file)),
             _start(api, environment, "api"),
-            subprocess.Popen(  # noqa: S603  # our own command
-                [sys.executable, str(NURSERY)],
-                env={k: v for k, v in os.environ.items() if "TELLWIRE" not in k} | environment,
-                cwd=directory,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=workers,
-                text=True,
-                start_new_session=True,
-            ),
         ]
 
 
@@ -341,6 +340,3 @@ def end(processes: Iterable[subprocess.Popen[Any]]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -82,6 +82,42 @@ class Stalls:
         self._ended.set()
 
 
+class Nursery:
+    """A process that forks workers which have everything imported already: see nursery.py."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        clean = {key: value for key, value in os.environ.items() if "TELLWIRE" not in key}
+        self._process = subprocess.Popen(  # noqa: S603  # our own command
+            [sys.executable, str(Path(__file__).with_name("nursery.py"))],
+            env=clean | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def start_worker(self, point: str, log: Path) -> int:
+        """Fork a worker that dies at `point`, if that is not `-`; gives its process id."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{point}\t{log}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def end(self) -> None:
+        """End it, and with it all its workers."""
+        with self._process as process:
+            process.kill()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @dataclass(slots=True)
 class Fleet:
     """Servers, a simulator, and as many workers as were started."""
@@ -91,26 +127,48 @@ class Fleet:
     sessions: SessionFactory
     meta: str
     http: aiohttp.ClientSession
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    nursery: Nursery
+    workers: set[int] = field(default_factory=set)
+    _names: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def start_worker(self, point: str = "-") -> int:
+        """Start a worker, with a point at which it dies if one is given; gives its process id."""
+        return self._start_worker(point)[0]
+
+    def _start_worker(self, point: str = "-") -> tuple[int, Path]:
+        log = self.directory / f"worker-{next(self._names):03}.log"
+        pid = self.nursery.start_worker(point, log)
+        self.workers.add(pid)
+        return pid, log
 
     async def start_workers(self, number: int) -> None:
         """Start workers and wait until each one works."""
-        first = len(self.workers)
-        logs = [self.directory / f"worker-{i}.log" for i in range(first, first + number)]
-        for log in logs:
-            with log.open("wb") as output:
-                self.workers.append(_start(output, self.settings.to_environment(), "worker"))
+        logs = dict(self._start_worker() for _ in range(number))
         async with asyncio.timeout(120):
-            while not all("worker started" in log.read_text() for log in logs):
-                assert all(w.poll() is None for w in self.workers), logs[0].read_text()
-                await asyncio.sleep(0.1)
+            while not all(log.exists() and "started" in log.read_text() for log in logs.values()):
+                for pid, log in logs.items():
+                    assert is_alive(pid), log.read_text()
+                await asyncio.sleep(0.05)
 
-    def stop_workers(self) -> None:
-        for worker in self.workers:
-            worker.send_signal(signal.SIGTERM)
-        for worker in self.workers:
-            worker.wait(timeout=30)
-        self.workers.clear()
+    def kill_worker(self, pid: int, how: int = signal.SIGKILL) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, how)
+
+    async def until_dead(self, pid: int, *, within: float = 30) -> None:
+        """Wait until a worker has ended."""
+        async with asyncio.timeout(within):
+            while is_alive(pid):  # noqa: ASYNC110  # another process's state
+                await asyncio.sleep(0.02)
+        self.workers.discard(pid)
+
+    async def tidy_up(self) -> None:
+        """Leave nothing to the next test: no worker, no message, nothing that Meta should do."""
+        for pid in list(self.workers):
+            self.kill_worker(pid)
+            await self.until_dead(pid)
+        await self.sql("TRUNCATE whatsapp_outbound_messages CASCADE")
+        await self.control("reset", {})
+        await self.control("webhooks/resume", {})
 
     async def new_channel(self, rate: int, **more: Any) -> Channel:
         """A tenant of its own with one verified channel."""
@@ -272,14 +330,15 @@ async def running_fleet(directory: Path, **simulator: Any) -> AsyncIterator[Flee
     async with embedded_services(given) as settings, aiohttp.ClientSession() as http:
         set_up_encryption(settings)
         engine = create_engine(settings.database_url_of(DatabaseRole.APP))
-        fleet = Fleet(directory, settings, create_session_factory(engine), meta, http)
+        nursery = Nursery(dict(settings.to_environment()))
+        fleet = Fleet(directory, settings, create_session_factory(engine), meta, http, nursery)
         with (directory / "simulator.log").open("wb") as output:
             judge = _start(output, {}, "simulator", "--config", str(file))
         try:
             await _until_healthy(fleet, judge)
             yield fleet
         finally:
-            fleet.stop_workers()
+            nursery.end()
             judge.send_signal(signal.SIGTERM)
             judge.wait(timeout=30)
             await engine.dispose()

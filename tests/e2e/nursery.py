@@ -1,7 +1,7 @@
 """Forks workers that have everything imported already, so that killing one a second is cheap.
 
-Reads `<crash point or ->` from standard input and answers with the process id of a new worker; the
-worker is Tellwire's own, and dies with the nursery.
+Reads `<crash point or -><tab><log file>` from standard input and answers with the process id of a
+new worker; the worker is Tellwire's own, and dies with the nursery.
 """
 
 import ctypes
@@ -15,8 +15,8 @@ from tellwire.cli.processes import worker
 PR_SET_PDEATHSIG = 1
 
 
-def bear(point: str) -> int:
-    """Fork a worker; gives its process id."""
+def bear(point: str, log: str) -> int:
+    """Fork a worker that writes to the end of `log`; gives its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -24,7 +24,9 @@ def bear(point: str) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
-    os.dup2(2, 1)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     try:
         arm(point)
         worker()
@@ -35,4 +37,4 @@ def bear(point: str) -> int:
 if __name__ == "__main__":
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The dead are buried by the kernel.
     for line in sys.stdin:
-        print(bear(line.strip()), flush=True)  # noqa: T201  # the answer
+        print(bear(*line.rstrip("\n").split("\t")), flush=True)  # noqa: T201  # the answer

@@ -16,6 +16,13 @@ from typing import Any
 
 import aiohttp
 
+from shared.infrastructure.settings import load_settings
+from tellwire.embedded.services import reachable_services
+from tellwire.installation import open_installation
+from tenancy.domain import Scope
+from whatsapp.domain.entities import Channel, WindowPolicy
+from whatsapp.domain.value_objects import AccessToken
+
 APP_ID = "100000000000001"
 APP_SECRET = "e2e-app-secret"
 VERIFY_TOKEN = "e2e-verify-token"
@@ -98,14 +105,37 @@ class Stack:
         return "\n".join(f"== {file.name}\n{file.read_text()[-4000:]}" for file in files)
 
     async def new_sender(
-        self, name: str, number: str, *, rate: int = 80, window_policy: str = "allow"
+        self, name: str, number: str, *, window_policy: WindowPolicy = WindowPolicy.ALLOW
     ) -> Sender:
-        """A tenant, its channel and its key, made on the command line; it may write to anybody."""
+        """A tenant, its channel and its key; it may write to anybody."""
+        given = load_settings(
+            _env_file=None,
+            data_directory=self.directory / "data",
+            graph_base_url=self.simulator,
+        )
+        async with reachable_services(given) as settings, open_installation(settings) as here:
+            tenant = (await here.create_tenant(name)).id
+            channel = await here.add_channel(
+                Channel(
+                    tenant_id=tenant,
+                    name="Main",
+                    phone_number_id=number,
+                    access_token=AccessToken(f"EAAG{number}"),
+                    app_id=APP_ID,
+                    window_policy=window_policy,
+                )
+            )
+            async with here.verifying() as verify:
+                await verify(tenant, channel.id)
+            key = await here.create_api_key(tenant, name="Tests", scopes=list(Scope))
+        return Sender(name, str(tenant), str(channel.id), number, key.text.reveal())
+
+    async def new_sender_by_command(self, name: str, number: str) -> Sender:
+        """The same on the command line."""
         tenant = await self.command("tenant", "create", name)
         channel = await self.command(
             *("channel", "add", "--tenant", tenant, "--phone-number-id", number),
-            *("--name", "Main", "--app-id", APP_ID, "--rate", str(rate)),
-            *("--window-policy", window_policy),
+            *("--name", "Main", "--app-id", APP_ID, "--window-policy", "allow"),
             TELLWIRE_ACCESS_TOKEN=f"EAAG{number}",
         )
         key = await self.command("key", "create", "--tenant", tenant)
@@ -192,11 +222,7 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    directory: Path,
-    *,
-    workers: int = 2,
-    simulator: dict[str, Any] | None = None,
-    settings: dict[str, str] | None = None,
+    directory: Path, *, workers: int = 2, settings: dict[str, str] | None = None
 ) -> AsyncIterator[Stack]:
     """Everything up: embedded PostgreSQL and Redis, API, workers, and a simulator."""
     api_port, simulator_port = free_port(), free_port()
@@ -208,7 +234,6 @@ async def running_stack(
         "port": simulator_port,
         "open_numbers": True,
         "webhook_url": f"{api}/webhooks/whatsapp/{APP_ID}",
-        **(simulator or {}),
     }
     (directory / "simulator.json").write_text(json.dumps(configuration))
     environment = {key: value for key, value in os.environ.items() if "TELLWIRE" not in key} | {

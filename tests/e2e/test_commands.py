@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from shared.kernel.ids import new_id
-from stack import running_stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def tellwire(stack, *arguments: str, **variables: str) -> tuple[int, str]:
@@ -29,48 +30,47 @@ async def tellwire(stack, *arguments: str, **variables: str) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(180)
-async def test_an_operator_sets_up_sends_and_looks_after_an_installation(directory) -> None:
-    async with running_stack(directory, workers=1) as stack:
-        sender = await stack.new_sender("Ana's Bakery", "1001")
+async def test_an_operator_sets_up_sends_and_looks_after_an_installation(stack) -> None:
+    sender = await stack.new_sender_by_command("Ana's Bakery", "1001")
 
-        code, said = await tellwire(stack, "doctor")
-        assert (code, said.count("ok ")) == (0, 7), said
+    code, said = await tellwire(stack, "doctor")
+    assert (code, said.count("ok ")) == (0, 7), said
 
-        code, said = await tellwire(stack, "migrate")
-        assert code == 0, said
+    code, said = await tellwire(stack, "migrate")
+    assert code == 0, said
 
-        send = ("send", "+4915112345678", "Hello", "--channel", sender.channel_id)
-        key = {"TELLWIRE_API_KEY": sender.api_key}
-        code, said = await tellwire(stack, *send, "--idempotency-key", "k1", **key)
-        again = await tellwire(stack, *send, "--idempotency-key", "k1", **key)
-        assert code == again[0] == 0, said
-        message_id = said.split()[0]
-        assert again[1].split()[0] == message_id
-        ended = await stack.follow(sender, [message_id], within=30)
-        assert ended[message_id]["status"] == "read"
+    send = ("send", "+4915112345678", "Hello", "--channel", sender.channel_id)
+    key = {"TELLWIRE_API_KEY": sender.api_key}
+    code, said = await tellwire(stack, *send, "--idempotency-key", "k1", **key)
+    again = await tellwire(stack, *send, "--idempotency-key", "k1", **key)
+    assert code == again[0] == 0, said
+    message_id = said.split()[0]
+    assert again[1].split()[0] == message_id
+    ended = await stack.follow(sender, [message_id], within=30)
+    assert ended[message_id]["status"] == "read"
 
-        code, said = await tellwire(stack, *send, TELLWIRE_API_KEY="tw_wrong")
-        assert (code, said.split(":")[0]) == (1, "unauthenticated")
-        assert "tw_wrong" not in said
+    code, said = await tellwire(stack, *send, TELLWIRE_API_KEY="tw_wrong")
+    assert (code, said.split(":")[0]) == (1, "unauthenticated")
+    assert "tw_wrong" not in said
 
-        code, said = await tellwire(
-            stack,
-            *("channel", "add", "--tenant", str(new_id()), "--phone-number-id", "77"),
-            *("--name", "Nobody's", "--no-verify"),
-            TELLWIRE_ACCESS_TOKEN="EAAG-canary",
-        )
-        assert (code, said.split(":")[0]) == (1, "tenant_not_found")
-        assert "EAAG-canary" not in said
+    code, said = await tellwire(
+        stack,
+        *("channel", "add", "--tenant", str(new_id()), "--phone-number-id", "77"),
+        *("--name", "Nobody's", "--no-verify"),
+        TELLWIRE_ACCESS_TOKEN="EAAG-canary",
+    )
+    assert (code, said.split(":")[0]) == (1, "tenant_not_found")
+    assert "EAAG-canary" not in said
 
-        await change_pause_and_resume(stack, sender)
+    await change_pause_and_resume(stack, sender)
 
-        code, said = await tellwire(stack, "keys", "rotate")
-        assert code == 0, said
-        assert said.startswith("0 re-encrypted")
+    code, said = await tellwire(stack, "keys", "rotate")
+    assert code == 0, said
+    assert said.startswith("0 re-encrypted")
 
-        code, said = await tellwire(stack, "serve")
-        assert code == 1
-        assert "embedded_service_running" in said
+    code, said = await tellwire(stack, "serve")
+    assert code == 1
+    assert "embedded_service_running" in said
 
 
 async def change_pause_and_resume(stack, sender) -> None:
@@ -109,37 +109,35 @@ async def change_pause_and_resume(stack, sender) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_a_taken_port_is_named_before_anything_starts(directory) -> None:
-    async with running_stack(directory, workers=1) as stack:
-        elsewhere = {"TELLWIRE_DATA_DIRECTORY": str(directory / "other")}
+async def test_a_taken_port_is_named_before_anything_starts(stack) -> None:
+    elsewhere = {"TELLWIRE_DATA_DIRECTORY": str(stack.directory / "other")}
 
-        code, said = await tellwire(stack, "serve", **elsewhere)
+    code, said = await tellwire(stack, "serve", **elsewhere)
 
-        assert code == 1
-        assert "port_taken" in said
-        assert "TELLWIRE_API_PORT" in said
+    assert code == 1
+    assert "port_taken" in said
+    assert "TELLWIRE_API_PORT" in said
 
 
 @pytest.mark.timeout(180)
-async def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(directory) -> None:
-    async with running_stack(directory, workers=2) as stack:
-        sender = await stack.new_sender("Ana's Bakery", "1001")
-        bodies = [
-            {"to": f"+4915100{n:06d}", "type": "text", "text": {"body": f"{n}"}} for n in range(200)
-        ]
+async def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(stack) -> None:
+    sender = await stack.new_sender("Bea's Bikes", "1002")
+    bodies = [
+        {"to": f"+4915100{n:06d}", "type": "text", "text": {"body": f"{n}"}} for n in range(200)
+    ]
 
-        accepted = [await stack.post(sender, body) for body in bodies]
-        for _ in range(2):
-            await asyncio.sleep(0.4)
-            os.kill(worker_of(stack), signal.SIGKILL)
-        ended = await stack.follow(sender, [one["id"] for one in accepted], within=100)
+    accepted = [await stack.post(sender, body) for body in bodies]
+    for _ in range(2):
+        await asyncio.sleep(0.4)
+        os.kill(worker_of(stack), signal.SIGKILL)
+    ended = await stack.follow(sender, [one["id"] for one in accepted], within=100)
 
-        # What a worker had marked and not sent is held until a deadline: neither lost nor doubled.
-        statuses = Counter(message["status"] for message in ended.values())
-        assert statuses["read"] + statuses["unknown"] == 200, stack.logs()
-        seen = await stack.seen_of(sender)
-        assert seen["distinct_messages"] == statuses["read"]
-        assert seen["doubled_messages"] == 0
+    # What a worker had marked and not sent is held until a deadline: neither lost nor doubled.
+    statuses = Counter(message["status"] for message in ended.values())
+    assert statuses["read"] + statuses["unknown"] == 200, stack.logs()
+    seen = await stack.seen_of(sender)
+    assert seen["distinct_messages"] == statuses["read"]
+    assert seen["doubled_messages"] == 0
 
 
 def worker_of(stack) -> int:

@@ -7,7 +7,7 @@ from pywa.errors import ExpiredAccessToken, ReEngagementMessage, WhatsAppError
 from pywa_async import WhatsApp, types
 from pywa_async.types.templates import BodyText, TemplateLanguage
 
-from stack import running_stack
+from whatsapp.domain.entities import WindowPolicy
 from whatsapp.domain.value_objects import message_id_behind
 
 TO = "14155550100"
@@ -67,55 +67,55 @@ async def send_every_kind(pywa):
     ]
 
 
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.timeout(180)
-async def test_pywa_works_against_tellwire_with_another_url_and_token(directory) -> None:
-    async with running_stack(directory, workers=1) as stack:
-        ana = await stack.new_sender("Ana's Bakery", "1001")
-        pywa = client_of(stack, ana)
-        try:
-            sent = await send_every_kind(pywa)
-            ids = [str(message_id_behind(one.id)) for one in sent]
-            ended = await stack.follow(ana, ids, within=60)
-            failures = {one["type"]: one["failure"] for one in ended.values() if one["failure"]}
-            assert failures == {}
-            assert {one["status"] for one in ended.values()} == {"read"}, stack.logs()
-            assert len({one.id for one in sent}) == len(sent)
+async def test_pywa_works_against_tellwire_with_another_url_and_token(stack) -> None:
+    ana = await stack.new_sender("Ana's Bakery", "4001")
+    pywa = client_of(stack, ana)
+    try:
+        sent = await send_every_kind(pywa)
+        ids = [str(message_id_behind(one.id)) for one in sent]
+        ended = await stack.follow(ana, ids, within=60)
+        failures = {one["type"]: one["failure"] for one in ended.values() if one["failure"]}
+        assert failures == {}
+        assert {one["status"] for one in ended.values()} == {"read"}, stack.logs()
+        assert len({one.id for one in sent}) == len(sent)
 
-            log = await stack.control("log?limit=1000")
-            texts = {entry["type"] for entry in log["entries"] if entry["kind"] == "message"}
-            assert {"text", "interactive", "image", "contacts", "template"} <= texts
+        log = await stack.control("log?limit=1000")
+        texts = {entry["type"] for entry in log["entries"] if entry["kind"] == "message"}
+        assert {"text", "interactive", "image", "contacts", "template"} <= texts
 
-            # A receipt for what a customer wrote goes through to Meta at once.
-            heard = await write(stack, "1001")
-            assert await pywa.mark_message_as_read(heard)
-            assert await pywa.indicate_typing(heard)
-            reaction = await pywa.send_reaction(TO, "\N{THUMBS UP SIGN}", heard)
-            ident = str(message_id_behind(reaction.id))
-            followed = await stack.follow(ana, [ident], within=3)
-            assert followed[ident]["status"] != "failed"
-            with pytest.raises(WhatsAppError) as unknown:
-                await pywa.mark_message_as_read("wamid.unknown")
-            assert unknown.value.code == 131009
-        finally:
-            await pywa.api._session.aclose()
+        # A receipt for what a customer wrote goes through to Meta at once.
+        heard = await write(stack, "4001")
+        assert await pywa.mark_message_as_read(heard)
+        assert await pywa.indicate_typing(heard)
+        reaction = await pywa.send_reaction(TO, "\N{THUMBS UP SIGN}", heard)
+        ident = str(message_id_behind(reaction.id))
+        followed = await stack.follow(ana, [ident], within=3)
+        assert followed[ident]["status"] != "failed"
+        with pytest.raises(WhatsAppError) as unknown:
+            await pywa.mark_message_as_read("wamid.unknown")
+        assert unknown.value.code == 131009
+    finally:
+        await pywa.api._session.aclose()
 
-        strict = await stack.new_sender("Bea's Bikes", "2002", window_policy="enforce")
-        for client, error in (
-            (client_of(stack, strict), ReEngagementMessage),
-            (client_of(stack, ana, key="EAAGmeta"), ExpiredAccessToken),
-        ):
-            with pytest.raises(error):
-                await client.send_message(TO, "Hello")
-            await client.api._session.aclose()
-
-        # Once the customer has written, free text passes.
-        await write(stack, "2002")
-        client = client_of(stack, strict)
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    await client.send_message(TO, "Hello")
-                    break
-                except ReEngagementMessage:
-                    await asyncio.sleep(0.1)
+    strict = await stack.new_sender("Bea's Bikes", "4002", window_policy=WindowPolicy.ENFORCE)
+    for client, error in (
+        (client_of(stack, strict), ReEngagementMessage),
+        (client_of(stack, ana, key="EAAGmeta"), ExpiredAccessToken),
+    ):
+        with pytest.raises(error):
+            await client.send_message(TO, "Hello")
         await client.api._session.aclose()
+
+    # Once the customer has written, free text passes.
+    await write(stack, "4002")
+    client = client_of(stack, strict)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await client.send_message(TO, "Hello")
+                break
+            except ReEngagementMessage:
+                await asyncio.sleep(0.1)
+    await client.api._session.aclose()

@@ -6,10 +6,11 @@ from statistics import quantiles
 
 import pytest
 
-from fleet import Fleet, running_fleet
+from fleet import Fleet
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.value_objects import Priority
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 BACKLOG, SMALL, EACH = 100_000, 9, 10
 
 
@@ -26,70 +27,67 @@ async def waits(fleet: Fleet, channel: Channel) -> list[float]:
 
 
 @pytest.mark.timeout(150)
-async def test_a_backlog_of_100_000_delays_nobody_else(directory, record_property) -> None:
-    async with running_fleet(directory) as fleet:
-        large = await fleet.new_channel(80)
-        small = [await fleet.new_channel(80) for _ in range(SMALL)]
-        await fleet.enqueue(large, BACKLOG)
-        done = 0
+async def test_a_backlog_of_100_000_delays_nobody_else(fleet, record_property) -> None:
+    large = await fleet.new_channel(80)
+    small = [await fleet.new_channel(80) for _ in range(SMALL)]
+    await fleet.enqueue(large, BACKLOG)
+    done = 0
 
-        async def send_to_each() -> None:
-            nonlocal done
-            done += EACH
-            await asyncio.gather(*(fleet.enqueue(one, EACH) for one in small))
-            await asyncio.gather(*(fleet.until_accepted(one, done, within=30) for one in small))
-            await asyncio.gather(*(fleet.until_recorded(one, done, within=10) for one in small))
+    async def send_to_each() -> None:
+        nonlocal done
+        done += EACH
+        await asyncio.gather(*(fleet.enqueue(one, EACH) for one in small))
+        await asyncio.gather(*(fleet.until_accepted(one, done, within=30) for one in small))
+        await asyncio.gather(*(fleet.until_recorded(one, done, within=10) for one in small))
 
-        for workers in (1, 4):
-            await fleet.start_workers(workers - len(fleet.workers))
-            # Not asked here: the first use of a number costs a second, and a worker that has just
-            # started has to connect to everything first.
-            await send_to_each()
-            await send_to_each()
-            waited = [wait for one in small for wait in (await waits(fleet, one))[-EACH:]]
-            p99 = quantiles(waited, n=100)[98]
-            record_property(f"p99 with {workers} workers", p99)
-            print(f"p99 with {workers} workers: {p99:.3f} s")  # noqa: T201  # shown when it fails
-            assert len(waited) == SMALL * EACH
-            assert p99 < 1
-
-
-@pytest.mark.timeout(90)
-async def test_high_overtakes_bulk_which_still_gets_a_tenth(directory) -> None:
-    async with running_fleet(directory) as fleet:
-        channel = await fleet.new_channel(100)
-        await fleet.enqueue(channel, 1500, priority=Priority.BULK)
-        await fleet.start_workers(1)
-        await fleet.until_accepted(channel, 100, within=30)
-
-        high = set(await fleet.enqueue(channel, 700, priority=Priority.HIGH))
-        before = len(await fleet.arrivals(channel))
-        await fleet.until_accepted(channel, before + 500, within=30)
-
-        ids = [entry["callback"].split(".")[1] for entry in await fleet.arrivals(channel)]
-        theirs = {one.hex for one in high}
-        # What was claimed before they came goes out before them: not more than a second's worth.
-        pressed = [one in theirs for one in ids[before + 100 : before + 500]]
-        assert any(one in theirs for one in ids[before : before + 100])
-        assert 0.1 * len(pressed) <= pressed.count(False) <= 0.3 * len(pressed)
+    for workers in (1, 4):
+        await fleet.start_workers(workers - len(fleet.workers))
+        # Not asked here: the first use of a number costs a second, and a worker that has just
+        # started has to connect to everything first.
+        await send_to_each()
+        await send_to_each()
+        waited = [wait for one in small for wait in (await waits(fleet, one))[-EACH:]]
+        p99 = quantiles(waited, n=100)[98]
+        record_property(f"p99 with {workers} workers", p99)
+        print(f"p99 with {workers} workers: {p99:.3f} s")  # noqa: T201  # shown when it fails
+        assert len(waited) == SMALL * EACH
+        assert p99 < 1
 
 
 @pytest.mark.timeout(90)
-async def test_a_recipient_at_its_limit_or_in_trouble_holds_up_only_itself(directory) -> None:
-    async with running_fleet(directory) as fleet:
-        channel = await fleet.new_channel(250)
-        limited = await fleet.enqueue(channel, 60, to="+4915112345678")
-        failing = await fleet.enqueue(channel, 5, to="+15551131016")
-        others = await fleet.enqueue(channel, 500)
-        await fleet.start_workers(2)
-        await fleet.until_accepted(channel, 44 + len(others), within=40)
+async def test_high_overtakes_bulk_which_still_gets_a_tenth(fleet) -> None:
+    channel = await fleet.new_channel(100)
+    await fleet.enqueue(channel, 1500, priority=Priority.BULK)
+    await fleet.start_workers(1)
+    await fleet.until_accepted(channel, 100, within=30)
 
-        entries = await fleet.arrivals(channel)
-        reached = Counter(entry["callback"].split(".")[1] for entry in entries)
-        order = [entry["callback"].split(".")[1] for entry in entries]
-        sent = [one.hex for one in limited if one.hex in reached]
-        assert all(reached[one.hex] == 1 for one in others)
-        assert {entry["code"] for entry in entries if entry["outcome"] != "accepted"} <= {131016}
-        assert 44 <= len(sent) <= 50  # Kept ahead of Meta: not one request was refused for it.
-        assert [one for one in order if one in set(sent)] == sent
-        assert sum(one.hex in reached for one in failing) == 1  # The others wait behind it.
+    high = set(await fleet.enqueue(channel, 700, priority=Priority.HIGH))
+    before = len(await fleet.arrivals(channel))
+    await fleet.until_accepted(channel, before + 500, within=30)
+
+    ids = [entry["callback"].split(".")[1] for entry in await fleet.arrivals(channel)]
+    theirs = {one.hex for one in high}
+    # What was claimed before they came goes out before them: not more than a second's worth.
+    pressed = [one in theirs for one in ids[before + 100 : before + 500]]
+    assert any(one in theirs for one in ids[before : before + 100])
+    assert 0.1 * len(pressed) <= pressed.count(False) <= 0.3 * len(pressed)
+
+
+@pytest.mark.timeout(90)
+async def test_a_recipient_at_its_limit_or_in_trouble_holds_up_only_itself(fleet) -> None:
+    channel = await fleet.new_channel(250)
+    limited = await fleet.enqueue(channel, 60, to="+4915112345678")
+    failing = await fleet.enqueue(channel, 5, to="+15551131016")
+    others = await fleet.enqueue(channel, 500)
+    await fleet.start_workers(2)
+    await fleet.until_accepted(channel, 44 + len(others), within=40)
+
+    entries = await fleet.arrivals(channel)
+    reached = Counter(entry["callback"].split(".")[1] for entry in entries)
+    order = [entry["callback"].split(".")[1] for entry in entries]
+    sent = [one.hex for one in limited if one.hex in reached]
+    assert all(reached[one.hex] == 1 for one in others)
+    assert {entry["code"] for entry in entries if entry["outcome"] != "accepted"} <= {131016}
+    assert 44 <= len(sent) <= 50  # Kept ahead of Meta: not one request was refused for it.
+    assert [one for one in order if one in set(sent)] == sent
+    assert sum(one.hex in reached for one in failing) == 1  # The others wait behind it.

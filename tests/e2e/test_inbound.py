@@ -7,33 +7,30 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from stack import running_stack
 from tellwire.embedded.postgres import EmbeddedPostgres
 
 
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.timeout(120)
 async def test_inbound_messages_are_stored_once_in_the_tenant_whose_number_it_is(
-    directory,
+    stack,
 ) -> None:
-    async with running_stack(directory, workers=2) as stack:
-        ana = await stack.new_sender("Ana's Bakery", "1001")
-        bea = await stack.new_sender("Bea's Bikes", "2002")
-        await stack.control("webhooks", duplicate=0.5, shuffle=True)
+    ana = await stack.new_sender("Ana's Bakery", "3001")
+    bea = await stack.new_sender("Bea's Bikes", "3002")
+    await stack.control("webhooks", duplicate=0.5, shuffle=True)
 
-        for sender, number in ((ana, 40), (bea, 25)):
-            await stack.control(
-                "inbound",
-                phone_number_id=sender.phone_number_id,
-                **{"from": "4915112345678"},
-                type="text",
-                count=number,
-            )
+    for sender, number in ((ana, 40), (bea, 25)):
         await stack.control(
-            "inbound", phone_number_id="9999", **{"from": "4915112345678"}, type="text"
+            "inbound",
+            phone_number_id=sender.phone_number_id,
+            **{"from": "4915112345678"},
+            type="text",
+            count=number,
         )
+    await stack.control("inbound", phone_number_id="9999", **{"from": "4915112345678"}, type="text")
 
-        assert await until(stack, ana, 40) == 40
-        assert await until(stack, bea, 25) == 25
+    assert await until(stack, ana, 40) == 40
+    assert await until(stack, bea, 25) == 25
 
 
 async def until(stack, sender, expected: int) -> int:

@@ -15,9 +15,10 @@ from datetime import timedelta
 
 import pytest
 
-from fleet import Fleet, Stalls, most_in_any_second, running_fleet
+from fleet import Fleet, Stalls, most_in_any_second
 from shared.kernel.clock import utc_now
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 SPACED_SECOND = 1.008
 MOST_STALL_SECONDS = 0.25
 WRITING_SECONDS = 0.01
@@ -72,42 +73,40 @@ async def send_backlog(fleet: Fleet, *, rate: int, seconds: float) -> dict[str, 
     ],
 )
 async def test_no_second_holds_more_than_the_rate_and_no_slot_is_left_idle(
-    directory, record_property, workers, seconds
+    fleet, record_property, workers, seconds
 ) -> None:
-    async with running_fleet(directory) as fleet:
-        await fleet.start_workers(workers)
-        for rate, length in seconds.items():
-            seen = await send_backlog(fleet, rate=rate, seconds=length)
-            record_property(f"{workers} workers at {rate}/s", seen)
-            print(f"{workers} workers at {rate}/s: {seen}")  # noqa: T201  # shown when it fails
+    await fleet.start_workers(workers)
+    for rate, length in seconds.items():
+        seen = await send_backlog(fleet, rate=rate, seconds=length)
+        record_property(f"{workers} workers at {rate}/s", seen)
+        print(f"{workers} workers at {rate}/s: {seen}")  # noqa: T201  # shown when it fails
 
-            assert seen["sent"] == seen["expected"]
-            assert seen["most_departed"] <= rate
-            if seen["stall_seconds"] < MOST_STALL_SECONDS:
-                assert seen["most_arrived"] <= seen["most_allowed"]
-            if workers <= 4:
-                assert seen["used"] >= 0.99 - seen["late_share"] - 0.02
+        assert seen["sent"] == seen["expected"]
+        assert seen["most_departed"] <= rate
+        if seen["stall_seconds"] < MOST_STALL_SECONDS:
+            assert seen["most_arrived"] <= seen["most_allowed"]
+        if workers <= 4:
+            assert seen["used"] >= 0.99 - seen["late_share"] - 0.02
 
 
 @pytest.mark.timeout(60)
-async def test_another_rate_takes_effect_within_a_second_without_a_restart(directory) -> None:
-    async with running_fleet(directory) as fleet:
-        await fleet.start_workers(2)
-        channel = await fleet.new_channel(20)
-        await fleet.enqueue(channel, 2000)
-        await fleet.until_accepted(channel, 30, within=20)
+async def test_another_rate_takes_effect_within_a_second_without_a_restart(fleet) -> None:
+    await fleet.start_workers(2)
+    channel = await fleet.new_channel(20)
+    await fleet.enqueue(channel, 2000)
+    await fleet.until_accepted(channel, 30, within=20)
 
-        raised_at = utc_now()
-        await fleet.change(channel, messages_per_second=200)
-        await fleet.until_accepted(channel, 600, within=20)
-        lowered_at = utc_now()
-        await fleet.change(channel, messages_per_second=20)
-        count = len(await fleet.arrivals(channel))
-        await fleet.until_accepted(channel, count + 40, within=20)
+    raised_at = utc_now()
+    await fleet.change(channel, messages_per_second=200)
+    await fleet.until_accepted(channel, 600, within=20)
+    lowered_at = utc_now()
+    await fleet.change(channel, messages_per_second=20)
+    count = len(await fleet.arrivals(channel))
+    await fleet.until_accepted(channel, count + 40, within=20)
 
-        times = await fleet.departures(channel)
-        second = timedelta(seconds=1)
-        raised = [at for at in times if raised_at + second < at <= raised_at + 2 * second]
-        lowered = [at for at in times if at > lowered_at + second]
-        assert len(raised) > 150
-        assert most_in_any_second(at.timestamp() for at in lowered) <= 20
+    times = await fleet.departures(channel)
+    second = timedelta(seconds=1)
+    raised = [at for at in times if raised_at + second < at <= raised_at + 2 * second]
+    lowered = [at for at in times if at > lowered_at + second]
+    assert len(raised) > 150
+    assert most_in_any_second(at.timestamp() for at in lowered) <= 20

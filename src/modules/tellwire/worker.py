@@ -107,7 +107,12 @@ async def _assemble(
         dispatch=dispatcher,
         drivers=RedisChannelDrivers(redis),
         retry=RetryFailed(begin=begin),
-        settle=SettleUnknown(begin=begin, unknown_for=settings.unknown_deadline, lease=lease),
+        settle=SettleUnknown(
+            begin=begin,
+            inbox=SQLAlchemyWebhookQueue(process),
+            unknown_for=settings.unknown_deadline,
+            lease=lease,
+        ),
     )
     inbox = _webhooks(process, begin, limiter, lease)
     webhooks = Loop(

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +12,7 @@ from shared.kernel.clock import utc_now
 from whatsapp.domain.entities import ChannelNotFound
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import AttemptResult, StatusReport
-from whatsapp.domain.value_objects import MessageStatus
+from whatsapp.domain.value_objects import MessageStatus, PhoneNumber
 
 pytestmark = pytest.mark.postgres
 
@@ -340,3 +340,48 @@ async def test_proof_that_it_was_sent_settles_an_unknown_outcome_without_the_lea
 
     stored, _, queued = await shape(superuser, saved)
     assert (stored["status"], stored["wamid"], queued) == ("sent", "wamid.1", None)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "echoed"), [("accepted", True), ("accepted", False), ("unknown", True)]
+)
+async def test_answer_and_reports_end_the_same_whatever_comes_first(
+    at, ana, message, claim, send_queue, superuser, outcome, echoed
+) -> None:
+    """Every order of Meta's answer (or of its absence) and of what Meta reports."""
+    ended = []
+    for number, order in enumerate(permutations(["answer", S.SENT, S.DELIVERED, S.READ])):
+        async with at(ana) as desk:
+            recipient = PhoneNumber(f"+49153{number:08}")
+            saved = await desk.messages.save_outbound(message(ana, recipient=recipient))
+        (entry,) = await claim(ana)
+        await send_queue.mark([entry], lease=timedelta(minutes=1))
+        wamid = f"{number}.{saved.id}"
+        answer = AttemptResult(
+            message_id=saved.id,
+            lease_token=entry.lease_token,
+            number=1,
+            status=S.SENT if outcome == "accepted" else S.UNKNOWN,
+            outcome=outcome,
+            started_at=START,
+            finished_at=START,
+            wamid=wamid if outcome == "accepted" else None,
+            due_at=None if outcome == "accepted" else utc_now() + timedelta(hours=1),
+        )
+        for event in order:
+            async with at(ana) as desk:
+                if event == "answer":
+                    await desk.messages.record_attempts([answer])
+                else:
+                    told = report(saved, event, attempt=1, wamid=wamid, echoed=echoed)
+                    await desk.messages.record_statuses(ana.channel.id, [told])
+        stored, events, queued = await shape(superuser, saved)
+        assert stored.pop("wamid") == wamid, order
+        assert {one.pop("wamid") for one in events} == {wamid}, order
+        ended.append((order, stored, events, queued))
+
+    _, *first = ended[0]
+    assert first[0]["status"] == "read"
+    assert first[2] is None
+    for order, *other in ended:
+        assert other == first, order

@@ -25,6 +25,7 @@ from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyWebhookInbox,
     message_views,
 )
+from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
 
 pytestmark = pytest.mark.postgres
 
@@ -182,3 +183,28 @@ async def test_intake_writes_down_in_one_statement_and_reads_nothing(
         (second, b"{}"),
     ]
     assert {row["attempts"] for row in rows} == {0}
+
+
+async def test_everything_is_read_up_to_the_oldest_body_in_the_inbox(database, superuser) -> None:
+    writing = create_engine(database.url("tellwire_intake"))
+    reading = create_engine(database.url("tellwire_process"))
+    inbox, queue = SQLAlchemyWebhookInbox(writing), SQLAlchemyWebhookQueue(reading)
+    try:
+        before = await superuser.fetchval("SELECT now()")
+        empty = await queue.read_until()
+        for _ in range(2):
+            await inbox.append("1", b"{}")
+        came = await superuser.fetch("SELECT received_at FROM webhook_inbox ORDER BY id")
+        unread = await queue.read_until()
+        first, second = await queue.claim(limit=2, lease=timedelta(minutes=1))
+        leased = await queue.read_until()
+        await queue.finish([first], [])
+        half = await queue.read_until()
+        await queue.finish([second], [])
+
+        assert before <= empty <= came[0][0]
+        assert (unread, leased, half) == (came[0][0], came[0][0], came[1][0])
+        assert await queue.read_until() > came[1][0]
+    finally:
+        await writing.dispose()
+        await reading.dispose()

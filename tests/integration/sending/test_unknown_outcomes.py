@@ -94,7 +94,9 @@ class Desk:
         }
         return await self.run("record_attempts", [AttemptResult(**given | more)])
 
-    async def report(self, saved, status, *, attempt=1, wamid="wamid.1", at=None):
+    async def report(
+        self, saved, status, *, attempt=1, wamid="wamid.1", at=None, pricing=None
+    ) -> None:
         told = StatusReport(
             wamid=wamid,
             status=status,
@@ -102,6 +104,7 @@ class Desk:
             message_id=saved.id,
             attempt=attempt,
             failure=REFUSED if status is S.FAILED else None,
+            pricing=pricing,
         )
         return await self.run("record_statuses", self.customer.channel.id, [told])
 
@@ -111,16 +114,20 @@ class Desk:
         await self.record(entry, S.UNKNOWN, due_at=utc_now() + T)
         return saved
 
-    async def give_up(self) -> int:
+    async def give_up(self, *, heard_until=None) -> int:
         return await self.run(
-            "give_up_unknown", self.customer.channel.id, at=utc_now(), unknown_for=T
+            "give_up_unknown",
+            self.customer.channel.id,
+            at=utc_now(),
+            unknown_for=T,
+            heard_until=heard_until,
         )
 
-    async def hear(self) -> None:
+    async def hear(self, *, pricing=None, **more) -> None:
         """A later message goes out, and Meta reports about it."""
-        saved, entry = await self.marked()
+        saved, entry = await self.marked(**more)
         await self.record(entry, S.SENT, wamid=f"wamid.{saved.id}")
-        await self.report(saved, S.SENT, wamid=f"wamid.{saved.id}")
+        await self.report(saved, S.SENT, wamid=f"wamid.{saved.id}", pricing=pricing)
 
     async def pass_time(self, span) -> None:
         """As if everything so far had happened so much earlier."""
@@ -200,7 +207,8 @@ async def test_it_holds_up_its_recipient_until_the_deadline_and_no_longer(desk) 
     assert (before, [entry.message_id for entry in after]) == ([], [later.id])
 
 
-async def test_healthy_silence_fails_it_for_want_of_another_policy(desk) -> None:
+async def test_healthy_silence_fails_it_where_the_channel_wants_that(desk) -> None:
+    await desk.policy(UnknownPolicy.FAIL)
     saved = await desk.unknown()
     await desk.pass_time(SECOND)
     await desk.hear()
@@ -213,6 +221,7 @@ async def test_healthy_silence_fails_it_for_want_of_another_policy(desk) -> None
 
 
 async def test_silence_counts_from_the_moment_in_which_the_number_is_heard_again(desk) -> None:
+    await desk.policy(UnknownPolicy.FAIL)
     saved = await desk.unknown()
     await desk.pass_time(10 * T)
     assert await desk.give_up() == 0
@@ -246,8 +255,57 @@ async def silent(desk) -> int:
     return await desk.give_up()
 
 
-async def test_it_is_sent_once_more_where_the_channel_wants_that(desk) -> None:
-    await desk.policy(UnknownPolicy.RESEND)
+async def test_what_lies_unread_in_the_inbox_is_no_silence(desk) -> None:
+    await desk.policy(UnknownPolicy.FAIL)
+    saved = await desk.unknown()
+    await desk.pass_time(SECOND)
+    await desk.hear()
+    await desk.pass_time(T)
+
+    assert await desk.give_up(heard_until=utc_now() - 2 * SECOND) == 0
+    assert await desk.state(saved) == (S.UNKNOWN, "unknown")
+    await desk.pass_time(2 * SECOND)  # It is looked at again after a moment.
+    assert await desk.give_up(heard_until=utc_now()) == 1
+
+
+ORDER_UPDATE = MessageContent.template("order_update", "en_US")
+OTHER = MessageContent.template("other", "en_US")
+
+
+@pytest.mark.parametrize(
+    ("category", "expected"),
+    [
+        ("utility", (S.QUEUED, "ready")),
+        ("marketing", (S.FAILED, None)),
+        ("authentication", (S.FAILED, None)),
+        (None, (S.FAILED, None)),
+    ],
+)
+async def test_by_category_a_template_is_sent_once_more_if_it_was_a_utility(
+    desk, category, expected
+) -> None:
+    if category:  # Of two reports the latest counts.
+        other = "marketing" if category == "utility" else "utility"
+        await desk.hear(content=ORDER_UPDATE, pricing={"category": other})
+        await desk.hear(content=ORDER_UPDATE, pricing={"category": category})
+    # What another template costs says nothing.
+    await desk.hear(content=OTHER, pricing={"category": "utility"})
+    saved = await desk.unknown(content=ORDER_UPDATE)
+
+    assert await silent(desk) == 1
+    assert await desk.state(saved) == expected
+
+
+async def test_by_category_what_is_free_form_is_sent_once_more(desk) -> None:
+    saved = await desk.unknown()
+
+    assert await silent(desk) == 1
+    assert await desk.state(saved) == (S.QUEUED, "ready")
+
+
+@pytest.mark.parametrize("policy", [UnknownPolicy.RESEND, UnknownPolicy.CATEGORY])
+async def test_it_is_sent_once_more_and_not_twice(desk, policy) -> None:
+    await desk.policy(policy)
     saved = await desk.unknown()
 
     assert await silent(desk) == 1

@@ -40,7 +40,7 @@ def add_channel(
     token: Token,
     rate: Annotated[int, _RATE] = DEFAULT_MESSAGES_PER_SECOND,
     window_policy: Annotated[WindowPolicy, _WINDOW] = WindowPolicy.ENFORCE,
-    on_unknown: Annotated[UnknownPolicy, _UNKNOWN] = UnknownPolicy.FAIL,
+    on_unknown: Annotated[UnknownPolicy, _UNKNOWN] = UnknownPolicy.CATEGORY,
     keeps_order: Annotated[bool, _ORDER] = True,  # noqa: FBT002  # Typer's way
     account: Annotated[str | None, _ACCOUNT] = None,
     app_id: Annotated[str | None, _APP] = None,

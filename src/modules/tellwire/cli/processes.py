@@ -5,18 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
 
 from shared.infrastructure.observability import configure_logging
 from shared.infrastructure.settings import Settings, load_settings
-from tellwire.api import create_api
 from tellwire.embedded.services import embedded_services
 from tellwire.processes import api_child, worker_children
 from tellwire.supervisor import Supervisor
 from tellwire.terminal import console, run, run_until_signalled
 from tellwire.worker import run_worker
-from whatsapp_simulator.config import SimulatorConfig
-from whatsapp_simulator.server import serve as serve_simulator
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +46,10 @@ def serve(
 
 def api() -> None:
     """Run the HTTP API and the webhook intake in one process."""
+    import uvicorn  # noqa: PLC0415  # A web framework that no other command should wait for.
+
+    from tellwire.api import create_api  # noqa: PLC0415  # as above
+
     settings = _settings()
     uvicorn.run(
         create_api(settings),
@@ -78,6 +78,9 @@ def simulator(
     ] = None,
 ) -> None:
     """Run a simulator of Meta's Cloud API; settings also as TELLWIRE_SIMULATOR_... variables."""
+    from whatsapp_simulator.config import SimulatorConfig  # noqa: PLC0415  # for this command alone
+    from whatsapp_simulator.server import serve as serve_simulator  # noqa: PLC0415  # as above
+
     wanted = SimulatorConfig.from_json(config) if config else SimulatorConfig.from_env()
 
     async def work(stopping: asyncio.Event) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.ports import BeginWork
 from whatsapp.domain.send_queue import Lease
+from whatsapp.domain.webhook_inbox import WebhookInbox
 
 MAX_RETRIES: Final = 200
 MAX_LOOKED_AT: Final = 1000
@@ -39,6 +40,7 @@ class SettleUnknown:
     """What may have been sent by a worker that died, and what nobody ever reported about."""
 
     begin: BeginWork
+    inbox: WebhookInbox
     unknown_for: timedelta
     lease: Lease = field(default_factory=Lease)
     now: Clock = utc_now
@@ -62,10 +64,18 @@ class SettleUnknown:
         return held
 
     async def give_up(self, tenant_id: UUID, channel_id: UUID) -> int:
-        """Do by the channel's policy what silence beyond the deadline leads to; gives how many."""
+        """Do by the channel's policy what silence beyond the deadline leads to; gives how many.
+
+        Silence is what Meta did not report, not what nobody has read yet: a report may lie in the
+        inbox, leased by a worker that died.
+        """
+        heard_until = await self.inbox.read_until()
         async with self.begin(tenant_id) as work:
             given_up = await work.messages.give_up_unknown(
-                channel_id, at=self.now(), unknown_for=self.unknown_for
+                channel_id,
+                at=self.now(),
+                unknown_for=self.unknown_for,
+                heard_until=heard_until,
             )
             await work.commit()
         return given_up

@@ -222,7 +222,13 @@ class MessageRepository(Protocol):
         ...
 
     async def give_up_unknown(
-        self, channel_id: UUID, *, at: datetime, unknown_for: timedelta, limit: int = 1000
+        self,
+        channel_id: UUID,
+        *,
+        at: datetime,
+        unknown_for: timedelta,
+        heard_until: datetime | None = None,
+        limit: int = 1000,
     ) -> int:
         """Do by the channel's policy what silence leads to; gives for how many it came to that."""
         ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -42,6 +42,10 @@ class WebhookInbox(Protocol):
 
     async def claim(self, *, limit: int, lease: timedelta) -> Sequence[InboxEntry]:
         """Lease up to `limit` entries, the oldest first; other processors never get the same."""
+        ...
+
+    async def read_until(self) -> datetime:
+        """Everything that came in before this moment has been processed."""
         ...
 
     async def routes(self, phone_number_ids: Collection[str]) -> Mapping[str, Sequence[Route]]:

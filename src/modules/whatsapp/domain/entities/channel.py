@@ -68,6 +68,11 @@ class UnknownPolicy(StrEnum):
     Silence counts only while reports about other messages of the number come in.
     """
 
+    CATEGORY = "category"
+    """Free-form messages and utility templates are sent once more, other templates fail.
+
+    A template is of the category of which Meta last reported a price for it; until then it fails.
+    """
     FAIL = "fail"
     """It fails and is not sent again: for what must not come twice."""
     RESEND = "resend"
@@ -109,7 +114,7 @@ class Channel:
     messages_per_second: int = DEFAULT_MESSAGES_PER_SECOND
     keeps_order: bool = True
     window_policy: WindowPolicy = WindowPolicy.ENFORCE
-    on_unknown: UnknownPolicy = UnknownPolicy.FAIL
+    on_unknown: UnknownPolicy = UnknownPolicy.CATEGORY
     quality_rating: str | None = None
     pause_reason: str | None = None
     verified_at: datetime | None = None

@@ -50,7 +50,8 @@ _OnUnknown = Annotated[
     UnknownPolicy,
     Field(
         description="What silence leads to where nobody knows whether a message was sent: `fail`, "
-        "`resend` once, or `hold` until somebody decides."
+        "`resend` once, `hold` until somebody decides, or by `category`: free-form messages and "
+        "utility templates are sent once more, other templates fail."
     ),
 ]
 _NULLABLE: Final = frozenset({"provider_account_id", "app_id"})
@@ -71,7 +72,7 @@ class CreateChannelRequest(BaseModel):
     messages_per_second: _Rate = DEFAULT_MESSAGES_PER_SECOND
     keeps_order: _KeepsOrder = True
     window_policy: _Window = WindowPolicy.ENFORCE
-    on_unknown: _OnUnknown = UnknownPolicy.FAIL
+    on_unknown: _OnUnknown = UnknownPolicy.CATEGORY
 
     def to_channel(self, tenant_id: UUID) -> Channel:
         """The channel that is asked for; raises the domain's errors with the wrong field."""

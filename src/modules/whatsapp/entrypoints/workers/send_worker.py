@@ -75,7 +75,7 @@ class SendWorker:
                     ("find work", sweep, SWEEP_SECONDS, self.stretch),
                     ("go on driving", self._go_on, DRIVE_SECONDS, steadily),
                     ("tend channels", self._tend, TEND_SECONDS, self.stretch),
-                    ("hold abandoned", self._hold_abandoned, ABANDONED_SECONDS, self.stretch),
+                    ("hold abandoned", self._hold_abandoned, self._abandoned_seconds, self.stretch),
                 ):
                     loop = Loop(name=name, work=work, pause_seconds=pause, stretch=stretch)
                     loops.create_task(loop.run(stopping))
@@ -84,6 +84,11 @@ class SendWorker:
     def stretch(self) -> float:
         """How much longer than a worker alone this one may pause between looks at anything."""
         return min(max(1.0, self.drivers.workers / 2), MOST_STRETCH)
+
+    @property
+    def _abandoned_seconds(self) -> float:
+        """Looking for what a lease left behind costs; with short leases it is worth more often."""
+        return min(ABANDONED_SECONDS, self.settle.lease.length.total_seconds() / 4)
 
     async def _sweep(self, dispatchers: asyncio.TaskGroup) -> int:
         """Look at the next handful of channels; 0, so that the loop pauses between sweeps."""

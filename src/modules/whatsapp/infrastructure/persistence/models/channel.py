@@ -28,7 +28,7 @@ class ChannelModel(TenantScoped, Base):
     messages_per_second: Mapped[int] = mapped_column(Integer)
     keeps_order: Mapped[bool] = mapped_column(server_default="true")
     window_policy: Mapped[str] = mapped_column(server_default=WindowPolicy.ENFORCE.value)
-    on_unknown: Mapped[str] = mapped_column(server_default=UnknownPolicy.FAIL.value)
+    on_unknown: Mapped[str] = mapped_column(server_default=UnknownPolicy.CATEGORY.value)
     quality_rating: Mapped[str | None]
     pause_reason: Mapped[str | None]
     verified_at: Mapped[datetime | None]

@@ -304,30 +304,28 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         Looks at the `limit` entries of each lane that have been due the longest: a marked entry is
         among them, because entries are given out in that order.
         """
-        parameters = {
-            "tenant": self.tenant_id,
-            "channel": channel_id,
-            "unknown_for": unknown_for,
-            "overhang": overhang,
-            "limit": limit,
-        }
+        parameters: dict[str, Any] = {"tenant": self.tenant_id, "channel": channel_id}
+        parameters |= {"unknown_for": unknown_for, "overhang": overhang, "limit": limit}
         return len((await self._run(sql.SETTLE_ABANDONED, parameters)).all())
 
     async def give_up_unknown(
-        self, channel_id: UUID, *, at: datetime, unknown_for: timedelta, limit: int = 1000
+        self,
+        channel_id: UUID,
+        *,
+        at: datetime,
+        unknown_for: timedelta,
+        heard_until: datetime | None = None,
+        limit: int = 1000,
     ) -> int:
         """Do what the channel's policy says about what silence has not settled; gives how many.
 
         Silence counts for `unknown_for` from the moment in which a report about a later message of
-        the number has come in; until then the message stays unknown, and holds up nobody.
+        the number has come in, and up to `heard_until` (now by default), since what Meta reported
+        later may not have been read yet. Until then the message stays unknown, and holds up nobody.
         """
-        parameters = {
-            "tenant": self.tenant_id,
-            "channel": channel_id,
-            "at": at,
-            "unknown_for": unknown_for,
-            "limit": limit,
-        }
+        parameters: dict[str, Any] = {"tenant": self.tenant_id, "channel": channel_id}
+        parameters |= {"at": at, "unknown_for": unknown_for, "heard_until": heard_until}
+        parameters["limit"] = limit
         return len((await self._run(sql.GIVE_UP_UNKNOWN, parameters)).all())
 
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:

@@ -617,6 +617,20 @@ SETTLE_ABANDONED: Final = _typed(
 
 `:overhang` before its end is the last moment at which a request leaves under a lease."""
 
+_IS_UTILITY: Final = """coalesce((
+                                SELECT r.pricing ->> 'category' = 'utility' FROM (
+                                    SELECT s.id, s.message_id, s.pricing
+                                    FROM whatsapp_status_events s
+                                    WHERE s.tenant_id = :tenant AND s.channel_id = :channel
+                                      AND s.pricing IS NOT NULL
+                                    ORDER BY s.id DESC LIMIT 2000
+                                ) r JOIN whatsapp_outbound_messages o
+                                ON o.tenant_id = :tenant AND o.id = r.message_id
+                                WHERE o.type = 'template' AND o.body ->> 'name' = e.template
+                                ORDER BY r.id DESC LIMIT 1
+                            ), false)"""
+"""Whether Meta last charged this template as a utility, by the latest reports of the number."""
+
 GIVE_UP_UNKNOWN: Final = _typed(
     f"""
     WITH due AS MATERIALIZED (
@@ -627,7 +641,8 @@ GIVE_UP_UNKNOWN: Final = _typed(
         LIMIT :limit
     ), stored AS MATERIALIZED (
         SELECT s.* FROM (SELECT id FROM due ORDER BY id) d CROSS JOIN LATERAL (
-            SELECT m.id, m.status, m.status_at, m.expires_at FROM whatsapp_outbound_messages m
+            SELECT m.id, m.status, m.status_at, m.expires_at, m.type, m.body ->> 'name' AS template
+            FROM whatsapp_outbound_messages m
             WHERE m.tenant_id = :tenant AND m.id = d.id
             LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
         ) s
@@ -665,9 +680,12 @@ GIVE_UP_UNKNOWN: Final = _typed(
                CASE
                    WHEN e.status <> 'unknown' THEN 'settled'
                    WHEN coalesce(e.silent_since, h.received_at) IS NULL THEN 'unproven'
-                   WHEN coalesce(e.silent_since, h.received_at) + :unknown_for > now() THEN 'silent'
+                   WHEN coalesce(e.silent_since, h.received_at) + :unknown_for
+                        > least(now(), :heard_until) THEN 'silent'
                    WHEN c.on_unknown = 'hold' THEN 'hold'
-                   WHEN c.on_unknown = 'resend' AND coalesce(e.expires_at > now(), true)
+                   WHEN (c.on_unknown = 'resend' OR c.on_unknown = 'category' AND (
+                            e.type <> 'template' OR {_IS_UTILITY}))
+                        AND coalesce(e.expires_at > now(), true)
                         AND 1 >= (SELECT count(DISTINCT a.number) FROM whatsapp_message_attempts a
                                   WHERE a.tenant_id = :tenant AND a.message_id = e.id
                                     AND a.outcome = 'unknown')
@@ -689,7 +707,8 @@ GIVE_UP_UNKNOWN: Final = _typed(
                CASE verdict WHEN 'resend' THEN 'ready' ELSE 'unknown' END,
                CASE verdict WHEN 'resend' THEN lane % {RETRY_LANES} ELSE lane END,
                CASE verdict WHEN 'resend' THEN now()
-                            WHEN 'silent' THEN silent_since + :unknown_for
+                            WHEN 'silent' THEN greatest(silent_since + :unknown_for,
+                                                        now() + interval '1 second')
                             ELSE now() + CAST(:unknown_for AS interval) / 4 END,
                CASE verdict WHEN 'resend' THEN NULL ELSE lease_token END,
                CASE verdict WHEN 'silent' THEN silent_since END
@@ -712,9 +731,11 @@ GIVE_UP_UNKNOWN: Final = _typed(
     channel=Uuid(),
     at=DateTime(timezone=True),
     unknown_for=Interval(),
+    heard_until=DateTime(timezone=True),
     limit=Integer(),
 )
 """Do by the channel's policy what silence leads to, where it is silence and not deafness.
 
 An entry that is due waits on until a report about a later message of the same number has come in,
-and from then on for `:unknown_for` again; once it is due it no longer holds up its recipient."""
+and from then on for `:unknown_for` again; once it is due it no longer holds up its recipient.
+What Meta reported after `:heard_until` may not have been read yet: silence ends there."""

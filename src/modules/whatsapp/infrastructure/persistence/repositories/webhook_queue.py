@@ -3,8 +3,8 @@
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any, Final, cast
 from uuid import uuid4
 
 from sqlalchemy import (
@@ -43,6 +43,9 @@ _CLAIM: Final = text(
     bindparam("limit", type_=Integer()),
     bindparam("token", type_=Uuid()),
     bindparam("lease", type_=Interval()),
+)
+_READ_UNTIL: Final = text(
+    "SELECT coalesce((SELECT received_at FROM webhook_inbox ORDER BY id LIMIT 1), now())"
 )
 _ROUTES: Final = text(
     """
@@ -101,6 +104,11 @@ class SQLAlchemyWebhookQueue:
             InboxEntry(row.id, row.app_id, bytes(row.body), row.attempts, token) for row in rows
         ]
         return sorted(entries, key=lambda entry: entry.id)
+
+    async def read_until(self) -> datetime:
+        """Everything that came in before this moment has been processed, by the ids' order."""
+        async with translated(), self._engine.connect() as connection:
+            return cast("datetime", (await connection.execute(_READ_UNTIL)).scalar_one())
 
     async def routes(self, phone_number_ids: Collection[str]) -> Mapping[str, Sequence[Route]]:
         """The verified channels of each number; a number that nobody has is missing."""
