@@ -156,6 +156,11 @@ def _section(section: Section) -> Iterator[str]:
     for reason, figure in missed.items():
         yield f"**Missed:** {figure.name}. Why: {reason or 'not profiled yet.'}"
         yield ""
+    unbounded = {figure.reason: figure for figure in section.figures if figure.bound is None}
+    for reason, figure in unbounded.items():
+        if reason:
+            yield f"**No bound:** {figure.name}. What makes it up: {reason}"
+            yield ""
 
 
 def _chart(figures: Sequence[Figure]) -> Iterator[str]:

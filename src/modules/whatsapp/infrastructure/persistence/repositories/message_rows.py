@@ -102,6 +102,8 @@ _IN_ARRAYS: Final[Mapping[str, Callable[[OutboundMessage], Any]]] = {
     "due_at": attrgetter("due_at"),
 }
 
+_NOTHING: Final = {None}
+
 
 def _object_text(value: Mapping[str, Any]) -> str:
     return json.dumps(dict(value)) if value else "{}"
@@ -113,8 +115,13 @@ def columns_of(message: OutboundMessage) -> dict[str, Any]:
 
 
 def arrays_of(messages: Sequence[OutboundMessage]) -> dict[str, list[Any]]:
-    """The columns of many messages, each as one array; JSON as text."""
-    return {name: list(map(value_of, messages)) for name, value_of in _IN_ARRAYS.items()}
+    """The columns of many messages, each as one array; JSON as text.
+
+    A column without any value is an empty array, which `unnest` fills up; the driver looks at every
+    single element for what it might be.
+    """
+    arrays = {name: list(map(value_of, messages)) for name, value_of in _IN_ARRAYS.items()}
+    return {name: [] if set(values) == _NOTHING else values for name, values in arrays.items()}
 
 
 def failure_of(row: OutboundMessageModel) -> FailureReason | None:
