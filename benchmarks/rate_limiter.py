@@ -2,10 +2,11 @@
 
 One `consume_token` is compared with the bare EVALSHA of its script on the same client: what is lost
 is what Python does around it. The next row compares it with an EVALSHA that does nothing
-(`return 1`, with the same arguments): there the script's own work in Redis counts too. Tokens per second are those of one task that asks again and again. The
-rivals take one token per call, since each call answers for one moment; asked for a hundred at once
-they let all hundred go in that moment. A reservation hands out a hundred slots, each with its own
-time. All clients run on redis-py.
+(`return 1`, with the same arguments): there the script's own work in Redis counts too. Tokens per
+second are those of one task that asks again and again. The rivals take one token per call, since
+each call answers for one moment; asked for a hundred at once they let all hundred go in that
+moment. A reservation hands out a hundred slots, each with its own time. All clients run on
+redis-py.
 """
 
 import asyncio
