@@ -30,7 +30,9 @@ FIRST = ("repository", "rls", "encryption")  # The others follow by name.
 
 def find_benchmarks() -> dict[str, ModuleType]:
     """Every benchmark by its module's name, in the order of the page."""
-    names = {path.stem for path in Path(__file__).parent.glob("*.py")} - {"__main__"}
+    here = Path(__file__).parent
+    packages = {path.parent.name for path in here.glob("*/__init__.py")}
+    names = {path.stem for path in here.glob("*.py")} - {"__main__"} | packages
     ordered = [*FIRST, *sorted(names - set(FIRST))]
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in ordered}
     return {name: module for name, module in modules.items() if hasattr(module, "TITLE")}
