@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import aiohttp
 import asyncpg
@@ -199,16 +200,25 @@ class Plant:
             await client.aclose()
         await asyncio.sleep(1.2)
 
-    async def counted(self, channels: Sequence[Channel], *statuses: str) -> int:
-        """How many messages of the channels stand at one of `statuses`."""
-        found: int = await self.superuser.fetchval(
-            "SELECT count(*) FROM whatsapp_outbound_messages "
-            "WHERE tenant_id = $1 AND channel_id = ANY($2) AND status = ANY($3)",
+    async def all_stand_at(
+        self, channels: Sequence[Channel], since: UUID, statuses: Sequence[str]
+    ) -> bool:
+        """Whether every message of the channels from `since` on stands at one of `statuses`.
+
+        Looks at the newest first and stops at one that does not, so that asking costs little.
+        """
+        missing = await self.superuser.fetchval(
+            "SELECT true FROM unnest($2::uuid[]) AS c(id) CROSS JOIN LATERAL ("
+            "  SELECT FROM (SELECT status FROM whatsapp_outbound_messages"
+            "    WHERE tenant_id = $1 AND channel_id = c.id AND id > $3"
+            "    ORDER BY id DESC OFFSET 0) m"
+            "  WHERE status <> ALL($4) LIMIT 1) one LIMIT 1",
             channels[0].tenant_id,
             [channel.id for channel in channels],
+            since,
             list(statuses),
         )
-        return found
+        return missing is None
 
     async def rate_of(self, channels: Sequence[Channel], *, last: int | None = None) -> float:
         """Requests per second of the `last` messages, without their first and last tenth."""

@@ -8,6 +8,7 @@ from benchmarks.plant import Plant, plant
 from benchmarks.send_path import traffic
 from benchmarks.send_path.history import LOADED, load_history
 
+from shared.kernel.ids import new_id
 from whatsapp.domain.entities import Channel
 
 MESSAGES: Final = 6000
@@ -67,9 +68,9 @@ def _typical(rates: Sequence[float]) -> str:
 
 async def _rate(place: Plant, channels: Sequence[Channel]) -> float:
     """Messages per second of one worker that finds a backlog, but for its beginning and end."""
-    before = await place.counted(channels, "sent")
+    since = new_id()
     await traffic.enqueue(place, channels, MESSAGES // len(channels))
     workers = await place.start_workers(1)
-    await traffic.until(place, channels, before + MESSAGES, "sent", pause=0.25)
+    await traffic.until(place, channels, since, "sent", pause=0.25)
     place.end(*workers)
     return await place.rate_of(channels, last=MESSAGES)

@@ -7,6 +7,8 @@ from benchmarks.harness import Context, Figure
 from benchmarks.plant import plant
 from benchmarks.send_path import traffic
 
+from shared.kernel.ids import new_id
+
 RATE: Final = 1000
 SECONDS: Final = 15
 USED_BOUND: Final = 0.99
@@ -22,13 +24,14 @@ async def run(context: Context) -> list[Figure]:
     async with plant(context.servers, database) as place:
         await place.start_api()
         channels = await place.channels(1, rate=RATE)
+        since = new_id()
         await traffic.enqueue(place, channels, number)
         await place.warm(channels)
         task = context.progress.add_task("sustaining", total=1)
         await place.start_workers(WORKERS)
         began = time.perf_counter()
-        sent_at = await traffic.until(place, channels, number, "sent", "delivered", "read")
-        read_at = await traffic.until(place, channels, number, "read")
+        sent_at = await traffic.until(place, channels, since, "sent", "delivered", "read")
+        read_at = await traffic.until(place, channels, since, "read")
         core = await place.rate_of(channels)
         context.progress.advance(task)
     return [

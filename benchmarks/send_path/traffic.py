@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from itertools import count
 from typing import Any, Final
+from uuid import UUID
 
 from benchmarks.plant import Plant
 
@@ -80,10 +81,10 @@ def _message(channel: Channel) -> OutboundMessage:
 
 
 async def until(
-    plant: Plant, channels: Sequence[Channel], number: int, *statuses: str, pause: float = 0.05
+    plant: Plant, channels: Sequence[Channel], since: UUID, *statuses: str, pause: float = 0.05
 ) -> float:
-    """Wait until so many of the channels' messages stand at one of `statuses`; gives when."""
+    """Wait until all of the channels' messages from `since` on stand there; gives when."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await plant.counted(channels, *statuses) < number:  # noqa: ASYNC110  # other processes
+        while not await plant.all_stand_at(channels, since, statuses):  # noqa: ASYNC110  # of others
             await asyncio.sleep(pause)
     return time.perf_counter()

@@ -11,6 +11,8 @@ from benchmarks.plant import Plant, plant
 from benchmarks.send_path import jobs, traffic
 from benchmarks.send_path.bare import bare_loop
 
+from shared.kernel.ids import new_id
+
 MESSAGES: Final = 4000
 ROUNDS: Final = 3
 CHANNELS, RATE = 4, 1000
@@ -62,9 +64,9 @@ async def run(context: Context) -> list[Figure]:
         await place.warm(channels)
 
         async def ours(number: int) -> None:
-            before = await place.counted(channels, "read")
+            since = new_id()
             await traffic.post_all(place, channels, number)
-            await traffic.until(place, channels, before + number, "read")
+            await traffic.until(place, channels, since, "read")
 
         rivals: dict[str, Rival] = {
             OURS: ours,
