@@ -11,7 +11,7 @@ from benchmarks.send_path.history import LOADED, load_history
 from shared.kernel.ids import new_id
 from whatsapp.domain.entities import Channel
 
-MESSAGES: Final = 6000
+MESSAGES: Final = 4000
 CHANNELS: Final = (10, 100, 1000)
 RATE: Final = 1000
 ROUNDS: Final = 3

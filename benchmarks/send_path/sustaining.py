@@ -10,7 +10,7 @@ from benchmarks.send_path import traffic
 from shared.kernel.ids import new_id
 
 RATE: Final = 1000
-SECONDS: Final = 15
+SECONDS: Final = 10
 USED_BOUND: Final = 0.99
 SPACED_SECOND: Final = 1.008
 WORKERS: Final = 1

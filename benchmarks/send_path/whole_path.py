@@ -13,7 +13,7 @@ from benchmarks.send_path.bare import bare_loop
 
 from shared.kernel.ids import new_id
 
-MESSAGES: Final = 4000
+MESSAGES: Final = 3000
 ROUNDS: Final = 3
 CHANNELS, RATE = 4, 1000
 BARE_BOUND, JOBS_BOUND = 0.6, 3.0
