@@ -45,8 +45,8 @@ pgbouncer:
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends pgbouncer >/dev/null; \
 	} || echo "PgBouncer is missing: its tests are skipped"
 
-bench: $(VENV)/.dev ## Measure against named rivals side by side; writes docs/benchmarks.md
-	@$(BIN)/python -m benchmarks
+bench: $(VENV)/.dev ## Measure against named rivals side by side (all, or B=name); writes docs/benchmarks.md
+	@$(BIN)/python -m benchmarks $(B)
 
 docs: $(VENV)/.dev ## Write anew what the documents repeat from the code: reference, settings, errors
 	@$(BIN)/python docs/build_reference.py

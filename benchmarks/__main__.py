@@ -1,4 +1,4 @@
-"""`python -m benchmarks [name ...]`: measure, show, and write docs/benchmarks.md if all were run.
+"""`python -m benchmarks [name ...]`: measure, show, and write docs/benchmarks.md.
 
 A benchmark is a module of this directory with a TITLE and `async def run(context)`, which gives
 its figures; its docstring becomes the text above its table.
@@ -30,7 +30,9 @@ FIRST = ("repository", "rls", "encryption")  # The others follow by name.
 
 def find_benchmarks() -> dict[str, ModuleType]:
     """Every benchmark by its module's name, in the order of the page."""
-    names = {path.stem for path in Path(__file__).parent.glob("*.py")} - {"__main__"}
+    here = Path(__file__).parent
+    packages = {path.parent.name for path in here.glob("*/__init__.py")}
+    names = {path.stem for path in here.glob("*.py")} - {"__main__"} | packages
     ordered = [*FIRST, *sorted(names - set(FIRST))]
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in ordered}
     return {name: module for name, module in modules.items() if hasattr(module, "TITLE")}
@@ -38,20 +40,26 @@ def find_benchmarks() -> dict[str, ModuleType]:
 
 async def measure(
     names: Sequence[str], found: dict[str, ModuleType], *, scale: float
-) -> tuple[list[report.Section], report.Machine]:
+) -> tuple[dict[str, report.Section], report.Machine]:
     """Run the named benchmarks one after the other on servers of their own."""
-    load_before = os.getloadavg()[0]
-    sections: list[report.Section] = []
+    sections: dict[str, report.Section] = {}
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with running_servers() as servers, Progress(*columns, console=Console(stderr=True)) as progress:
         context = Context(servers, progress, scale)
         for name in names:
-            figures = await found[name].run(context)
-            about = (found[name].__doc__ or "").strip()
-            sections.append(report.Section(found[name].TITLE, about, figures))
-            report.print_section(progress.console, sections[-1])
+            sections[name] = await _section(found[name], context)
+            report.print_section(progress.console, sections[name])
         versions = await _server_versions(servers)
-    return sections, report.Machine.here(load_before=load_before, servers=versions)
+    return sections, report.Machine.here(servers=versions)
+
+
+async def _section(benchmark: ModuleType, context: Context) -> report.Section:
+    before, when = os.getloadavg()[0], report.now()
+    figures = await benchmark.run(context)
+    load = (before, os.getloadavg()[0])
+    return report.Section(
+        benchmark.TITLE, (benchmark.__doc__ or "").strip(), figures, when=when, load=load
+    )
 
 
 async def _server_versions(servers: Servers) -> str:
@@ -71,8 +79,8 @@ def main() -> int:
     found = find_benchmarks()
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure Tellwire beside its rivals; without names everything, which writes "
-        "docs/benchmarks.md.",
+        description="Measure Tellwire beside its rivals, without names everything; renews what "
+        "was measured in docs/benchmarks.md.",
     )
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(found))
     parser.add_argument("--quick", action="store_true", help="fewer rounds; writes nothing")
@@ -83,8 +91,8 @@ def main() -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         work = measure(names, found, scale=QUICK if arguments.quick else 1.0)
         sections, machine = runner.run(work)
-    if set(names) == set(found) and not arguments.quick:
-        report.write(sections, machine)
+    if not arguments.quick:
+        report.write(sections, machine, list(found))
         print(f"Written: {report.PAGE.relative_to(Path.cwd())}")
     return 0
 

@@ -25,7 +25,7 @@ class Figure:
     unit: str = "x"
     at_least: bool = False
     detail: str = ""  # The absolute times behind a ratio.
-    reason: str = ""  # What a profile says, shown where the bound is not met.
+    reason: str = ""  # What a profile says, shown where a bound is not met or there is none.
 
     @property
     def value(self) -> float:

@@ -1,12 +1,18 @@
-"""Writes down what was measured: a page for people, and a chart of how near each figure is."""
+"""Writes down what was measured: a page for people, and a chart of how near each figure is.
 
+What was measured is kept beside the page as JSON, so that a run of one benchmark renews its own
+section and leaves the others as they are.
+"""
+
+import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 from benchmarks.harness import Figure
@@ -15,39 +21,45 @@ from rich.console import Console
 from rich.table import Table
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE, CHART = DOCS / "benchmarks.md", DOCS / "benchmarks.svg"
+PAGE, CHART, KEPT = (DOCS / f"benchmarks.{kind}" for kind in ("md", "svg", "json"))
 PACKAGES = ("sqlalchemy", "asyncpg", "redis", "cryptography", "uvloop")
+QUIET_LOAD = 1.5
 ROW_HEIGHT, LABEL_WIDTH, BAR_WIDTH, MOST = 24, 470, 300, 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What one benchmark measured."""
+    """What one benchmark measured, when, and how busy the machine was with other things."""
 
     title: str
     about: str
     figures: Sequence[Figure]
+    when: str
+    load: tuple[float, float]  # Before, which is the others' alone, and after.
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where and when it was measured."""
+    """Where it was measured."""
 
     processor: str
     cores: int
     memory_gib: float
-    load: tuple[float, float]  # Before and after: what else the machine was busy with.
     versions: str
 
     @classmethod
-    def here(cls, *, load_before: float, servers: str) -> "Machine":
+    def here(cls, *, servers: str) -> "Machine":
         """This machine."""
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         packages = [f"{name} {metadata.version(name)}" for name in PACKAGES]
         python = f"Python {platform.python_version()}"
         versions = ", ".join([python, servers, *packages])
-        load = (load_before, os.getloadavg()[0])
-        return cls(_processor(), os.cpu_count() or 1, memory, load, versions)
+        return cls(_processor(), os.cpu_count() or 1, memory, versions)
+
+
+def now() -> str:
+    """This minute, for people."""
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _processor() -> str:
@@ -96,11 +108,25 @@ def print_section(console: Console, section: Section) -> None:
     console.print(table)
 
 
-def write(sections: Sequence[Section], machine: Machine) -> None:
-    """Write docs/benchmarks.md and its chart."""
+def write(measured: Mapping[str, Section], machine: Machine, order: Sequence[str]) -> None:
+    """Write docs/benchmarks.md and its chart: what was measured now, and else what was before."""
+    known = _kept() | dict(measured)
+    sections = [known[name] for name in order if name in known]
+    kept = {name: asdict(known[name]) for name in order if name in known}
+    KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text("\n".join(_page(sections, machine)) + "\n", encoding="utf-8")
     figures = [figure for section in sections for figure in _bounded(section.figures)]
     CHART.write_text("\n".join(_chart(figures)) + "\n", encoding="utf-8")
+
+
+def _kept() -> dict[str, Section]:
+    if not KEPT.exists():
+        return {}
+    found: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8"))
+    return {
+        name: Section(**section | {"figures": [Figure(**one) for one in section["figures"]]})
+        for name, section in found.items()
+    }
 
 
 def _bounded(figures: Sequence[Figure]) -> list[Figure]:
@@ -113,19 +139,17 @@ def _page(sections: Sequence[Section], machine: Machine) -> Iterator[str]:
         "# Benchmarks",
         "",
         (
-            "Written by `make bench`; `python -m benchmarks repository` measures a part and writes "
-            "nothing."
+            "Written by `make bench`; `make bench B=send_path` renews one section. Each says "
+            "when it was measured."
         ),
         "",
         f"{sum(figure.is_met for figure in figures)} of {len(figures)} bounds are kept.",
         "",
         "![How much of its bound each figure uses](benchmarks.svg)",
         "",
-        f"- **When:** {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         (
             f"- **Machine:** {machine.processor}, {machine.cores} cores, "
-            f"{machine.memory_gib:.0f} GiB; load average {machine.load[0]:.1f} before and "
-            f"{machine.load[1]:.1f} after"
+            f"{machine.memory_gib:.0f} GiB"
         ),
         f"- **Versions:** {machine.versions}",
         f"- **Servers:** started for the run, empty, with settings as shipped. {DURABILITY}",
@@ -142,7 +166,11 @@ def _page(sections: Sequence[Section], machine: Machine) -> Iterator[str]:
 
 
 def _section(section: Section) -> Iterator[str]:
+    before, after = section.load
     yield from (f"## {section.title}", "", section.about, "")
+    yield f"Measured {section.when}; load average {before:.1f} before and {after:.1f} after."
+    yield from _disturbance(before)
+    yield ""
     yield "| figure | bound | measured | quartiles | met | times |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for figure in section.figures:
@@ -156,6 +184,19 @@ def _section(section: Section) -> Iterator[str]:
     for reason, figure in missed.items():
         yield f"**Missed:** {figure.name}. Why: {reason or 'not profiled yet.'}"
         yield ""
+    unbounded = {figure.reason: figure for figure in section.figures if figure.bound is None}
+    for reason, figure in unbounded.items():
+        if reason:
+            yield f"**No bound:** {figure.name}. What makes it up: {reason}"
+            yield ""
+
+
+def _disturbance(load: float) -> Iterator[str]:
+    if load > QUIET_LOAD:
+        yield (
+            "**The machine was busy with other work:** times are too long, and ratios of things "
+            "that need all of it suffer more than those of single calls."
+        )
 
 
 def _chart(figures: Sequence[Figure]) -> Iterator[str]:

@@ -3,11 +3,12 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+import psutil
 
 from tellwire.database import migrate_async
 from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
@@ -83,4 +84,32 @@ def _keep_apart(*servers: int | None) -> None:
     if len(cores) > 1:
         os.sched_setaffinity(0, {cores[0]})
         for server in filter(None, servers):
-            os.sched_setaffinity(server, {cores[-1]})  # Its processes to come inherit that.
+            _pin(server, {cores[-1]})
+
+
+@contextmanager
+def all_cores(servers: Servers) -> Iterator[None]:
+    """Let servers, us and what we start run anywhere meanwhile: for whole installations."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    pids = [pid for pid in (servers.postgres.pid, servers.redis.pid) if pid is not None]
+    ours = os.sched_getaffinity(0)
+    theirs = {pid: os.sched_getaffinity(pid) for pid in pids}
+    everywhere = ours.union(*theirs.values())
+    os.sched_setaffinity(0, everywhere)
+    for pid in pids:
+        _pin(pid, everywhere)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
+        for pid, cores in theirs.items():
+            _pin(pid, cores)
+
+
+def _pin(server: int, cores: set[int]) -> None:
+    """Keep a server and its processes to these cores; those to come inherit it."""
+    for process in (psutil.Process(server), *psutil.Process(server).children()):
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(process.pid, cores)

@@ -7,6 +7,7 @@ after the timestamp carries on from the last id.
 import os
 import threading
 import time
+from functools import lru_cache
 from uuid import UUID
 
 _COUNTER_BITS = 12
@@ -34,3 +35,9 @@ def new_id() -> UUID:
     millis, counter = _next_tick()
     tail = int.from_bytes(os.urandom(8), "big") & ((1 << _RANDOM_BITS) - 1)
     return UUID(int=millis << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | tail)
+
+
+@lru_cache(maxsize=1024)
+def text_of(ident: UUID) -> str:
+    """The usual spelling; remembered, as a batch of messages spells its channel again and again."""
+    return str(ident)

@@ -3,14 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, Self
 from uuid import UUID
 
 from shared.kernel.clock import utc_now
 from shared.kernel.errors import Conflict, InvalidInput, NotFoundException
-from shared.kernel.ids import new_id
+from shared.kernel.ids import new_id, text_of
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.value_objects import (
     FORWARD,
@@ -26,6 +27,7 @@ from whatsapp.domain.value_objects import (
 
 MAX_METADATA_ENTRIES: Final = 20
 MAX_METADATA_CHARACTERS: Final = 2000
+_SPELT = json.JSONEncoder(sort_keys=True)  # Stored digests rest on this spelling.
 
 
 class MessageNotFound(NotFoundException):
@@ -119,6 +121,13 @@ class OutboundMessage:
                 field="metadata",
             )
 
+    def __copy__(self) -> Self:
+        """A twin, made without looking again at what was looked at."""
+        twin = object.__new__(type(self))
+        for name, value in zip(_NAMES, _VALUES(self), strict=True):
+            setattr(twin, name, value)
+        return twin
+
     def _check_schedule(self) -> None:
         for name in ("send_at", "expires_at"):
             at: datetime | None = getattr(self, name)
@@ -137,14 +146,15 @@ class OutboundMessage:
     @property
     def quoted_id(self) -> UUID | None:
         """Our message that this one quotes or reacts to, if it names it by an id that we gave."""
-        return message_id_behind(self.content.refers_to or "")
+        refers_to = self.content.refers_to
+        return None if refers_to is None else message_id_behind(refers_to)
 
     @property
     def digest(self) -> bytes:
         """SHA-256 over everything the caller chose: tells a replay from another use of its key."""
         to = self.recipient
         chosen: dict[str, Any] = {
-            "channel": str(self.channel_id),
+            "channel": text_of(self.channel_id),
             "to": to.e164 if isinstance(to, PhoneNumber) else to.value,
             "content": self.content.canonical_json(),
             "priority": self.priority,
@@ -154,7 +164,7 @@ class OutboundMessage:
         }
         if self.callback_data is not None or self.envelope:
             chosen["beside"] = [self.callback_data, dict(self.envelope)]
-        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).digest()
+        return hashlib.sha256(_SPELT.encode(chosen).encode()).digest()
 
     def advance(self, status: MessageStatus, at: datetime) -> bool:
         """Move forward only; a late or repeated report answers False and changes nothing."""
@@ -203,3 +213,7 @@ class OutboundMessage:
         """Take it back before it is sent; InvalidTransition once it is on its way."""
         if not self.advance(MessageStatus.CANCELLED, at):
             raise InvalidTransition(f"A message that is {self.status} cannot be cancelled")
+
+
+_NAMES: Final = tuple(each.name for each in fields(OutboundMessage))
+_VALUES: Final = attrgetter(*_NAMES)

@@ -1,7 +1,7 @@
 """What an outbound message says: Meta's own object for its type, checked and kept as given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
@@ -120,6 +120,7 @@ class MessageContent:
     body: Any
     context_message_id: str | None = None
     recipient_type: RecipientType = RecipientType.INDIVIDUAL
+    _body_json: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "type", MessageType(self.type))
@@ -289,7 +290,18 @@ class MessageContent:
 
     def canonical_json(self) -> str:
         """`to_dict()` in its one spelling, for hashing: equal contents give equal texts."""
-        return canonical(self._frozen())
+        parts = {"type": f'"{self.type.value}"', self.type.value: self.body_json()}
+        if self.context_message_id is not None:
+            parts["context"] = canonical({"message_id": self.context_message_id})
+        if self.recipient_type is not RecipientType.INDIVIDUAL:
+            parts["recipient_type"] = f'"{self.recipient_type.value}"'
+        return "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
+
+    def body_json(self) -> str:
+        """The object (or array) under the type's name in its one spelling; spelt once."""
+        if self._body_json is None:
+            object.__setattr__(self, "_body_json", canonical(self.body))
+        return cast("str", self._body_json)
 
     def _frozen(self) -> dict[str, Json]:
         payload: dict[str, Json] = {"type": self.type.value, self.type.value: self.body}

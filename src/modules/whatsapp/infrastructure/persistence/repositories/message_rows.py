@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final
 from uuid import UUID
 
-from shared.kernel.ids import new_id
+from shared.kernel.ids import new_id, text_of
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import (
@@ -16,6 +17,7 @@ from whatsapp.domain.repositories import (
     StatusReport,
 )
 from whatsapp.domain.value_objects import InboundContent, PhoneNumber, Recipient, UserId
+from whatsapp.domain.value_objects.message_content.frozen_json import thaw
 from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories.storable import (
     storable_attempt,
@@ -54,52 +56,72 @@ def all_addresses_of(*recipients: Recipient | None) -> list[str]:
 
 def recipient_key(message: OutboundMessage) -> int:
     """The same 64-bit number for the same recipient of the same channel."""
-    text = f"{message.channel_id}:{recipient_text(message.recipient)}"
+    text = f"{text_of(message.channel_id)}:{recipient_text(message.recipient)}"
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
+def _of_failure(name: str) -> Callable[[OutboundMessage], Any]:
+    return lambda message: message.failure and getattr(message.failure, name)
+
+
+_COLUMNS: Final[Mapping[str, Callable[[OutboundMessage], Any]]] = {
+    "tenant_id": attrgetter("tenant_id"),
+    "id": attrgetter("id"),
+    "channel_id": attrgetter("channel_id"),
+    "recipient": lambda message: recipient_text(message.recipient),
+    "type": attrgetter("content.type"),
+    "body": lambda message: thaw(message.content.body),
+    "context_wamid": attrgetter("content.context_message_id"),
+    "idempotency_key": attrgetter("idempotency_key.value"),
+    "digest": attrgetter("digest"),
+    "status": attrgetter("status"),
+    "lane": attrgetter("priority.lane"),
+    "send_at": attrgetter("send_at"),
+    "expires_at": attrgetter("expires_at"),
+    "details": lambda message: dict(message.metadata),
+    "quoted_id": attrgetter("quoted_id"),
+    "callback_data": attrgetter("callback_data"),
+    "envelope": lambda message: dict(message.envelope),
+    "wamid": attrgetter("wamid"),
+    "attempts": attrgetter("attempts"),
+    "next_attempt_at": attrgetter("next_attempt_at"),
+    "failure_code": _of_failure("code"),
+    "failure_title": _of_failure("title"),
+    "failure_details": _of_failure("details"),
+    "created_at": attrgetter("created_at"),
+    "status_at": attrgetter("status_at"),
+}
+"""What each column of an outbound message holds; statuses and types are texts themselves."""
+_IN_ARRAYS: Final[Mapping[str, Callable[[OutboundMessage], Any]]] = {
+    **_COLUMNS,
+    "body": lambda message: message.content.body_json(),
+    "details": lambda message: _object_text(message.metadata),
+    "envelope": lambda message: _object_text(message.envelope),
+    "recipient_key": recipient_key,
+    "due_at": attrgetter("due_at"),
+}
+
+_NOTHING: Final = {None}
+
+
+def _object_text(value: Mapping[str, Any]) -> str:
+    return json.dumps(dict(value)) if value else "{}"
+
+
 def columns_of(message: OutboundMessage) -> dict[str, Any]:
     """What the columns of an outbound message hold."""
-    failure = message.failure
-    return {
-        "tenant_id": message.tenant_id,
-        "id": message.id,
-        "channel_id": message.channel_id,
-        "recipient": recipient_text(message.recipient),
-        "type": message.content.type.value,
-        "body": message.content.to_dict()[message.content.type.value],
-        "context_wamid": message.content.context_message_id,
-        "idempotency_key": message.idempotency_key.value,
-        "digest": message.digest,
-        "status": message.status.value,
-        "lane": message.priority.lane,
-        "send_at": message.send_at,
-        "expires_at": message.expires_at,
-        "details": dict(message.metadata),
-        "quoted_id": message.quoted_id,
-        "callback_data": message.callback_data,
-        "envelope": dict(message.envelope),
-        "wamid": message.wamid,
-        "attempts": message.attempts,
-        "next_attempt_at": message.next_attempt_at,
-        "failure_code": failure and failure.code,
-        "failure_title": failure and failure.title,
-        "failure_details": failure and failure.details,
-        "created_at": message.created_at,
-        "status_at": message.status_at,
-    }
+    return {name: value_of(message) for name, value_of in _COLUMNS.items()}
 
 
 def arrays_of(messages: Sequence[OutboundMessage]) -> dict[str, list[Any]]:
-    """The columns of many messages, each as one array; JSON as text."""
-    rows = [columns_of(message) for message in messages]
-    for row in rows:
-        row |= {name: json.dumps(row[name]) for name in ("body", "details", "envelope")}
-    arrays = {name: [row[name] for row in rows] for name in rows[0]}
-    arrays["recipient_key"] = [recipient_key(message) for message in messages]
-    arrays["due_at"] = [message.due_at for message in messages]
-    return arrays
+    """The columns of many messages, each as one array; JSON as text.
+
+    A column without any value is an empty array, which `unnest` fills up; the driver looks at every
+    single element for what it might be.
+    """
+    arrays = {name: list(map(value_of, messages)) for name, value_of in _IN_ARRAYS.items()}
+    return {name: [] if set(values) == _NOTHING else values for name, values in arrays.items()}
 
 
 def failure_of(row: OutboundMessageModel) -> FailureReason | None:

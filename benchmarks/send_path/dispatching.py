@@ -1,0 +1,76 @@
+"""Whether many channels, or a long history, slow sending down."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from benchmarks.harness import Context, Figure
+from benchmarks.plant import Plant, plant
+from benchmarks.send_path import traffic
+from benchmarks.send_path.history import LOADED, load_history
+
+from shared.kernel.ids import new_id
+from whatsapp.domain.entities import Channel
+
+MESSAGES: Final = 4000
+CHANNELS: Final = (10, 100, 1000)
+RATE: Final = 1000
+ROUNDS: Final = 3
+BOUND: Final = 0.9
+CHANNELS_REASON: Final = ""
+HISTORY_REASON: Final = ""
+
+
+async def run(context: Context) -> list[Figure]:
+    """The same number of messages from few and many channels; then with a history of millions."""
+    database = await context.database("dispatching")
+    async with plant(context.servers, database, reports=False) as place:
+        groups = {number: await place.channels(number, rate=RATE) for number in CHANNELS}
+        await place.warm([channel for group in groups.values() for channel in group])
+        task = context.progress.add_task("dispatching", total=None)
+        rounds = context.times(ROUNDS)
+        without = {number: list[float]() for number in CHANNELS}
+        for _ in range(rounds):
+            for number, channels in groups.items():
+                without[number].append(await _rate(place, channels))
+        context.progress.update(task, description=f"loading {LOADED:,} sent messages")
+        await load_history(database, groups[CHANNELS[0]][0])
+        context.progress.update(task, description="dispatching after them")
+        after = [await _rate(place, groups[CHANNELS[0]]) for _ in range(rounds)]
+        context.progress.update(task, total=1, completed=1)
+    few = without[CHANNELS[0]]
+    return [
+        *[_figure(number, few, without[number]) for number in CHANNELS[1:]],
+        Figure(
+            f"sending rate with {LOADED:,} sent messages in the tables, beside none",
+            [mine / theirs for mine, theirs in zip(after, few, strict=True)],
+            BOUND,
+            at_least=True,
+            detail=f"{_typical(after)} beside {_typical(few)}",
+            reason=HISTORY_REASON,
+        ),
+    ]
+
+
+def _figure(number: int, few: Sequence[float], many: Sequence[float]) -> Figure:
+    return Figure(
+        f"sending rate with {number} channels that have work, beside {CHANNELS[0]}",
+        [mine / theirs for mine, theirs in zip(many, few, strict=True)],
+        BOUND,
+        at_least=True,
+        detail=f"{_typical(many)} beside {_typical(few)}, {MESSAGES} messages in all each time",
+        reason=CHANNELS_REASON,
+    )
+
+
+def _typical(rates: Sequence[float]) -> str:
+    return f"{sorted(rates)[len(rates) // 2]:.0f}/s"
+
+
+async def _rate(place: Plant, channels: Sequence[Channel]) -> float:
+    """Messages per second of one worker that finds a backlog, but for its beginning and end."""
+    since = new_id()
+    await traffic.enqueue(place, channels, MESSAGES // len(channels))
+    workers = await place.start_workers(1)
+    await traffic.until(place, channels, since, "sent", pause=0.25)
+    place.end(*workers)
+    return await place.rate_of(channels, last=MESSAGES)
