@@ -3,12 +3,12 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from aiohttp import ClientSession
 
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
@@ -79,14 +79,39 @@ async def _assemble(
     redis = await stack.enter_async_context(open_redis(settings))
     lease = Lease(settings.lease)
     http = await stack.enter_async_context(create_http_session(total_timeout=lease.to_answer))
-
     begin = work_in(create_session_factory(app))
-    queue = SQLAlchemySendQueue(dispatch)
     limiter = RedisRateLimiter(redis)
+    inbox = SQLAlchemyWebhookQueue(process)
+    send = SendWorker(
+        queue=SQLAlchemySendQueue(dispatch),
+        dispatch=_dispatchers(settings, begin, SQLAlchemySendQueue(dispatch), limiter, http),
+        drivers=RedisChannelDrivers(redis),
+        retry=RetryFailed(begin=begin),
+        settle=SettleUnknown(
+            begin=begin, inbox=inbox, unknown_for=settings.unknown_deadline, lease=lease
+        ),
+    )
+    webhooks = Loop(
+        name="process webhooks",
+        work=_webhooks(inbox, begin, limiter, lease),
+        pause_seconds=INBOX_PAUSE_SECONDS,
+        stretch=send.stretch,
+    )
+    media = await stack.enter_async_context(open_media_work(settings, begin, process))
+    return send, webhooks, media.worker, media.clean_up
+
+
+def _dispatchers(
+    settings: Settings,
+    begin: BeginWork,
+    queue: SQLAlchemySendQueue,
+    limiter: RateLimiter,
+    http: ClientSession,
+) -> Callable[[UUID, UUID], DispatchChannel]:
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
     sender = CloudApiSender(client)
     choices = DispatchSettings(
-        lease=lease,
+        lease=Lease(settings.lease),
         unknown_for=settings.unknown_deadline,
         max_in_flight=settings.worker_concurrency,
     )
@@ -102,34 +127,14 @@ async def _assemble(
             settings=choices,
         )
 
-    send = SendWorker(
-        queue=queue,
-        dispatch=dispatcher,
-        drivers=RedisChannelDrivers(redis),
-        retry=RetryFailed(begin=begin),
-        settle=SettleUnknown(
-            begin=begin,
-            inbox=SQLAlchemyWebhookQueue(process),
-            unknown_for=settings.unknown_deadline,
-            lease=lease,
-        ),
-    )
-    inbox = _webhooks(process, begin, limiter, lease)
-    webhooks = Loop(
-        name="process webhooks",
-        work=inbox,
-        pause_seconds=INBOX_PAUSE_SECONDS,
-        stretch=send.stretch,
-    )
-    media = await stack.enter_async_context(open_media_work(settings, begin, process))
-    return send, webhooks, media.worker, media.clean_up
+    return dispatcher
 
 
 def _webhooks(
-    process: AsyncEngine, begin: BeginWork, limiter: RateLimiter, lease: Lease
+    inbox: SQLAlchemyWebhookQueue, begin: BeginWork, limiter: RateLimiter, lease: Lease
 ) -> ProcessWebhooks:
     return ProcessWebhooks(
-        inbox=SQLAlchemyWebhookQueue(process),
+        inbox=inbox,
         parse=parse_webhook,
         apply=ApplyWebhook(
             begin=begin,
