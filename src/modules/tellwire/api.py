@@ -19,8 +19,10 @@ from shared.infrastructure.http.problem import ERROR_REFERENCE, ErrorForm
 from shared.infrastructure.observability import HttpMetrics
 from shared.infrastructure.redis import RedisClient
 from shared.infrastructure.settings import DatabaseRole, Settings
+from shared.kernel.secret import Secret
 from tellwire import error_reference
 from tellwire.database import refuse_other_schema
+from tellwire.documentation_page import add_documentation
 from tellwire.media import open_store
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from tenancy.application.authenticate import Authenticate
@@ -113,6 +115,7 @@ def create_api(settings: Settings) -> FastAPI:
         summary="Self-hosted, multi-tenant WhatsApp Business messaging",
         version=version("tellwire"),
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     for router in (
@@ -126,7 +129,10 @@ def create_api(settings: Settings) -> FastAPI:
         graph.router,
     ):
         app.include_router(router)
-    app.include_router(operations_router(readiness, registry))
+    token = settings.metrics_token
+    wanted = None if token is None else Secret(token.get_secret_value())
+    app.include_router(operations_router(readiness, registry, metrics_token=wanted))
+    add_documentation(app)
     app.get(ERROR_REFERENCE, include_in_schema=False)(show_errors)
     equip(app, metrics=HttpMetrics(registry), limit_of=body_limit_of, form_of=_form_of)
     return app

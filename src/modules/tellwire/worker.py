@@ -15,6 +15,7 @@ from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire.database import refuse_other_schema
 from tellwire.media import open_media_work
 from tellwire.resources import open_database, open_redis, set_up_encryption
+from tellwire.worker_metrics import CountedQueue, shown_metrics
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
@@ -35,11 +36,7 @@ from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
 from whatsapp.infrastructure.cloud_api.sender import CloudApiSender
 from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
-from whatsapp.infrastructure.persistence.repositories import (
-    RedisChannelDrivers,
-    RedisRateLimiter,
-    SQLAlchemySendQueue,
-)
+from whatsapp.infrastructure.persistence.repositories import RedisChannelDrivers, RedisRateLimiter
 from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
 from whatsapp.infrastructure.persistence.work import work_in
 
@@ -81,7 +78,8 @@ async def _assemble(
     http = await stack.enter_async_context(create_http_session(total_timeout=lease.to_answer))
 
     begin = work_in(create_session_factory(app))
-    queue = SQLAlchemySendQueue(dispatch)
+    metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
+    queue = CountedQueue(dispatch, metrics)
     limiter = RedisRateLimiter(redis)
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
     sender = CloudApiSender(client)
@@ -92,7 +90,7 @@ async def _assemble(
     )
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
-        return DispatchChannel(
+        return metrics.dispatcher(
             tenant_id=tenant_id,
             channel_id=channel_id,
             begin=begin,
