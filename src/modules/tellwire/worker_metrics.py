@@ -8,47 +8,20 @@ from typing import Any, Final
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
-from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.infrastructure.database.driver_errors import translated
 from shared.infrastructure.settings import PREFIX, Settings
 from shared.kernel.errors import Misconfigured
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.domain.repositories import AttemptResult
-from whatsapp.domain.send_queue import (
-    LANES,
-    RETRY_LANES,
-    UNKNOWN_LANES,
-    WAITING_LANES,
-    ClaimedEntry,
-)
+from whatsapp.domain.send_queue import LANES, ClaimedEntry
 from whatsapp.entrypoints.workers.loop import Loop
 from whatsapp.infrastructure.cloud_api.code_table import rule_for
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemySendQueue
+from whatsapp.infrastructure.persistence.repositories.backlog import SQLAlchemyBacklog
 
 SAMPLE_SECONDS: Final = 5.0
 """Looking walks over the whole queue: often enough for an alert, too seldom to be in the way."""
-_NAMES: Final = ("high", "normal", "bulk")
-_LANES: Final = {
-    **{base + lane: _NAMES[lane] for base in (0, WAITING_LANES) for lane in LANES},
-    **{RETRY_LANES + lane: "retrying" for lane in LANES},
-    **{UNKNOWN_LANES + lane: "unknown" for lane in LANES},
-}
-_QUEUE: Final = text(
-    """
-    SELECT lane, count(*) AS entries,
-           coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE due_at <= now())), 0)
-               AS lag
-    FROM whatsapp_send_queue GROUP BY lane
-    """
-)
-_INBOX: Final = text(
-    """
-    SELECT count(*) AS entries, coalesce(extract(epoch FROM max(now() - received_at)), 0) AS lag
-    FROM webhook_inbox
-    """
-)
 
 
 class WorkerMetrics:
@@ -120,18 +93,16 @@ class WorkerMetrics:
         self._count_forfeited(dispatcher)
         self._live = [one for one in self._live if one is not dispatcher]
 
-    async def sample(self, dispatch: AsyncEngine, process: AsyncEngine) -> int:
+    async def sample(self, backlog: SQLAlchemyBacklog) -> int:
         """Look at what waits; gives 0, so that a loop pauses."""
         for one in self._live:
             self._count_forfeited(one)
-        found = {row.lane: row for row in await _rows(dispatch, _QUEUE)}
-        for name in dict.fromkeys(_LANES.values()):
-            rows = [found[lane] for lane, of in _LANES.items() if of == name and lane in found]
-            self._waiting.labels(name).set(sum(row.entries for row in rows))
-            self._lag.labels(name).set(max((float(row.lag) for row in rows), default=0))
-        (inbox,) = await _rows(process, _INBOX)
+        for lane, waiting in (await backlog.count_queue()).items():
+            self._waiting.labels(lane).set(waiting.entries)
+            self._lag.labels(lane).set(waiting.lag.total_seconds())
+        inbox = await backlog.count_inbox()
         self._inbox.set(inbox.entries)
-        self._inbox_lag.set(float(inbox.lag))
+        self._inbox_lag.set(inbox.lag.total_seconds())
         return 0
 
     def _count_forfeited(self, dispatcher: "_Watched") -> None:
@@ -187,11 +158,6 @@ class _Watched(DispatchChannel):
             self._metrics.ended(self)
 
 
-async def _rows(engine: AsyncEngine, query: TextClause) -> Sequence[Row[Any]]:
-    async with translated(), engine.connect() as connection:
-        return (await connection.execute(query)).all()
-
-
 @asynccontextmanager
 async def shown_metrics(
     settings: Settings, dispatch: AsyncEngine, process: AsyncEngine
@@ -209,12 +175,13 @@ async def shown_metrics(
         raise Misconfigured(
             f"{PREFIX}WORKER_METRICS_PORT: nothing can listen on port {port} of {settings.api_host}"
         ) from None
+    backlog = SQLAlchemyBacklog(dispatch=dispatch, process=process)
     stopping = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as tasks:
             sampling = Loop(
                 name="sample metrics",
-                work=lambda: metrics.sample(dispatch, process),
+                work=lambda: metrics.sample(backlog),
                 pause_seconds=SAMPLE_SECONDS,
             )
             tasks.create_task(sampling.run(stopping))

@@ -20,6 +20,7 @@ from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import AttemptResult
 from whatsapp.domain.value_objects import MessageContent, MessageStatus, PhoneNumber, Priority
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMessageRepository
+from whatsapp.infrastructure.persistence.repositories.backlog import SQLAlchemyBacklog
 
 pytestmark = pytest.mark.postgres
 
@@ -103,7 +104,7 @@ async def test_a_worker_shows_what_it_did_and_what_waits(sessions, ana, engines,
         metrics.observe(result("rejected", 131026), True)
         metrics.observe(result("throttled", 130429), True)
         metrics.observe(result("not_sent", number=0), True)
-        await metrics.sample(*engines)
+        await metrics.sample(SQLAlchemyBacklog(dispatch=engines[0], process=engines[1]))
         found = await scraped(port)
 
     assert len(claimed) == 2
@@ -129,11 +130,11 @@ async def test_forfeited_slots_count_while_a_dispatcher_runs_and_once(engines) -
         slots = metrics._slots.labels("forfeited")._value
         metrics.began(dispatcher)
         dispatcher.forfeited = 3
-        await metrics.sample(*engines)
+        await metrics.sample(SQLAlchemyBacklog(dispatch=engines[0], process=engines[1]))
         assert slots.get() == 3
         dispatcher.forfeited = 5
         metrics.ended(dispatcher)
-        await metrics.sample(*engines)
+        await metrics.sample(SQLAlchemyBacklog(dispatch=engines[0], process=engines[1]))
 
     assert slots.get() == 5
 
