@@ -132,10 +132,14 @@ def create_api(settings: Settings) -> FastAPI:
     token = settings.metrics_token
     wanted = None if token is None else Secret(token.get_secret_value())
     app.include_router(operations_router(readiness, registry, metrics_token=wanted))
-    add_documentation(app)
-    app.get(ERROR_REFERENCE, include_in_schema=False)(show_errors)
+    _add_pages(app)
     equip(app, metrics=HttpMetrics(registry), limit_of=body_limit_of, form_of=_form_of)
     return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    add_documentation(app)
+    app.get(ERROR_REFERENCE, include_in_schema=False)(show_errors)
 
 
 async def show_errors() -> HTMLResponse:
