@@ -9,6 +9,7 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -83,6 +84,18 @@ def body_limit_of(path: str) -> BodyLimit:
     return BATCH_LIMIT if path == "/v1/messages/batch" else REQUEST_LIMIT
 
 
+_ROUTERS: Final = (
+    dead_letters.router,  # before messages, whose ids would catch its paths
+    messages.router,
+    channels.router,
+    media.router,
+    conversations.router,
+    contacts.router,
+    webhooks.router,
+    graph.router,
+)
+
+
 def create_api(settings: Settings) -> FastAPI:
     """The app; it connects when it starts and closes everything when it stops.
 
@@ -118,23 +131,17 @@ def create_api(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for router in (
-        dead_letters.router,  # before messages, whose ids would catch its paths
-        messages.router,
-        channels.router,
-        media.router,
-        conversations.router,
-        contacts.router,
-        webhooks.router,
-        graph.router,
-    ):
+    for router in _ROUTERS:
         app.include_router(router)
-    token = settings.metrics_token
-    wanted = None if token is None else Secret(token.get_secret_value())
-    app.include_router(operations_router(readiness, registry, metrics_token=wanted))
+    token = _secret(settings.metrics_token)
+    app.include_router(operations_router(readiness, registry, metrics_token=token))
     _add_pages(app)
     equip(app, metrics=HttpMetrics(registry), limit_of=body_limit_of, form_of=_form_of)
     return app
+
+
+def _secret(setting: SecretStr | None) -> Secret | None:
+    return None if setting is None else Secret(setting.get_secret_value())
 
 
 def _add_pages(app: FastAPI) -> None:

@@ -79,15 +79,9 @@ async def _assemble(
 
     begin = work_in(create_session_factory(app))
     metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
-    queue = CountedQueue(dispatch, metrics)
-    limiter = RedisRateLimiter(redis)
+    queue, limiter = CountedQueue(dispatch, metrics), RedisRateLimiter(redis)
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
-    sender = CloudApiSender(client)
-    choices = DispatchSettings(
-        lease=lease,
-        unknown_for=settings.unknown_deadline,
-        max_in_flight=settings.worker_concurrency,
-    )
+    choices = _choices(settings, lease)
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
@@ -96,7 +90,7 @@ async def _assemble(
             begin=begin,
             queue=queue,
             limiter=limiter,
-            sender=sender,
+            sender=CloudApiSender(client),
             settings=choices,
         )
 
@@ -112,15 +106,22 @@ async def _assemble(
             lease=lease,
         ),
     )
-    inbox = _webhooks(process, begin, limiter, lease)
     webhooks = Loop(
         name="process webhooks",
-        work=inbox,
+        work=_webhooks(process, begin, limiter, lease),
         pause_seconds=INBOX_PAUSE_SECONDS,
         stretch=send.stretch,
     )
     media = await stack.enter_async_context(open_media_work(settings, begin, process))
     return send, webhooks, media.worker, media.clean_up
+
+
+def _choices(settings: Settings, lease: Lease) -> DispatchSettings:
+    return DispatchSettings(
+        lease=lease,
+        unknown_for=settings.unknown_deadline,
+        max_in_flight=settings.worker_concurrency,
+    )
 
 
 def _webhooks(

@@ -129,10 +129,10 @@ async def test_forfeited_slots_count_while_a_dispatcher_runs_and_once(engines) -
         dispatcher = metrics.dispatcher(tenant_id=new_id(), channel_id=new_id(), **needed)
         slots = metrics._slots.labels("forfeited")._value
         metrics.began(dispatcher)
-        dispatcher.forfeited = 3
+        dispatcher._use.forfeited = 3
         await metrics.sample(SQLAlchemyBacklog(dispatch=engines[0], process=engines[1]))
         assert slots.get() == 3
-        dispatcher.forfeited = 5
+        dispatcher._use.forfeited = 5
         metrics.ended(dispatcher)
         await metrics.sample(SQLAlchemyBacklog(dispatch=engines[0], process=engines[1]))
 
