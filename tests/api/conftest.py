@@ -195,3 +195,9 @@ async def meta_app(world) -> MetaApp:
     )
     await SQLAlchemyMetaAppRepository(world.sessions).save_app(app)
     return app
+
+
+@pytest.fixture
+def api_running():
+    """`async with api_running(settings) as client:`"""
+    return running

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 from pywa.errors import ExpiredAccessToken, ReEngagementMessage, WhatsAppError
 from pywa_async import WhatsApp, types
@@ -39,7 +40,19 @@ async def write(stack, number):
     return (await stack.control("inbound", **body))["ids"][0]
 
 
-async def send_every_kind(pywa):
+async def upload(stack, number):
+    """A picture that Meta knows; gives Meta's id of it."""
+    form = aiohttp.FormData({"messaging_product": "whatsapp", "type": "image/png"})
+    form.add_field("file", b"\x89PNG", filename="a.png", content_type="image/png")
+    async with stack.http.post(
+        f"{stack.simulator}/v23.0/{number}/media",
+        data=form,
+        headers={"Authorization": f"Bearer EAAG{number}"},
+    ) as answer:
+        return (await answer.json())["id"]
+
+
+async def send_every_kind(pywa, uploaded):
     button = types.Button(title="Yes", callback_data="yes")
     section = types.Section(
         title="Sizes", rows=[types.SectionRow(title="Small", callback_data="s")]
@@ -64,6 +77,34 @@ async def send_every_kind(pywa):
             language=TemplateLanguage.ENGLISH_US,
             params=[BodyText.params("Ana", "42")],
         ),
+        *await send_what_is_rare(pywa, uploaded),
+    ]
+
+
+async def send_what_is_rare(pywa, uploaded):
+    """What shops, flows and callers send, media by its id, and to somebody without a number."""
+    button = types.URLButton("Open", "https://example.com")
+    cards = [
+        types.ImageCarouselCard(body=f"Card {n}", image="https://example.com/a.png", buttons=button)
+        for n in range(2)
+    ]
+    flow = types.FlowButton(
+        "Book", flow_id="77", flow_token="t", flow_action_type="navigate", flow_action_screen="ONE"
+    )
+    return [
+        await pywa.request_location(TO, "Where are you?"),
+        await pywa.send_message(TO, "Book here", buttons=flow),
+        await pywa.send_message(TO, "May we call?", buttons=types.CallPermissionRequestButton()),
+        await pywa.send_message(TO, "Call us", buttons=types.VoiceCallButton("Call")),
+        await pywa.send_message(TO, "Your number?", buttons=types.ContactInfoRequestButton()),
+        await pywa.send_catalog(TO, "Our catalogue", thumbnail_product_sku="sku-1"),
+        await pywa.send_product(TO, "catalogue-1", "sku-1", body="This one"),
+        await pywa.send_products(
+            TO, "catalogue-1", [types.ProductsSection("Bread", ["sku-1", "sku-2"])], "Shop", "Buy"
+        ),
+        await pywa.send_carousel(TO, body="Swipe", cards=cards),
+        await pywa.send_image(TO, uploaded),
+        await pywa.send_message("US.abc123", "To a user id"),
     ]
 
 
@@ -73,12 +114,13 @@ async def test_pywa_works_against_tellwire_with_another_url_and_token(stack) -> 
     ana = await stack.new_sender("Ana's Bakery", "4001")
     pywa = client_of(stack, ana)
     try:
-        sent = await send_every_kind(pywa)
+        sent = await send_every_kind(pywa, await upload(stack, ana.phone_number_id))
         ids = [str(message_id_behind(one.id)) for one in sent]
         ended = await stack.follow(ana, ids, within=60)
         failures = {one["type"]: one["failure"] for one in ended.values() if one["failure"]}
         assert failures == {}
         assert {one["status"] for one in ended.values()} == {"read"}, stack.logs()
+        assert [one["recipient"] for one in ended.values() if not one["to"]] == ["US.abc123"]
         assert len({one.id for one in sent}) == len(sent)
 
         log = await stack.control("log?limit=1000")

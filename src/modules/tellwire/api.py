@@ -9,6 +9,7 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,8 +20,10 @@ from shared.infrastructure.http.problem import ERROR_REFERENCE, ErrorForm
 from shared.infrastructure.observability import HttpMetrics
 from shared.infrastructure.redis import RedisClient
 from shared.infrastructure.settings import DatabaseRole, Settings
+from shared.kernel.secret import Secret
 from tellwire import error_reference
 from tellwire.database import refuse_other_schema
+from tellwire.documentation_page import add_documentation
 from tellwire.media import open_store
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from tenancy.application.authenticate import Authenticate
@@ -81,6 +84,18 @@ def body_limit_of(path: str) -> BodyLimit:
     return BATCH_LIMIT if path == "/v1/messages/batch" else REQUEST_LIMIT
 
 
+_ROUTERS: Final = (
+    dead_letters.router,  # before messages, whose ids would catch its paths
+    messages.router,
+    channels.router,
+    media.router,
+    conversations.router,
+    contacts.router,
+    webhooks.router,
+    graph.router,
+)
+
+
 def create_api(settings: Settings) -> FastAPI:
     """The app; it connects when it starts and closes everything when it stops.
 
@@ -113,23 +128,25 @@ def create_api(settings: Settings) -> FastAPI:
         summary="Self-hosted, multi-tenant WhatsApp Business messaging",
         version=version("tellwire"),
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
-    for router in (
-        dead_letters.router,  # before messages, whose ids would catch its paths
-        messages.router,
-        channels.router,
-        media.router,
-        conversations.router,
-        contacts.router,
-        webhooks.router,
-        graph.router,
-    ):
+    for router in _ROUTERS:
         app.include_router(router)
-    app.include_router(operations_router(readiness, registry))
-    app.get(ERROR_REFERENCE, include_in_schema=False)(show_errors)
+    token = _secret(settings.metrics_token)
+    app.include_router(operations_router(readiness, registry, metrics_token=token))
+    _add_pages(app)
     equip(app, metrics=HttpMetrics(registry), limit_of=body_limit_of, form_of=_form_of)
     return app
+
+
+def _secret(setting: SecretStr | None) -> Secret | None:
+    return None if setting is None else Secret(setting.get_secret_value())
+
+
+def _add_pages(app: FastAPI) -> None:
+    add_documentation(app)
+    app.get(ERROR_REFERENCE, include_in_schema=False)(show_errors)
 
 
 async def show_errors() -> HTMLResponse:

@@ -27,10 +27,18 @@ def worker_children(settings: Settings, number: int) -> list[Child]:
         Child(
             name=f"worker-{place}",
             command=tellwire_command("worker"),
-            environment=settings.to_environment(),
+            environment=_beside(settings, place - 1).to_environment(),
         )
         for place in range(1, number + 1)
     ]
+
+
+def _beside(settings: Settings, place: int) -> Settings:
+    """The settings of the worker at `place`: each shows its metrics on the next port."""
+    first = settings.worker_metrics_port
+    if first is None:
+        return settings
+    return settings.model_copy(update={"worker_metrics_port": first + place})
 
 
 def simulator_child(config: Path, *, host: str, port: int) -> Child:

@@ -3,18 +3,19 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 from uuid import UUID
 
-from aiohttp import ClientSession
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire.database import refuse_other_schema
 from tellwire.media import open_media_work
 from tellwire.resources import open_database, open_redis, set_up_encryption
+from tellwire.worker_metrics import CountedQueue, shown_metrics
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
@@ -35,11 +36,7 @@ from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
 from whatsapp.infrastructure.cloud_api.sender import CloudApiSender
 from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
-from whatsapp.infrastructure.persistence.repositories import (
-    RedisChannelDrivers,
-    RedisRateLimiter,
-    SQLAlchemySendQueue,
-)
+from whatsapp.infrastructure.persistence.repositories import RedisChannelDrivers, RedisRateLimiter
 from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
 from whatsapp.infrastructure.persistence.work import work_in
 
@@ -79,21 +76,39 @@ async def _assemble(
     redis = await stack.enter_async_context(open_redis(settings))
     lease = Lease(settings.lease)
     http = await stack.enter_async_context(create_http_session(total_timeout=lease.to_answer))
+
     begin = work_in(create_session_factory(app))
-    limiter = RedisRateLimiter(redis)
-    inbox = SQLAlchemyWebhookQueue(process)
+    metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
+    queue, limiter = CountedQueue(dispatch, metrics), RedisRateLimiter(redis)
+    client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
+    choices = _choices(settings, lease)
+
+    def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
+        return metrics.dispatcher(
+            tenant_id=tenant_id,
+            channel_id=channel_id,
+            begin=begin,
+            queue=queue,
+            limiter=limiter,
+            sender=CloudApiSender(client),
+            settings=choices,
+        )
+
     send = SendWorker(
-        queue=SQLAlchemySendQueue(dispatch),
-        dispatch=_dispatchers(settings, begin, SQLAlchemySendQueue(dispatch), limiter, http),
+        queue=queue,
+        dispatch=dispatcher,
         drivers=RedisChannelDrivers(redis),
         retry=RetryFailed(begin=begin),
         settle=SettleUnknown(
-            begin=begin, inbox=inbox, unknown_for=settings.unknown_deadline, lease=lease
+            begin=begin,
+            inbox=SQLAlchemyWebhookQueue(process),
+            unknown_for=settings.unknown_deadline,
+            lease=lease,
         ),
     )
     webhooks = Loop(
         name="process webhooks",
-        work=_webhooks(inbox, begin, limiter, lease),
+        work=_webhooks(process, begin, limiter, lease),
         pause_seconds=INBOX_PAUSE_SECONDS,
         stretch=send.stretch,
     )
@@ -101,40 +116,19 @@ async def _assemble(
     return send, webhooks, media.worker, media.clean_up
 
 
-def _dispatchers(
-    settings: Settings,
-    begin: BeginWork,
-    queue: SQLAlchemySendQueue,
-    limiter: RateLimiter,
-    http: ClientSession,
-) -> Callable[[UUID, UUID], DispatchChannel]:
-    client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
-    sender = CloudApiSender(client)
-    choices = DispatchSettings(
-        lease=Lease(settings.lease),
+def _choices(settings: Settings, lease: Lease) -> DispatchSettings:
+    return DispatchSettings(
+        lease=lease,
         unknown_for=settings.unknown_deadline,
         max_in_flight=settings.worker_concurrency,
     )
 
-    def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
-        return DispatchChannel(
-            tenant_id=tenant_id,
-            channel_id=channel_id,
-            begin=begin,
-            queue=queue,
-            limiter=limiter,
-            sender=sender,
-            settings=choices,
-        )
-
-    return dispatcher
-
 
 def _webhooks(
-    inbox: SQLAlchemyWebhookQueue, begin: BeginWork, limiter: RateLimiter, lease: Lease
+    process: AsyncEngine, begin: BeginWork, limiter: RateLimiter, lease: Lease
 ) -> ProcessWebhooks:
     return ProcessWebhooks(
-        inbox=inbox,
+        inbox=SQLAlchemyWebhookQueue(process),
         parse=parse_webhook,
         apply=ApplyWebhook(
             begin=begin,

@@ -147,9 +147,13 @@ async def http():
         yield http
 
 
+def _client(http, base_url):
+    return CloudApiClient(http, base_url=base_url, version="v26.0")
+
+
 @pytest.fixture
 def client(http, server):
-    return CloudApiClient(http, base_url=f"http://127.0.0.1:{server.port}")
+    return _client(http, f"http://127.0.0.1:{server.port}")
 
 
 async def _send(client, **more):
@@ -183,7 +187,7 @@ async def test_a_refused_connection_is_unreachable(http, server):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        outcome = await _send(CloudApiClient(http, base_url=f"http://127.0.0.1:{port}"))
+        outcome = await _send(_client(http, f"http://127.0.0.1:{port}"))
 
     assert outcome == Unreachable("ClientConnectorError ECONNREFUSED")
     assert server.requests == []
@@ -191,7 +195,7 @@ async def test_a_refused_connection_is_unreachable(http, server):
 
 async def test_a_name_that_nobody_knows_is_unreachable(http):
     departure = Departure()
-    client = CloudApiClient(http, base_url="https://nobody.invalid")
+    client = _client(http, "https://nobody.invalid")
 
     assert isinstance(await _send(client, departure=departure), Unreachable)
     assert not departure.has_left
@@ -204,7 +208,7 @@ async def test_a_failed_tls_handshake_is_unreachable(http):
 
     async with await asyncio.start_server(talk_nonsense, "127.0.0.1", 0) as plain:
         port = plain.sockets[0].getsockname()[1]
-        outcome = await _send(CloudApiClient(http, base_url=f"https://127.0.0.1:{port}"))
+        outcome = await _send(_client(http, f"https://127.0.0.1:{port}"))
 
     assert isinstance(outcome, Unreachable)
 
@@ -212,7 +216,7 @@ async def test_a_failed_tls_handshake_is_unreachable(http):
 async def test_a_tls_handshake_that_takes_too_long_is_unreachable(http):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        outcome = await _send(CloudApiClient(http, base_url=f"https://127.0.0.1:{port}"))
+        outcome = await _send(_client(http, f"https://127.0.0.1:{port}"))
 
     assert isinstance(outcome, Unreachable)
 
@@ -222,7 +226,7 @@ async def test_waiting_too_long_for_a_free_connection_is_unreachable(server):
     async with create_http_session(
         total_timeout=timedelta(seconds=5), connect_timeout=SHORT, max_connections=1
     ) as http:
-        client = CloudApiClient(http, base_url=f"http://127.0.0.1:{server.port}")
+        client = _client(http, f"http://127.0.0.1:{server.port}")
         first = asyncio.create_task(_send(client))
         await server.arrived.wait()
 
@@ -280,7 +284,7 @@ async def test_what_left_and_was_not_answered_clearly_is_unknown(client, server,
 async def test_a_server_that_never_reads_makes_it_unknown(http):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        outcome = await _send(CloudApiClient(http, base_url=f"http://127.0.0.1:{port}"))
+        outcome = await _send(_client(http, f"http://127.0.0.1:{port}"))
 
     assert isinstance(outcome, Unknown)
 
@@ -353,7 +357,7 @@ async def test_a_send_cancelled_while_connecting_has_not_left(http):
     departure = Departure()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.setblocking(False)
-        client = CloudApiClient(http, base_url=f"https://127.0.0.1:{silent.getsockname()[1]}")
+        client = _client(http, f"https://127.0.0.1:{silent.getsockname()[1]}")
         task = asyncio.create_task(_send(client, departure=departure))
         connection, _ = await asyncio.get_running_loop().sock_accept(silent)
 

@@ -24,7 +24,12 @@ def cluster(start_redis, laws):
     """The servers of a cluster of three masters that covers all slots."""
     servers = [
         start_redis(
-            "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", port=laws["free_port"]()
+            # A master that a busy machine does not run for so long counts as failed: sending stops.
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "15000",
+            port=laws["free_port"](),
         )
         for _ in range(3)
     ]

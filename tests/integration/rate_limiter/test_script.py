@@ -146,12 +146,17 @@ async def test_several_tokens_are_all_taken_or_none_and_lie_apart(limiter):
 async def test_a_reservation_lies_within_its_horizon_and_the_next_follows_it(limiter):
     await ready(limiter)
 
-    first = await limiter.reserve("100", count=1000, rate=80, horizon=timedelta(milliseconds=100))
-    second = await limiter.reserve("100", count=2, rate=80, horizon=timedelta(milliseconds=150))
-    third = await limiter.reserve("100", count=2, rate=80, horizon=timedelta(milliseconds=50))
+    async def reserve_three():
+        return [
+            await limiter.reserve("100", count=n, rate=80, horizon=timedelta(milliseconds=horizon))
+            for n, horizon in ((1000, 100), (2, 150), (2, 50))
+        ]
 
-    assert len(first.slots) == 8
-    assert second.slots[0].at - first.slots[-1].at == pytest.approx(0.0126, abs=0.0005)
+    first, second, third = await promptly(reserve_three, within=0.05)
+
+    assert len(first.slots) + first.forfeited == 8
+    apart = second.slots[0].at - first.slots[-1].at
+    assert apart == pytest.approx(0.0126, abs=doubt(first.slots[-1]) + 2e-6)
     assert not third
     assert 0.02 < third.retry_after.total_seconds() < 0.1
 
@@ -161,7 +166,8 @@ async def test_no_horizon_is_longer_than_the_longest(limiter):
 
     taken = await limiter.reserve("100", count=5_000, rate=1000, horizon=timedelta(hours=1))
 
-    assert len(taken.slots) == 0.25 // 0.001008 + 1
+    # What came too late to be used was granted all the same.
+    assert len(taken.slots) + taken.forfeited == 0.25 // 0.001008 + 1
 
 
 async def test_a_held_number_gets_no_slot_until_the_hold_ends(limiter):
@@ -267,6 +273,22 @@ async def two_slots(limiter):
         taken = await limiter.reserve("100", count=2, rate=80)
         if len(taken.slots) == 2:
             return taken
+
+
+async def promptly(work, *, within):
+    """What `work` gives once the machine runs it in so many seconds: what it takes goes by."""
+    for _ in range(50):
+        before = time.monotonic()
+        given = await work()
+        if time.monotonic() - before < within:
+            return given
+        await asyncio.sleep(2 * MAX_HORIZON.total_seconds())
+    return pytest.fail("the machine did not run it in time once")
+
+
+def doubt(slot):
+    """How little is known of Redis's clock: by so much it may become better until the next call."""
+    return LATENESS.total_seconds() - (slot.latest - slot.at)
 
 
 async def ready(limiter):

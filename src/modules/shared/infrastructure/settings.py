@@ -131,7 +131,19 @@ class Settings(BaseSettings):
     graph_base_url: HttpUrl = Field(
         "https://graph.facebook.com", description="Where Meta's Graph API is, or a simulator of it."
     )
-    graph_version: GraphVersion = Field("v25.0", description="The version of Meta's Graph API.")
+    graph_version: GraphVersion = Field("v26.0", description="The version of Meta's Graph API.")
+    metrics_token: SecretStr | None = Field(
+        None,
+        description="What `/metrics` of the API asks for as a bearer token; without it everybody "
+        "who reaches the API may read it.",
+    )
+    worker_metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="A port on the API's host where a worker shows its metrics; the second worker "
+        "of `tellwire serve` takes the next one, and so on. None by default.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log lines that are written."
     )

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from shared.infrastructure.http.errors import NotReady
+from shared.kernel.errors import Unauthenticated
+from shared.kernel.secret import Secret
 from whatsapp.entrypoints.http.documentation import problems
 
 READY_WITHIN: Final = timedelta(seconds=1)
@@ -66,8 +69,18 @@ async def _ask(check: Check) -> bool:
     return True
 
 
-def operations_router(readiness: Readiness, registry: CollectorRegistry) -> APIRouter:
-    """`/healthz`, `/readyz` and `/metrics`."""
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="MetricsToken",
+    description="The installation's TELLWIRE_METRICS_TOKEN, where one is set.",
+)
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def operations_router(
+    readiness: Readiness, registry: CollectorRegistry, *, metrics_token: Secret | None = None
+) -> APIRouter:
+    """`/healthz`, `/readyz`, and `/metrics` for whoever brings the token, if there is one."""
     router = APIRouter(tags=["Operations"])
 
     @router.get("/healthz")
@@ -81,9 +94,13 @@ def operations_router(readiness: Readiness, registry: CollectorRegistry) -> APIR
         await readiness.ensure()
         return {"status": "ok"}
 
-    @router.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
-        """Metrics in Prometheus's text format."""
+    @router.get("/metrics", response_class=Response, responses=problems(401))
+    async def metrics(credentials: Credentials) -> Response:
+        """Metrics in Prometheus's text format; 401 without the installation's token."""
+        if metrics_token is not None and (
+            credentials is None or Secret(credentials.credentials) != metrics_token
+        ):
+            raise Unauthenticated
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -29,8 +29,6 @@ from whatsapp.infrastructure.cloud_api.fields import mapping, read_json, text
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_response, refusal_of_response
 from whatsapp.infrastructure.cloud_api.payloads import read_payload
 
-DEFAULT_BASE_URL = "https://graph.facebook.com"
-DEFAULT_VERSION = "v26.0"
 MAX_ANSWER_BYTES = 1024 * 1024  # Meta's are some hundred bytes
 
 _VERSION = re.compile(r"v[1-9][0-9]?\.[0-9]")
@@ -150,8 +148,8 @@ class CloudApiClient:
         self,
         http: aiohttp.ClientSession,
         *,
-        base_url: str = DEFAULT_BASE_URL,
-        version: str = DEFAULT_VERSION,
+        base_url: str,
+        version: str,
     ) -> None:
         self._http = http
         self._root = graph_root(base_url, version)

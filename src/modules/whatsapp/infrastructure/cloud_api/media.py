@@ -19,8 +19,6 @@ from whatsapp.domain.media import Media, MediaFailure, MediaTrouble, digest_of, 
 from whatsapp.domain.media_type import essence
 from whatsapp.domain.outcome import RejectAction, Rejected
 from whatsapp.infrastructure.cloud_api.client import (
-    DEFAULT_BASE_URL,
-    DEFAULT_VERSION,
     MAX_ANSWER_BYTES,
     checked_id,
     graph_root,
@@ -48,8 +46,8 @@ class CloudApiMedia:
         self,
         http: aiohttp.ClientSession,
         *,
-        base_url: str = DEFAULT_BASE_URL,
-        version: str = DEFAULT_VERSION,
+        base_url: str,
+        version: str,
     ) -> None:
         self._http = http
         self._root = graph_root(base_url, version)

@@ -359,7 +359,7 @@ RECORD_ATTEMPTS: Final = _typed(
         FROM result r JOIN held ON held.id = r.id
         WHERE e.tenant_id = :tenant AND e.channel_id = held.channel_id AND e.wamid = r.wamid
           AND e.message_id IS NULL
-        RETURNING e.message_id AS id, e.status, e.occurred_at
+        RETURNING e.message_id AS id, e.status, e.occurred_at, e.errors -> 0 AS error
     ), furthest AS (
         SELECT DISTINCT ON (p.id) p.*
         FROM parked p
@@ -370,9 +370,15 @@ RECORD_ATTEMPTS: Final = _typed(
         SELECT r.id, r.number, r.wamid, r.due_at, r.onward,
                coalesce(f.status, r.status) AS status,
                coalesce(f.occurred_at, r.finished_at) AS status_at,
-               CASE f.status WHEN 'failed' THEN NULL ELSE r.code END AS code,
-               CASE f.status WHEN 'failed' THEN 'Meta reported a failure' ELSE r.title END AS title,
-               CASE f.status WHEN 'failed' THEN '' ELSE r.details END AS details
+               CASE WHEN f.status IS DISTINCT FROM 'failed' THEN r.code
+                    WHEN f.error ->> 'code' ~ '^[0-9]{{1,9}}$'
+                    THEN CAST(f.error ->> 'code' AS integer) END AS code,
+               CASE f.status WHEN 'failed'
+                    THEN coalesce(f.error ->> 'title', 'Meta reported a failure')
+                    ELSE r.title END AS title,
+               CASE f.status WHEN 'failed'
+                    THEN coalesce(f.error #>> '{{error_data,details}}', '')
+                    ELSE r.details END AS details
         FROM result r JOIN held ON held.id = r.id
         LEFT JOIN furthest f
           ON f.id = r.id AND r.status || '>' || f.status = ANY(:forward)
