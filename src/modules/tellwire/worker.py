@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 from uuid import UUID
@@ -114,21 +114,22 @@ async def _assemble(
             lease=lease,
         ),
     )
-    inbox = _webhooks(process, begin, limiter, lease)
-    webhooks = Loop(
-        name="process webhooks",
-        work=inbox,
-        pause_seconds=INBOX_PAUSE_SECONDS,
-        stretch=send.stretch,
+    webhooks = _webhooks(process, begin, limiter, lease, stretch=send.stretch)
+    media = await stack.enter_async_context(
+        open_media_work(settings, begin, process, stretch=send.stretch)
     )
-    media = await stack.enter_async_context(open_media_work(settings, begin, process))
     return send, webhooks, media.worker, media.clean_up
 
 
 def _webhooks(
-    process: AsyncEngine, begin: BeginWork, limiter: RateLimiter, lease: Lease
-) -> ProcessWebhooks:
-    return ProcessWebhooks(
+    process: AsyncEngine,
+    begin: BeginWork,
+    limiter: RateLimiter,
+    lease: Lease,
+    *,
+    stretch: Callable[[], float],
+) -> Loop:
+    inbox = ProcessWebhooks(
         inbox=SQLAlchemyWebhookQueue(process),
         parse=parse_webhook,
         apply=ApplyWebhook(
@@ -140,4 +141,10 @@ def _webhooks(
         ),
         count_inbound=CountInbound(begin=begin, limiter=limiter),
         lease=lease.length,
+    )
+    return Loop(
+        name="process webhooks",
+        work=inbox,
+        pause_seconds=INBOX_PAUSE_SECONDS,
+        stretch=stretch,
     )

@@ -13,7 +13,7 @@ from shared.kernel.errors import TellwireError
 from whatsapp.domain.media import MediaFailure
 from whatsapp.domain.media_repository import MediaJob, MediaQueue
 from whatsapp.domain.send_queue import NIL
-from whatsapp.entrypoints.workers.loop import Loop
+from whatsapp.entrypoints.workers.loop import Loop, steadily
 
 PAUSE_SECONDS: Final = 0.2
 
@@ -31,6 +31,7 @@ class MediaWorker:
     move: Callable[[MediaJob], Awaitable[MediaFailure | None]]
     lease: timedelta
     concurrency: int
+    stretch: Callable[[], float] = steadily
     moved: Callable[[MediaJob, MediaFailure | None], None] = lambda _job, _failure: None
     _moving: Counter[UUID] = field(default_factory=Counter[UUID], init=False)
     _after: UUID = field(default=NIL, init=False)
@@ -42,7 +43,10 @@ class MediaWorker:
             async def turn() -> int:
                 return await self._claim(moving)
 
-            await Loop(name="move media", work=turn, pause_seconds=PAUSE_SECONDS).run(stopping)
+            loop = Loop(
+                name="move media", work=turn, pause_seconds=PAUSE_SECONDS, stretch=self.stretch
+            )
+            await loop.run(stopping)
 
     @property
     def _handful(self) -> int:
