@@ -99,9 +99,9 @@ def _create_media() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_whatsapp_media")),
         sa.UniqueConstraint(
             "tenant_id",
-            "channel_id",
             "provider_media_id",
-            name=op.f("uq_whatsapp_media_tenant_id_channel_id_provider_media_id"),
+            "channel_id",
+            name=op.f("uq_whatsapp_media_tenant_id_provider_media_id_channel_id"),
         ),
     )
     op.create_index(

@@ -1,6 +1,6 @@
 """What moves and keeps files, put together from the settings."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -91,7 +91,11 @@ class MediaWork:
 
 @asynccontextmanager
 async def open_media_work(
-    settings: Settings, begin: BeginWork, process: AsyncEngine
+    settings: Settings,
+    begin: BeginWork,
+    process: AsyncEngine,
+    *,
+    stretch: Callable[[], float],
 ) -> AsyncGenerator[MediaWork]:
     """Ready to move files; its connections to Meta are its own and are closed on leaving."""
     limits = MediaLimits(
@@ -121,6 +125,7 @@ async def open_media_work(
             move=move,
             lease=settings.media_lease,
             concurrency=settings.media_concurrency,
+            stretch=stretch,
         )
         clean_up = CleanUp(
             directory=SQLAlchemyTenantDirectory(process),

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 from uuid import UUID
@@ -106,13 +106,10 @@ async def _assemble(
             lease=lease,
         ),
     )
-    webhooks = Loop(
-        name="process webhooks",
-        work=_webhooks(process, begin, limiter, lease),
-        pause_seconds=INBOX_PAUSE_SECONDS,
-        stretch=send.stretch,
+    webhooks = _webhooks(process, begin, limiter, lease, stretch=send.stretch)
+    media = await stack.enter_async_context(
+        open_media_work(settings, begin, process, stretch=send.stretch)
     )
-    media = await stack.enter_async_context(open_media_work(settings, begin, process))
     return send, webhooks, media.worker, media.clean_up
 
 
@@ -125,9 +122,14 @@ def _choices(settings: Settings, lease: Lease) -> DispatchSettings:
 
 
 def _webhooks(
-    process: AsyncEngine, begin: BeginWork, limiter: RateLimiter, lease: Lease
-) -> ProcessWebhooks:
-    return ProcessWebhooks(
+    process: AsyncEngine,
+    begin: BeginWork,
+    limiter: RateLimiter,
+    lease: Lease,
+    *,
+    stretch: Callable[[], float],
+) -> Loop:
+    inbox = ProcessWebhooks(
         inbox=SQLAlchemyWebhookQueue(process),
         parse=parse_webhook,
         apply=ApplyWebhook(
@@ -139,4 +141,10 @@ def _webhooks(
         ),
         count_inbound=CountInbound(begin=begin, limiter=limiter),
         lease=lease.length,
+    )
+    return Loop(
+        name="process webhooks",
+        work=inbox,
+        pause_seconds=INBOX_PAUSE_SECONDS,
+        stretch=stretch,
     )

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from shared.infrastructure.encryption import EncryptionManager, KeyRing, configure_encryption
 from shared.kernel.clock import utc_now
 from whatsapp.domain.media import MediaFailure, MediaStatus
 from whatsapp.domain.media_repository import MediaJobKind
@@ -248,3 +249,26 @@ async def test_meta_gives_the_same_id_to_two_tenants_and_each_has_its_own_file(
     assert sorted(map(str, outcomes)) == sorted(["None", *["media_gone"] * 3])
     assert (await only(files, ana)).status is MediaStatus.STORED
     assert (await only(files, bea)).status is MediaStatus.FAILED
+
+
+async def test_a_token_that_does_not_open_waits_until_it_is_mended(files, ana, encryption) -> None:
+    media_id = await files.upload(ana, CONTENT)
+    await files.receive(ana, media_id)
+    configure_encryption(EncryptionManager(KeyRing.generate()))
+
+    assert await files.move_due() == [MediaFailure.TOKEN_REFUSED]
+    assert (await only(files, ana)).status is MediaStatus.PENDING
+
+    configure_encryption(encryption)
+    assert await files.move_all() == [None]
+
+
+async def test_no_name_that_a_person_gives_a_file_leads_out_of_the_directory(files, ana) -> None:
+    for name in ("../../x", "/etc/passwd", "..\\x", "a/../../b"):
+        media_id = await files.upload(ana, name.encode(), "text/plain")
+        await files.receive(ana, media_id, kind="document", filename=name)
+
+    assert await files.move_all() == [None] * 4
+
+    below = files.root / str(ana.tenant_id)
+    assert all(path.is_relative_to(below) for path in files.stored_files())

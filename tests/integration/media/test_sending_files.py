@@ -14,6 +14,7 @@ from shared.kernel.clock import utc_now
 from shared.kernel.errors import TellwireError
 from shared.kernel.ids import new_id
 from whatsapp.application.accept_message import AcceptBatch, AcceptMessage, NewMessage
+from whatsapp.application.change_message import RetryMessage
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.store_media import StoreMedia
 from whatsapp.application.tend_channel import RetryFailed
@@ -312,3 +313,51 @@ async def test_files_in_templates_go_the_same_way(sending, ana) -> None:
     stored = await sending.message(ana, message)
     assert await sending.uploads() == 1
     assert stored.attempts == 1
+
+
+async def test_a_file_that_meta_could_not_read_is_uploaded_again(sending, ana) -> None:
+    media = await sending.store(ana)
+    accept = AcceptMessage(begin=sending.begin)
+    content = MessageContent.image(id=str(media.id))
+    message = await accept(
+        ana.tenant_id, replace(sending.new(ana, content), recipient=PhoneNumber("+15551131053"))
+    )
+    await sending.files.move_due()
+    await sending.wake(ana)
+    await sending.dispatch(ana)
+    assert (await sending.message(ana, message)).status is MessageStatus.RETRYING
+    assert await sending.uploads() == 1
+
+    await sending.wake(ana)
+    await sending.dispatch(ana)
+    assert await sending.files.move_due() == [None]
+
+    assert await sending.uploads() == 2
+
+
+async def test_a_failed_message_that_is_sent_again_by_hand_has_its_file_uploaded_again(
+    sending, ana
+) -> None:
+    media = await sending.store(ana)
+    message = await sending.accept(ana, media)
+    (path,) = sending.files.stored_files()
+    away = path.rename(path.with_suffix(".away"))
+    (failed,) = await sending.until_settled(ana, message)
+    assert failed.status is MessageStatus.FAILED
+    away.rename(path)
+
+    await RetryMessage(begin=sending.begin)(ana.tenant_id, message.id)
+    (sent,) = await sending.until_settled(ana, message)
+
+    assert sent.status is MessageStatus.SENT
+
+
+async def test_messages_with_one_picture_do_not_wait_for_each_others_commits(sending, ana) -> None:
+    media = await sending.store(ana)
+    await sending.until_settled(ana, await sending.accept(ana, media))
+    at = utc_now()
+
+    async with sending.begin(ana.tenant_id) as one, sending.begin(ana.tenant_id) as other:
+        async with asyncio.timeout(5):
+            await one.media.want_uploads(ana.channel.id, [media.id], at=at, needed_at=at)
+            await other.media.want_uploads(ana.channel.id, [media.id], at=at, needed_at=at)

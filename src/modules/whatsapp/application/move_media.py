@@ -37,6 +37,7 @@ from whatsapp.domain.media import (
 )
 from whatsapp.domain.media_repository import MediaJob, MediaJobKind, Stored
 from whatsapp.domain.media_type import MAX_INBOUND_BYTES, essence, may_carry
+from whatsapp.domain.value_objects import AccessTokenUnreadable
 
 MAX_ADDRESSES: Final = 3
 """How many addresses are asked for in one attempt, where they expire before they are followed."""
@@ -70,7 +71,7 @@ class MoveMedia:
         """Move the file and end the job, or put it off; raises what the database raises."""
         async with self.begin(job.tenant_id) as work:
             media = await work.media.get_by_id(job.media_id)
-            channel = await work.channels.get_by_id(job.channel_id)
+            channel = await work.channels.find(job.channel_id)
         if media is None or channel is None:
             return MediaFailure.GONE  # Deleted meanwhile, and the job with them.
         try:
@@ -87,6 +88,8 @@ class MoveMedia:
             failure = MediaFailure.STORE_FAILED
         except MediaNotAvailable:
             failure = MediaFailure.GONE
+        except AccessTokenUnreadable:
+            failure = MediaFailure.TOKEN_REFUSED
         else:
             return None
         await self._failed(job, media, failure)

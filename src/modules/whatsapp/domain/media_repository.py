@@ -1,6 +1,6 @@
 """What the domain asks of storage about media: rows and jobs; the bytes are in a `MediaStore`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -56,9 +56,18 @@ class MediaQueue(Protocol):
     """Hands out jobs of all tenants, each to one worker at a time; times are the database's."""
 
     async def claim(
-        self, *, limit: int, per_tenant: int, lease: timedelta, after: UUID = NIL
+        self,
+        *,
+        limit: int,
+        per_tenant: int,
+        lease: timedelta,
+        after: UUID = NIL,
+        without: Collection[UUID] = (),
     ) -> Sequence[MediaJob]:
-        """Claim up to `limit` due jobs, of each tenant behind `after` at most `per_tenant`."""
+        """Claim up to `limit` due jobs, of each tenant behind `after` at most `per_tenant`.
+
+        Of the tenants in `without` none.
+        """
         ...
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,11 +13,9 @@ from shared.kernel.errors import TellwireError
 from whatsapp.domain.media import MediaFailure
 from whatsapp.domain.media_repository import MediaJob, MediaQueue
 from whatsapp.domain.send_queue import NIL
-from whatsapp.entrypoints.workers.loop import Loop
+from whatsapp.entrypoints.workers.loop import Loop, steadily
 
 PAUSE_SECONDS: Final = 0.2
-PER_TENANT: Final = 4
-"""While others wait, one tenant gets no more of one handful."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,30 +31,48 @@ class MediaWorker:
     move: Callable[[MediaJob], Awaitable[MediaFailure | None]]
     lease: timedelta
     concurrency: int
+    stretch: Callable[[], float] = steadily
     moved: Callable[[MediaJob, MediaFailure | None], None] = lambda _job, _failure: None
-    _free: int = field(default=0, init=False)
+    _moving: Counter[UUID] = field(default_factory=Counter[UUID], init=False)
     _after: UUID = field(default=NIL, init=False)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Move files until `stopping` is set, then finish those under way."""
-        self._free = self.concurrency
         async with asyncio.TaskGroup() as moving:
 
             async def turn() -> int:
                 return await self._claim(moving)
 
-            await Loop(name="move media", work=turn, pause_seconds=PAUSE_SECONDS).run(stopping)
+            loop = Loop(
+                name="move media", work=turn, pause_seconds=PAUSE_SECONDS, stretch=self.stretch
+            )
+            await loop.run(stopping)
+
+    @property
+    def _handful(self) -> int:
+        """A quarter of the places: so many a tenant gets at a time."""
+        return max(1, self.concurrency // 4)
+
+    @property
+    def _most(self) -> int:
+        """Whoever has so many gets no more, so that others find a place at once."""
+        return max(1, self.concurrency - 2 * self._handful + 1)
 
     async def _claim(self, moving: asyncio.TaskGroup) -> int:
         """Start as many as there is room for; gives how many, so that the loop knows to pause."""
-        if not self._free:
+        free = self.concurrency - self._moving.total()
+        if not free:
             return 0
         after = self._after
         jobs = await self.queue.claim(
-            limit=self._free, per_tenant=PER_TENANT, lease=self.lease, after=after
+            limit=free,
+            per_tenant=self._handful,
+            lease=self.lease,
+            after=after,
+            without=[one for one, number in self._moving.items() if number >= self._most],
         )
-        self._free -= len(jobs)
         for job in jobs:
+            self._moving[job.tenant_id] += 1
             moving.create_task(self._move(job))
         # At the end of the tenants the next turn begins with the first.
         self._after = max((job.tenant_id for job in jobs), default=NIL)
@@ -69,4 +86,6 @@ class MediaWorker:
         except Exception:
             logger.exception("moving a file failed in an unforeseen way")
         finally:
-            self._free += 1
+            self._moving[job.tenant_id] -= 1
+            if not self._moving[job.tenant_id]:
+                del self._moving[job.tenant_id]

@@ -47,7 +47,8 @@ class MediaModel(TenantScoped, Base):
     __table_args__ = (
         of_tenant(),
         ForeignKeyConstraint(*_CHANNEL),
-        UniqueConstraint("tenant_id", "channel_id", "provider_media_id"),
+        # In this order it also serves whoever knows Meta's id and not the channel.
+        UniqueConstraint("tenant_id", "provider_media_id", "channel_id"),
         Index(
             "uq_whatsapp_media_outbound",
             *("tenant_id", "sha256", "mime_type"),

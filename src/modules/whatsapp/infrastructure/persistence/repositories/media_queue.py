@@ -1,6 +1,6 @@
 """The queue of files to move, as whoever works for all tenants sees it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,14 +20,24 @@ class SQLAlchemyMediaQueue:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def claim(
-        self, *, limit: int, per_tenant: int, lease: timedelta, after: UUID = NIL
+        self,
+        *,
+        limit: int,
+        per_tenant: int,
+        lease: timedelta,
+        after: UUID = NIL,
+        without: Collection[UUID] = (),
     ) -> Sequence[MediaJob]:
-        """Claim up to `limit` due jobs, of each tenant behind `after` at most `per_tenant`."""
+        """Claim up to `limit` due jobs, of each tenant behind `after` at most `per_tenant`.
+
+        Of the tenants in `without` none.
+        """
         parameters: dict[str, Any] = {
             "limit": limit,
             "per_tenant": per_tenant,
             "lease": lease,
             "after": after,
+            "without": list(without),
             "token": uuid4(),
         }
         async with translated(), self._engine.connect() as connection:

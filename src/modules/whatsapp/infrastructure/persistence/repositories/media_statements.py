@@ -38,6 +38,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "token": Uuid(),
     "upload_ids": ARRAY(Uuid()),
     "wait": Interval(),
+    "without": ARRAY(Uuid()),
 }
 
 
@@ -68,7 +69,7 @@ EXPECT: Final = _statement(
     f"""
     WITH new AS (
         INSERT INTO whatsapp_media ({_COLUMNS}) VALUES ({_GIVEN})
-        ON CONFLICT (tenant_id, channel_id, provider_media_id) DO NOTHING
+        ON CONFLICT (tenant_id, provider_media_id, channel_id) DO NOTHING
         RETURNING id, channel_id
     )
     INSERT INTO whatsapp_media_jobs (tenant_id, id, kind, media_id, channel_id)
@@ -134,19 +135,25 @@ POSTPONE: Final = _statement(
     RETURNING id
     """
 )
-# An upload without id and failure always has a job: both are written and ended together.
+# An upload without id and failure always has a job: both are written and ended together. What is
+# as it should be is only read: thousands of messages may carry one picture, and must not wait for
+# each other's commits at its row.
 WANT_UPLOADS: Final = _statement(
     """
     WITH used AS (
-        UPDATE whatsapp_media SET used_at = greatest(used_at, :needed_at)
+        UPDATE whatsapp_media SET used_at = :needed_at
         WHERE tenant_id = :tenant AND id = ANY(:ids) AND status = 'stored'
-          AND direction = 'outbound'
-        RETURNING id
+          AND direction = 'outbound' AND used_at < :needed_at - interval '1 hour'
     ), wanted AS (
         INSERT INTO whatsapp_media_uploads AS u (tenant_id, id, media_id, channel_id)
-        SELECT :tenant, given.upload_id, used.id, :channel
+        SELECT :tenant, given.upload_id, m.id, :channel
         FROM unnest(CAST(:upload_ids AS uuid[]), CAST(:ids AS uuid[])) AS given(upload_id, id)
-        JOIN used USING (id)
+        JOIN whatsapp_media m ON m.tenant_id = :tenant AND m.id = given.id
+          AND m.status = 'stored' AND m.direction = 'outbound'
+        LEFT JOIN whatsapp_media_uploads old ON old.tenant_id = :tenant
+          AND old.channel_id = :channel AND old.media_id = m.id
+        WHERE old.id IS NULL OR old.failure IS NOT NULL OR old.expires_at <= :at
+        ORDER BY m.id
         ON CONFLICT (tenant_id, channel_id, media_id)
         DO UPDATE SET provider_media_id = NULL, expires_at = NULL, failure = NULL
         WHERE u.failure IS NOT NULL OR u.expires_at <= :at
@@ -209,6 +216,7 @@ CLAIM: Final = _statement(
         SELECT due.tenant_id, due.id FROM tenants t CROSS JOIN LATERAL (
             SELECT j.tenant_id, j.id FROM whatsapp_media_jobs j
             WHERE j.tenant_id = t.tenant_id AND j.due_at <= now()
+              AND t.tenant_id <> ALL(:without)
             ORDER BY j.due_at, j.id LIMIT :per_tenant
             FOR UPDATE SKIP LOCKED
         ) due
