@@ -82,7 +82,7 @@ async def working(installation, **more):
         dispatch=installation.dispatch,
         drivers=installation,
         retry=RetryFailed(begin=None),
-        settle=SettleUnknown(begin=None, unknown_for=None),
+        settle=SettleUnknown(begin=None, inbox=None, unknown_for=None),
         **more,
     )
     async with asyncio.TaskGroup() as tasks:
