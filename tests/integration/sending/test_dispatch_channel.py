@@ -46,6 +46,7 @@ from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyMessageRepository,
     SQLAlchemySendQueue,
 )
+from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
 from whatsapp.infrastructure.persistence.work import work_in
 from whatsapp_simulator.config import SimulatorConfig
 from whatsapp_simulator.server import serve
@@ -219,6 +220,7 @@ class Alone:
 async def sending(database, sessions, dispatching) -> AsyncIterator[None]:
     """A send worker that serves every channel of the database."""
     engine, begin = create_engine(database.url("tellwire_dispatch")), work_in(sessions)
+    process = create_engine(database.url("tellwire_process"))
 
     def dispatcher(tenant_id, channel_id) -> DispatchChannel:
         made = dispatching(SimpleNamespace(tenant_id=tenant_id, channel=SimpleNamespace(id=None)))
@@ -230,7 +232,9 @@ async def sending(database, sessions, dispatching) -> AsyncIterator[None]:
         dispatch=dispatcher,
         drivers=Alone(),
         retry=RetryFailed(begin=begin),
-        settle=SettleUnknown(begin=begin, unknown_for=timedelta(minutes=2)),
+        settle=SettleUnknown(
+            begin=begin, inbox=SQLAlchemyWebhookQueue(process), unknown_for=timedelta(minutes=2)
+        ),
     )
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -238,6 +242,7 @@ async def sending(database, sessions, dispatching) -> AsyncIterator[None]:
         yield
         stopping.set()
     await engine.dispose()
+    await process.dispose()
 
 
 async def until(holds) -> None:

@@ -22,6 +22,7 @@ class Dispatcher:
     stance: Stance = Stance.ALONE
     forfeited: int = 0
     resting: None = None
+    has_sent: bool = True
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     was_stopped: bool = False
 
@@ -81,7 +82,7 @@ async def working(installation, **more):
         dispatch=installation.dispatch,
         drivers=installation,
         retry=RetryFailed(begin=None),
-        settle=SettleUnknown(begin=None, unknown_for=None),
+        settle=SettleUnknown(begin=None, inbox=None, unknown_for=None),
         **more,
     )
     async with asyncio.TaskGroup() as tasks:
@@ -154,6 +155,20 @@ async def test_where_there_is_no_room_for_all_they_take_turns(installation) -> N
         worker.monotonic = lambda: 10 * asyncio.get_running_loop().time()
         await until(lambda: len({one.key for one in installation.served}) == 5)
         assert len(installation.serving) <= 2
+
+
+async def test_a_channel_on_which_nothing_has_left_yet_keeps_its_place(installation) -> None:
+    async with working(installation, max_channels=2) as worker:
+        await until(lambda: len(installation.serving) == 2)
+        for one in installation.served:
+            one.has_sent = False
+        now = worker.monotonic()
+        worker.monotonic = lambda: now + 5
+        asked = installation.asked
+        await until(lambda: installation.asked > asked + 6)
+        assert len(installation.served) == 2
+        installation.served[0].has_sent = True
+        await until(lambda: len(installation.served) > 2)
 
 
 async def test_no_room_is_made_for_what_others_serve(installation) -> None:

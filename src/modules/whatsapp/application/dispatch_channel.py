@@ -115,6 +115,11 @@ class DispatchChannel:
         return self._use.forfeited
 
     @property
+    def has_sent(self) -> bool:
+        """Whether something has left since it began."""
+        return self._use.used > 0
+
+    @property
     def stance(self) -> Stance:
         """Whether this worker keeps up with the channel."""
         return self._use.stance(self.monotonic())

@@ -19,6 +19,9 @@ class SlotUse:
     forfeited: int = field(default=0, init=False)
     """How many slots were reached too late to be used, in all."""
 
+    used: int = field(default=0, init=False)
+    """How many were reached in time, in all."""
+
     _since: float | None = field(default=None, init=False)
     _reached: int = field(default=0, init=False)
     _late: int = field(default=0, init=False)
@@ -28,6 +31,7 @@ class SlotUse:
     def reached(self, *, in_time: bool, at: float) -> None:
         """Count one slot."""
         self.forfeited += not in_time
+        self.used += in_time
         if self._since is None:
             self._since = at
         self._reached += 1

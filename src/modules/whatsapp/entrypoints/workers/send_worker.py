@@ -26,6 +26,8 @@ ABANDONED_SECONDS: Final = 5.0
 MAX_CHANNELS: Final = 200
 TURN_SECONDS: Final = 1.0
 """While others wait, a channel is served for so long and then makes room."""
+LONGEST_TURN_SECONDS: Final = 10.0
+"""So long where nothing has left yet: the first use of a number, or a worker with much to do."""
 MOST_REST_SECONDS: Final = 5.0
 """A channel that may not send is looked at again after so long, whatever it said."""
 
@@ -38,6 +40,11 @@ _Key: TypeAlias = tuple[UUID, UUID]
 class _Serving:
     dispatcher: DispatchChannel
     since: float
+
+    def had_its_turn(self, now: float) -> bool:
+        """Whether it may be asked to make room."""
+        turn = TURN_SECONDS if self.dispatcher.has_sent else LONGEST_TURN_SECONDS
+        return now - self.since >= turn
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,9 +160,10 @@ class SendWorker:
         """Ask as many as wait to finish, those first that have been served longest."""
         if not waiting:
             return
-        enough = self.monotonic() - TURN_SECONDS
+        now = self.monotonic()
         served = sorted(self._running, key=lambda key: self._running[key].since)
-        await self._stop([key for key in served[:waiting] if self._running[key].since <= enough])
+        had_turns = [key for key in served if self._running[key].had_its_turn(now)]
+        await self._stop(had_turns[:waiting])
 
     async def _stop(self, keys: Collection[_Key]) -> None:
         """Begin nothing more on these channels, and let somebody else have them."""
