@@ -13,7 +13,7 @@ from crew import Crew, running_crew
 from fleet import Fleet, running_fleet
 from stack import Stack, running_stack
 
-ORDER = ("fleet", "stack", "crew")
+ORDER = ("settled_fleet", "settled_stack", "settled_crew")
 FAST_STATUSES = {
     "sent_seconds": 0.1,
     "delivered_seconds": 0.2,
@@ -88,7 +88,7 @@ async def settled_crew() -> AsyncIterator[Crew]:
     """One installation for all that kill, stop and cut; its leases and deadlines are short."""
     with _directory() as made:
         async with running_crew(
-            made, lease=3, unknown=3, statuses=FAST_STATUSES, **SLOW_ANSWERS
+            made, lease=5, unknown=3, statuses=FAST_STATUSES, **SLOW_ANSWERS
         ) as crew:
             yield crew
 

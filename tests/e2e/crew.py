@@ -129,8 +129,9 @@ class Crew:
 
     async def _settle(self, *channels: Channel, pulse: float) -> None:
         while set(await self.statuses(*channels)) - {"read", "failed"}:
-            if await self._is_stuck(*channels):
-                for channel in channels:
+            stuck = await self._stuck(*channels)
+            for channel in channels:
+                if channel.id in stuck:
                     await self.fleet.enqueue(channel, 1)
             await asyncio.sleep(pulse)
 
@@ -147,16 +148,14 @@ class Crew:
         inbox = await self.fleet.sql("SELECT attempts, count(*) FROM webhook_inbox GROUP BY 1")
         return f"{await self.statuses(*channels)} {rows} inbox {inbox}"
 
-    async def _is_stuck(self, *channels: Channel) -> bool:
-        """Whether something waits that should have gone by now: unknown, or held by the dead."""
-        return bool(
-            await self.fleet.sql(
-                "SELECT 1 FROM whatsapp_send_queue q JOIN whatsapp_outbound_messages m"
-                " ON m.tenant_id = q.tenant_id AND m.id = q.id WHERE q.channel_id = ANY($1)"
-                " AND m.created_at < now() - interval '2 s' LIMIT 1",
-                [channel.id for channel in channels],
-            )
+    async def _stuck(self, *channels: Channel) -> set[UUID]:
+        """Where all that is left is of unknown outcome: only other messages bring it to an end."""
+        rows = await self.fleet.sql(
+            "SELECT channel_id FROM whatsapp_send_queue WHERE channel_id = ANY($1)"
+            " GROUP BY 1 HAVING bool_and(state = 'unknown')",
+            [channel.id for channel in channels],
         )
+        return {row["channel_id"] for row in rows}
 
     async def copies(self, *channels: Channel) -> Counter[str]:
         """How often Meta accepted which message of ours, by its id without hyphens."""

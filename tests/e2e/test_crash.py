@@ -23,7 +23,7 @@ async def aftermath(settled_crew):
     """
     crew, channels = settled_crew, {}
     for point in POINTS:
-        channels[point] = await crew.fleet.new_channel(250, window_policy=OPEN_WINDOW)
+        channels[point] = await crew.fleet.new_channel(60, window_policy=OPEN_WINDOW)
         await crew.fleet.enqueue(channels[point], BATCH)
         await crew.until_dead(crew.start_worker(point))
         await crew.fleet.change(channels[point], status=ChannelStatus.PAUSED)

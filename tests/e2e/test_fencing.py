@@ -84,7 +84,7 @@ async def unanswered(settled_crew):
         kinds += [("not taken", name, policy, one) for name, one in NOT_TAKEN.items()]
     for taken, name, policy, behaviour in kinds:
         given = {} if policy is None else {"on_unknown": policy}
-        channel = channels[taken, name, policy] = await new_channel(crew, **given)
+        channel = channels[taken, name, policy] = await new_channel(crew, 40, **given)
         await crew.behave(channel, NO_ANSWER, **behaviour)
         await crew.fleet.enqueue(channel, 60)
     crew.start_worker()
