@@ -45,7 +45,8 @@ def meta_body(event: Event) -> dict[str, Any]:
     change = dict(event.meta or {"field": "messages", "value": {}})
     value: dict[str, Any] = dict(change.get("value") or {})
     if event.type in _OUTBOUND:
-        value["statuses"] = [_status(event, _first(value.get("statuses")))]
+        status = _status(event, _first(value.get("statuses")))
+        value = {**value, "contacts": [_contact(status)], "statuses": [status]}
     elif event.type is EventType.MESSAGE_RECEIVED:
         value["messages"] = [_answering(event, one) for one in value.get("messages", ())]
     elif event.type is EventType.ENDPOINT_TEST:
@@ -90,6 +91,17 @@ def _recipient(recipient: str) -> dict[str, str]:
     if recipient.startswith("+"):
         return {"recipient_id": recipient[1:]}
     return {"recipient_id": recipient, "recipient_user_id": recipient}
+
+
+def _contact(status: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipient as Meta names them since 2026; clients may count on it."""
+    user_id, wa_id = status.get("recipient_user_id"), status.get("recipient_id")
+    contact: dict[str, Any] = {"profile": {"name": ""}}
+    if wa_id is not None and wa_id != user_id:
+        contact["wa_id"] = wa_id
+    if user_id is not None:
+        contact["user_id"] = user_id
+    return contact
 
 
 def _error(event: Event) -> dict[str, Any]:
