@@ -86,6 +86,20 @@ BATCH_LIMIT: Final = BodyLimit(8 * MEBIBYTE, within=timedelta(seconds=30))
 WEBHOOK_LIMIT: Final = BodyLimit(MAX_BODY_BYTES, within=timedelta(seconds=5))
 
 
+ROUTERS: Final = (
+    dead_letters.router,  # before messages, whose ids would catch its paths
+    messages.router,
+    channels.router,
+    media.router,
+    conversations.router,
+    contacts.router,
+    webhook_endpoints.router,
+    events.router,
+    webhooks.router,
+    graph.router,
+)
+
+
 def body_limit_of(path: str) -> BodyLimit:
     """How much may come in at `path`, and in what time."""
     if path.startswith(f"{webhooks.PREFIX}/"):
@@ -129,18 +143,7 @@ def create_api(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    for router in (
-        dead_letters.router,  # before messages, whose ids would catch its paths
-        messages.router,
-        channels.router,
-        media.router,
-        conversations.router,
-        contacts.router,
-        webhook_endpoints.router,
-        events.router,
-        webhooks.router,
-        graph.router,
-    ):
+    for router in ROUTERS:
         app.include_router(router)
     app.include_router(operations_router(readiness, registry))
     app.get(ERROR_REFERENCE, include_in_schema=False)(show_errors)
