@@ -34,6 +34,8 @@ def aim(body, customer):
 @pytest.mark.parametrize("mode", GenerationMode)
 def test_no_request_breaks_the_api_or_its_own_description(live_url, ana, mode) -> None:
     schema = schemathesis.openapi.from_url(f"{live_url}/openapi.json")
+    # A stream has no end that could be waited for; tests/api/test_events.py reads it.
+    schema = schema.exclude(path="/v1/events")
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) > 10
 

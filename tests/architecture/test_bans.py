@@ -156,6 +156,9 @@ BANS = (
             "that find or make",
             "whatsapp/infrastructure/persistence/repositories/media_statements.py": "claims, and "
             "CTEs that change several tables",
+            "whatsapp/infrastructure/persistence/repositories/delivery_statements.py": "claims",
+            "whatsapp/infrastructure/persistence/repositories/event_statements.py": "CTEs that "
+            "change several tables",
             "whatsapp/infrastructure/persistence/repositories/retry_statements.py": "a CTE that "
             "changes several tables",
             "whatsapp/infrastructure/persistence/repositories/message_statements.py": "CTEs that "
@@ -177,6 +180,8 @@ BANS = (
             "tellwire/cli/messages.py": "speaks to our own API",
             "tellwire/demo/run.py": "speaks to our own API and the simulator",
             "whatsapp/infrastructure/cloud_api/client.py": "speaks to Meta",
+            "whatsapp/infrastructure/event_delivery/guarded_session.py": "speaks to endpoints of "
+            "tenants, at addresses that are allowed",
             "whatsapp_simulator/server.py": "the simulator waits for the receiver of its webhooks",
             "whatsapp_simulator/webhooks.py": "the simulator delivers webhooks",
         },
@@ -196,6 +201,7 @@ BANS = (
         {
             "shared/infrastructure/database/engine.py": "names of prepared statements, no ids",
             "whatsapp/infrastructure/persistence/repositories/media_queue.py": "as below",
+            "whatsapp/infrastructure/persistence/repositories/delivery_queue.py": "as below",
             "whatsapp/infrastructure/persistence/repositories/send_queue.py": "fencing tokens must "
             "not be guessed from one another",
             "whatsapp/infrastructure/persistence/repositories/webhook_queue.py": "as above",

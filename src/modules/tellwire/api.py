@@ -36,28 +36,42 @@ from whatsapp.application.change_channel import (
     ResumeChannel,
     RotateToken,
 )
+from whatsapp.application.change_endpoint import (
+    ChangeEndpoint,
+    DeleteEndpoint,
+    RotateEndpointSecret,
+)
 from whatsapp.application.change_message import CancelMessage, RetryMessage
+from whatsapp.application.create_endpoint import CreateEndpoint
 from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.media_ports import MediaStore
+from whatsapp.application.ports import BeginWork
 from whatsapp.application.read_conversation import ReadConversation, ShowTyping
 from whatsapp.application.receive_webhook import AnswerHandshake, KnownApps, ReceiveWebhook
+from whatsapp.application.replay_events import ReplayEvents
 from whatsapp.application.retry_dead_letters import RetryDeadLetters
+from whatsapp.application.send_test_event import SendTestEvent
 from whatsapp.application.store_media import ReadMedia, StoreMedia
+from whatsapp.application.stream_events import StreamEvents
+from whatsapp.domain.events import AddressPolicy
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.entrypoints.http import (
     channels,
     contacts,
     conversations,
     dead_letters,
+    events,
     graph,
     media,
     messages,
+    webhook_endpoints,
     webhooks,
 )
+from whatsapp.entrypoints.http.event_stream import EventStreams, Silence
 from whatsapp.entrypoints.http.graph_errors import GRAPH_PATH, graph_error_response
 from whatsapp.entrypoints.http.metrics import ApiMetrics
 from whatsapp.entrypoints.http.operations import Check, Readiness, operations_router
-from whatsapp.entrypoints.http.services import STATE, HttpServices
+from whatsapp.entrypoints.http.services import STATE, EndpointServices, HttpServices
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
 from whatsapp.infrastructure.cloud_api.code_table import advice_for
 from whatsapp.infrastructure.cloud_api.webhooks import MAX_BODY_BYTES, signature_matches
@@ -75,6 +89,20 @@ BATCH_LIMIT: Final = BodyLimit(8 * MEBIBYTE, within=timedelta(seconds=30))
 WEBHOOK_LIMIT: Final = BodyLimit(MAX_BODY_BYTES, within=timedelta(seconds=5))
 
 
+ROUTERS: Final = (
+    dead_letters.router,  # before messages, whose ids would catch its paths
+    messages.router,
+    channels.router,
+    media.router,
+    conversations.router,
+    contacts.router,
+    webhook_endpoints.router,
+    events.router,
+    webhooks.router,
+    graph.router,
+)
+
+
 def body_limit_of(path: str) -> BodyLimit:
     """How much may come in at `path`, and in what time."""
     if path.startswith(f"{webhooks.PREFIX}/"):
@@ -82,18 +110,6 @@ def body_limit_of(path: str) -> BodyLimit:
     if path == media.PREFIX:
         return MEDIA_LIMIT
     return BATCH_LIMIT if path == "/v1/messages/batch" else REQUEST_LIMIT
-
-
-_ROUTERS: Final = (
-    dead_letters.router,  # before messages, whose ids would catch its paths
-    messages.router,
-    channels.router,
-    media.router,
-    conversations.router,
-    contacts.router,
-    webhooks.router,
-    graph.router,
-)
 
 
 def create_api(settings: Settings) -> FastAPI:
@@ -118,7 +134,7 @@ def create_api(settings: Settings) -> FastAPI:
                 http, base_url=settings.graph_base_url, version=settings.graph_version
             )
             limiter, store = RedisRateLimiter(redis), open_store(settings)
-            services = _services(engine, intake, client, limiter, store, metrics)
+            services = _services(settings, engine, intake, client, limiter, store, metrics)
             setattr(app.state, STATE, services)
             async with readiness.watching(_checks(engine, intake, redis)):
                 yield
@@ -131,7 +147,7 @@ def create_api(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for router in _ROUTERS:
+    for router in ROUTERS:
         app.include_router(router)
     token = _secret(settings.metrics_token)
     app.include_router(operations_router(readiness, registry, metrics_token=token))
@@ -159,7 +175,27 @@ def _form_of(path: str) -> ErrorForm | None:
     return graph_error_response if GRAPH_PATH.fullmatch(path) else None
 
 
+def close_streams(app: FastAPI) -> None:
+    """End the streams of `app`, which have no end of their own; safe in a signal handler."""
+    services: HttpServices | None = getattr(app.state, STATE, None)
+    if services is not None:
+        services.event_streams.closing = True
+
+
+def _endpoint_services(settings: Settings, begin: BeginWork) -> EndpointServices:
+    policy = AddressPolicy.parse(settings.webhook_allowed_networks)
+    return EndpointServices(
+        create=CreateEndpoint(begin=begin, policy=policy),
+        change=ChangeEndpoint(begin=begin, policy=policy),
+        delete=DeleteEndpoint(begin=begin),
+        rotate=RotateEndpointSecret(begin=begin),
+        test=SendTestEvent(begin=begin),
+        replay=ReplayEvents(begin=begin),
+    )
+
+
 def _services(
+    settings: Settings,
     engine: AsyncEngine,
     intake: AsyncEngine,
     client: CloudApiClient,
@@ -198,6 +234,8 @@ def _services(
             inbox=SQLAlchemyWebhookInbox(intake),
             signature_matches=signature_matches,
         ),
+        endpoints=_endpoint_services(settings, begin),
+        event_streams=EventStreams(events=StreamEvents(begin=begin), bell=Silence()),
         metrics=metrics,
     )
 

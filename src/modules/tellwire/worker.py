@@ -5,7 +5,7 @@ import gc
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire.database import refuse_other_schema
+from tellwire.events import open_events
 from tellwire.media import open_media_work
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from tellwire.worker_metrics import CountedQueue, shown_metrics
@@ -26,11 +27,11 @@ from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import ProcessWebhooks
+from whatsapp.application.record_events import RecordEvents
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.send_queue import Lease
 from whatsapp.entrypoints.workers.loop import Loop
-from whatsapp.entrypoints.workers.media_worker import MediaWorker
 from whatsapp.entrypoints.workers.send_worker import SendWorker
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
@@ -65,9 +66,15 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
                 task.cancel()
 
 
-async def _assemble(
-    settings: Settings, stack: AsyncExitStack
-) -> Sequence[SendWorker | Loop | MediaWorker]:
+class Runner(Protocol):
+    """Something that a worker does all the time."""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Do it until `stopping` is set."""
+        ...
+
+
+async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runner]:
     set_up_encryption(settings)
     app = await stack.enter_async_context(open_database(settings, DatabaseRole.APP))
     await refuse_other_schema(app)
@@ -110,7 +117,8 @@ async def _assemble(
     media = await stack.enter_async_context(
         open_media_work(settings, begin, process, stretch=send.stretch)
     )
-    return send, webhooks, media.worker, media.clean_up
+    events = await open_events(settings, stack, dispatch=dispatch, process=process)
+    return [send, webhooks, media.worker, media.clean_up, *events]
 
 
 def _choices(settings: Settings, lease: Lease) -> DispatchSettings:
@@ -137,7 +145,8 @@ def _webhooks(
             statuses=ApplyStatuses(judge=outcome_of_status_errors),
             inbound=ApplyInbound(),
             changes=ApplyChanges(),
-            followers=[KnowContact()],
+            # Events last: recording them holds the tenant's lock until the end.
+            followers=[KnowContact(), RecordEvents()],
         ),
         count_inbound=CountInbound(begin=begin, limiter=limiter),
         lease=lease.length,

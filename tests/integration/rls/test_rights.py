@@ -19,6 +19,10 @@ ACROSS_TENANTS = {
     ("tellwire_dispatch", "whatsapp_send_queue.lease_until", "UPDATE"),
     # To put off a recipient at its limit.
     ("tellwire_dispatch", "whatsapp_send_queue.due_at", "UPDATE"),
+    # Which endpoint is due; events, URLs and secrets are in other tables.
+    ("tellwire_dispatch", "webhook_delivery_queue", "SELECT"),
+    ("tellwire_dispatch", "webhook_delivery_queue.lease_token", "UPDATE"),
+    ("tellwire_dispatch", "webhook_delivery_queue.lease_until", "UPDATE"),
     ("tellwire_intake", "webhook_inbox", "INSERT"),
     ("tellwire_process", "webhook_inbox", "SELECT"),
     ("tellwire_process", "webhook_inbox", "DELETE"),
@@ -110,6 +114,9 @@ async def test_roles_that_work_for_all_tenants_have_the_rights_they_were_designe
         "GRANT SELECT (access_token) ON whatsapp_channels TO tellwire_process",
         "GRANT SELECT ON whatsapp_outbound_messages TO tellwire_dispatch",
         "GRANT DELETE ON whatsapp_send_queue TO tellwire_dispatch",
+        "GRANT SELECT ON events TO tellwire_dispatch",
+        "GRANT SELECT (url) ON webhook_endpoints TO tellwire_dispatch",
+        "GRANT DELETE ON webhook_delivery_queue TO tellwire_dispatch",
         "GRANT SELECT ON webhook_inbox TO tellwire_intake",
     ],
 )

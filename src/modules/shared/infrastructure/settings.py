@@ -214,6 +214,21 @@ class Settings(BaseSettings):
         description="How long a message whose fate is unknown waits for an echo from Meta.",
     )
 
+    webhook_allowed_networks: str = Field(
+        "",
+        description="Networks besides public addresses that events may be delivered to, like "
+        "10.0.0.0/8, separated by commas; with any of them endpoints may do without TLS.",
+    )
+    webhook_timeout_seconds: float = Field(
+        15.0, gt=0, le=30, description="How long a webhook endpoint may take to answer."
+    )
+    event_retention_days: float = Field(
+        14.0,
+        ge=4,
+        description="How long events and the log of their deliveries are kept; deliveries are "
+        "tried for three days.",
+    )
+
     @model_validator(mode="after")
     def _both_servers_or_none(self) -> Self:
         """An embedded Redis beside a shared database would let each machine send at full rate."""
@@ -263,6 +278,16 @@ class Settings(BaseSettings):
     def unknown_deadline(self) -> timedelta:
         """How long a message whose fate is unknown waits for an echo."""
         return timedelta(seconds=self.unknown_deadline_seconds)
+
+    @property
+    def webhook_timeout(self) -> timedelta:
+        """How long a webhook endpoint may take to answer."""
+        return timedelta(seconds=self.webhook_timeout_seconds)
+
+    @property
+    def event_retention(self) -> timedelta:
+        """How long events are kept."""
+        return timedelta(days=self.event_retention_days)
 
     def database_url_of(self, role: DatabaseRole) -> str:
         """The URL that connects as `role`, password and all; pass it on at once."""

@@ -13,6 +13,7 @@ from shared.kernel.errors import Misconfigured
 from shared.kernel.secret import Secret
 from tellwire.cli.channels import channel
 from tellwire.cli.installed import TenantId, with_installation
+from tellwire.cli.webhook_endpoints import commands as endpoint
 from tellwire.database import load_models, migrate_async
 from tellwire.embedded.services import reachable_services
 from tellwire.installation import Installation
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(tenant, name="tenant")
     app.add_typer(channel, name="channel")
     app.add_typer(app_commands, name="app")
+    app.add_typer(endpoint, name="endpoint")
     app.add_typer(key, name="key")
     app.add_typer(keys, name="keys")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -13,6 +13,9 @@ from tellwire.processes import api_child, worker_children
 from tellwire.supervisor import Supervisor
 from tellwire.terminal import console, run, run_until_signalled
 from tellwire.worker import run_worker
+
+STARTUP_FAILURE: Final = 3
+"""As uvicorn's own command ends where the app did not start."""
 
 
 def register(app: typer.Typer) -> None:
@@ -46,20 +49,11 @@ def serve(
 
 def api() -> None:
     """Run the HTTP API and the webhook intake in one process."""
-    import uvicorn  # noqa: PLC0415  # A web framework that no other command should wait for.
+    # A web framework that no other command should wait for.
+    from tellwire.api_server import serve_api  # noqa: PLC0415  # see above
 
-    from tellwire.api import create_api  # noqa: PLC0415  # as above
-
-    settings = _settings()
-    uvicorn.run(
-        create_api(settings),
-        host=settings.api_host,
-        port=settings.api_port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
-    )
+    if not serve_api(_settings()):
+        raise typer.Exit(STARTUP_FAILURE)
 
 
 def worker() -> None:

@@ -53,6 +53,8 @@ class Scope(StrEnum):
     MESSAGES_READ = "messages:read"
     CHANNELS_READ = "channels:read"
     CHANNELS_WRITE = "channels:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
 
 
 def parse_scopes(texts: Iterable[str]) -> frozenset[Scope]:

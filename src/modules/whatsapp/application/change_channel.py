@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.record_events import record_pause
 from whatsapp.domain.entities import Channel, ChannelChanges, ChannelNotFound, ChannelStatus
 from whatsapp.domain.value_objects import AccessToken
 
@@ -22,12 +23,18 @@ async def alter_channel(
     *,
     user_id: UUID | None = None,
 ) -> Channel:
-    """Store what `alter` makes of the channel, which is locked meanwhile; ChannelNotFound."""
+    """Store what `alter` makes of the channel, which is locked meanwhile; ChannelNotFound.
+
+    That it does not send any more is told as an event.
+    """
     async with begin(tenant_id, user_id) as work:
         channel = await work.channels.find(channel_id, for_change=True)
         if channel is None:
             raise ChannelNotFound
+        was_paused = channel.status is ChannelStatus.PAUSED
         stored = await work.channels.update(alter(channel))
+        if stored.status is ChannelStatus.PAUSED and not was_paused:
+            await record_pause(work, stored)
         await work.commit()
     return stored
 

@@ -8,6 +8,7 @@ from whatsapp.application.conversation_views import ConversationViews
 from whatsapp.application.message_views import MessageViews
 from whatsapp.domain.conversation import ConversationRepository
 from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.domain.events import DeliveryLog, EndpointRepository, EventLog
 from whatsapp.domain.media_repository import MediaRepository
 from whatsapp.domain.outcome import Outcome
 from whatsapp.domain.repositories import ChannelRepository, MessageRepository
@@ -44,6 +45,21 @@ class Work(Protocol):
     @property
     def conversation_views(self) -> ConversationViews:
         """The tenant's conversations and contacts as they are looked up."""
+        ...
+
+    @property
+    def events(self) -> EventLog:
+        """What the tenant is told."""
+        ...
+
+    @property
+    def endpoints(self) -> EndpointRepository:
+        """Where the tenant is told."""
+        ...
+
+    @property
+    def deliveries(self) -> DeliveryLog:
+        """What waits for the tenant's endpoints, and what was tried."""
         ...
 
     async def commit(self) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from shared.kernel.errors import TellwireError
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.record_events import record_results
 from whatsapp.domain.repositories import AttemptResult
 
 RECORD_DELAY_SECONDS: Final = 0.02
@@ -90,5 +91,6 @@ class RecordResults:
     async def _record(self, batch: Sequence[AttemptResult]) -> frozenset[UUID]:
         async with self.begin(self.tenant_id) as work:
             held = await work.messages.record_attempts(batch)
+            await record_results(work, [one for one in batch if one.message_id in held])
             await work.commit()
         return held

@@ -14,11 +14,12 @@ _MEANINGS: Final = {
     404: "Nothing with this id exists in this tenant",
     408: "The request did not arrive in time",
     409: "The stored state does not allow it",
-    410: "There is no file any more, or never was one",
+    410: "It is there no more, or never was",
     413: "The body is too large",
     415: "WhatsApp takes no file of this type",
     416: "The file ends before the range begins",
     422: "The request is not valid; `field` says where",
+    429: "Too much at once",
     503: "Something does not answer; `Retry-After` says when to try again",
 }
 _ALWAYS: Final = (400, 401, 403, 408, 413, 422, 503)

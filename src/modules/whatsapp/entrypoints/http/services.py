@@ -14,19 +14,40 @@ from whatsapp.application.change_channel import (
     ResumeChannel,
     RotateToken,
 )
+from whatsapp.application.change_endpoint import (
+    ChangeEndpoint,
+    DeleteEndpoint,
+    RotateEndpointSecret,
+)
 from whatsapp.application.change_message import CancelMessage, RetryMessage
+from whatsapp.application.create_endpoint import CreateEndpoint
 from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.read_conversation import ReadConversation, ShowTyping
 from whatsapp.application.receive_webhook import AnswerHandshake, ReceiveWebhook
+from whatsapp.application.replay_events import ReplayEvents
 from whatsapp.application.retry_dead_letters import RetryDeadLetters
+from whatsapp.application.send_test_event import SendTestEvent
 from whatsapp.application.store_media import ReadMedia, StoreMedia
 from whatsapp.domain.rate_limit import RateLimiter
+from whatsapp.entrypoints.http.event_stream import EventStreams
 from whatsapp.entrypoints.http.metrics import ApiMetrics
 from whatsapp.entrypoints.http.responses import Explain
 
 STATE: Final = "tellwire_services"
 """Where the app keeps them while it runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointServices:
+    """The use cases behind the routes of webhook endpoints."""
+
+    create: CreateEndpoint
+    change: ChangeEndpoint
+    delete: DeleteEndpoint
+    rotate: RotateEndpointSecret
+    test: SendTestEvent
+    replay: ReplayEvents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +77,8 @@ class HttpServices:
     limiter: RateLimiter
     answer_handshake: AnswerHandshake
     receive_webhook: ReceiveWebhook
+    endpoints: EndpointServices
+    event_streams: EventStreams
     metrics: ApiMetrics
 
 

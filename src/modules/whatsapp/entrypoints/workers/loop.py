@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -64,3 +65,27 @@ class Loop:
                 await stopping.wait()
         except TimeoutError:
             return
+
+
+@dataclass(slots=True, kw_only=True)
+class Seldom:
+    """Work for a `Loop` that is done every `every_seconds` only, the first time by chance earlier.
+
+    Several processes that start at once do not all do it at once.
+    """
+
+    work: Callable[[], Awaitable[int]]
+    every_seconds: float
+    rng: Random = field(default_factory=Random)
+    monotonic: Callable[[], float] = time.monotonic
+    _next: float | None = field(default=None, init=False)
+
+    async def __call__(self) -> int:
+        """Do it where its time has come; 0 always, since there is nothing left then."""
+        now = self.monotonic()
+        if self._next is None:
+            self._next = now + self.every_seconds * self.rng.random()
+        if now >= self._next:
+            self._next = now + self.every_seconds
+            await self.work()
+        return 0

@@ -14,6 +14,9 @@ from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
     SQLAlchemyConversationRepository,
     SQLAlchemyConversationViews,
+    SQLAlchemyDeliveryLog,
+    SQLAlchemyEndpointRepository,
+    SQLAlchemyEventLog,
     SQLAlchemyMediaRepository,
     SQLAlchemyMessageRepository,
     SQLAlchemyMessageViews,
@@ -29,6 +32,9 @@ class _TenantWork:
     messages: SQLAlchemyMessageRepository
     views: SQLAlchemyMessageViews
     conversation_views: SQLAlchemyConversationViews
+    events: SQLAlchemyEventLog
+    endpoints: SQLAlchemyEndpointRepository
+    deliveries: SQLAlchemyDeliveryLog
 
     async def commit(self) -> None:
         async with translated():
@@ -51,6 +57,9 @@ def work_in(sessions: SessionFactory) -> BeginWork:
                 SQLAlchemyMessageRepository(session),
                 SQLAlchemyMessageViews(session),
                 SQLAlchemyConversationViews(session),
+                SQLAlchemyEventLog(session),
+                SQLAlchemyEndpointRepository(session),
+                SQLAlchemyDeliveryLog(session),
             )
             # Here and not on the way out: a transaction that is over needs no tenant taken from it.
             await session.rollback()

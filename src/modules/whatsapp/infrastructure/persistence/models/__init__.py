@@ -5,6 +5,13 @@ from whatsapp.infrastructure.persistence.models.conversation import (
     ConversationAddressModel,
     ConversationModel,
 )
+from whatsapp.infrastructure.persistence.models.event import (
+    DeliveryModel,
+    DeliveryQueueModel,
+    EventModel,
+    EventStreamModel,
+    WebhookEndpointModel,
+)
 from whatsapp.infrastructure.persistence.models.media import (
     MediaJobModel,
     MediaModel,
@@ -27,6 +34,10 @@ __all__ = [
     "ChannelModel",
     "ConversationAddressModel",
     "ConversationModel",
+    "DeliveryModel",
+    "DeliveryQueueModel",
+    "EventModel",
+    "EventStreamModel",
     "InboundMessageModel",
     "MediaJobModel",
     "MediaModel",
@@ -37,5 +48,6 @@ __all__ = [
     "QuarantinedWebhookModel",
     "SendQueueModel",
     "StatusEventModel",
+    "WebhookEndpointModel",
     "WebhookInboxModel",
 ]

@@ -10,6 +10,14 @@ from whatsapp.infrastructure.persistence.repositories.conversation_repository im
 from whatsapp.infrastructure.persistence.repositories.conversation_views import (
     SQLAlchemyConversationViews,
 )
+from whatsapp.infrastructure.persistence.repositories.delivery_log import SQLAlchemyDeliveryLog
+from whatsapp.infrastructure.persistence.repositories.delivery_queue import (
+    SQLAlchemyDeliveryQueue,
+)
+from whatsapp.infrastructure.persistence.repositories.endpoint_repository import (
+    SQLAlchemyEndpointRepository,
+)
+from whatsapp.infrastructure.persistence.repositories.event_log import SQLAlchemyEventLog
 from whatsapp.infrastructure.persistence.repositories.media_queue import SQLAlchemyMediaQueue
 from whatsapp.infrastructure.persistence.repositories.media_repository import (
     SQLAlchemyMediaRepository,
@@ -31,6 +39,10 @@ __all__ = [
     "SQLAlchemyChannelRepository",
     "SQLAlchemyConversationRepository",
     "SQLAlchemyConversationViews",
+    "SQLAlchemyDeliveryLog",
+    "SQLAlchemyDeliveryQueue",
+    "SQLAlchemyEndpointRepository",
+    "SQLAlchemyEventLog",
     "SQLAlchemyMediaQueue",
     "SQLAlchemyMediaRepository",
     "SQLAlchemyMessageRepository",

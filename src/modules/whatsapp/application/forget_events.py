@@ -1,0 +1,35 @@
+"""Delete events and logged deliveries that are older than they are to be kept."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from shared.kernel.clock import Clock, utc_now
+from whatsapp.application.ports import BeginWork
+
+BATCH: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetEvents:
+    """Goes from tenant to tenant, in short transactions."""
+
+    begin: BeginWork
+    tenants: Callable[[], AsyncIterator[UUID]]
+    keep: timedelta
+    now: Clock = utc_now
+
+    async def __call__(self) -> int:
+        """Delete what is too old; gives how many rows it was."""
+        before, total = self.now() - self.keep, 0
+        async for tenant_id in self.tenants():
+            while True:
+                async with self.begin(tenant_id) as work:
+                    gone = await work.events.forget(before=before, limit=BATCH)
+                    await work.commit()
+                total += gone
+                if gone < BATCH:
+                    break
+        return total

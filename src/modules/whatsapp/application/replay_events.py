@@ -1,0 +1,49 @@
+"""Deliver events again: by their ids, or all that were recorded in a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from whatsapp.application.ports import BeginWork
+from whatsapp.domain.events import EndpointNotEnabled, EndpointNotFound, Replayed
+
+MAX_REPLAYED: Final = 5000
+"""By one call; the answer says where the next one goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayEvents:
+    """Queues events that an endpoint wants once more, with the ids that they had."""
+
+    begin: BeginWork
+
+    async def __call__(
+        self,
+        tenant_id: UUID,
+        endpoint_id: UUID,
+        *,
+        event_ids: Sequence[UUID] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = 0,
+        user_id: UUID | None = None,
+    ) -> Replayed:
+        """How many it was. Raises EndpointNotFound, EndpointNotEnabled."""
+        async with self.begin(tenant_id, user_id) as work:
+            endpoint = await work.endpoints.get_for_change(endpoint_id)
+            if endpoint is None:
+                raise EndpointNotFound
+            if not endpoint.is_enabled:
+                raise EndpointNotEnabled
+            replayed = await work.deliveries.replay(
+                endpoint,
+                event_ids=event_ids,
+                since=since,
+                until=until,
+                after=after,
+                limit=MAX_REPLAYED,
+            )
+            await work.commit()
+        return replayed

@@ -1,0 +1,109 @@
+"""The event worker: serves every endpoint that is due, each by a task of its own.
+
+One that answers slowly or not at all holds up itself: it has a bounded number of requests, and
+after a round in which it took nothing it rests, longer each time, and is then asked with one.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+from uuid import UUID
+
+from shared.kernel.errors import TellwireError
+from whatsapp.application.deliver_events import DeliverEvents
+from whatsapp.domain.events import DeliveryQueue, EndpointWork
+from whatsapp.entrypoints.workers.loop import Loop
+
+SWEEP_SECONDS: Final = 0.1
+SWEEP_ENDPOINTS: Final = 500
+MAX_ENDPOINTS: Final = 200
+"""Served at once by one worker."""
+MAX_OF_A_TENANT: Final = 5
+"""Of these, so that a tenant with many dead endpoints takes up few places."""
+PARALLEL: Final = 16
+"""Requests that one endpoint gets at once."""
+ROUNDS: Final = 50
+"""After so many rounds an endpoint makes room for others."""
+MOST_REST_SECONDS: Final = 60.0
+NIL: Final = UUID(int=0)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Rest:
+    """An endpoint that took nothing: how often in a row, and until when it is left alone."""
+
+    failures: int
+    until: float
+
+
+@dataclass(slots=True, kw_only=True)
+class EventWorker:
+    """Finds endpoints that are due by a rotating cursor, and delivers until nothing is left."""
+
+    queue: DeliveryQueue
+    deliver: DeliverEvents
+    rng: Random = field(default_factory=Random)
+    monotonic: Callable[[], float] = time.monotonic
+    _running: set[EndpointWork] = field(default_factory=set, init=False)
+    _resting: dict[EndpointWork, _Rest] = field(default_factory=dict, init=False)
+    _cursor: tuple[UUID, UUID] = field(default=(NIL, NIL), init=False)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Deliver until `stopping` is set; rounds under way are finished."""
+        async with asyncio.TaskGroup() as rounds:
+
+            async def sweep() -> int:
+                return await self._sweep(rounds, stopping)
+
+            await Loop(name="deliver events", work=sweep, pause_seconds=SWEEP_SECONDS).run(stopping)
+
+    async def _sweep(self, rounds: asyncio.TaskGroup, stopping: asyncio.Event) -> int:
+        """Look at the next handful of endpoints; 0, so that the loop pauses between sweeps."""
+        due, following = await self.queue.find_work(after=self._cursor, limit=SWEEP_ENDPOINTS)
+        self._cursor = following or (NIL, NIL)
+        # A tenant's turn comes by chance where there is not room for all.
+        self.rng.shuffle(shuffled := list(due))
+        for work in shuffled:
+            if self._has_room(work):
+                self._running.add(work)
+                rounds.create_task(self._serve(work, stopping))
+        return 0
+
+    def _has_room(self, work: EndpointWork) -> bool:
+        if work in self._running or len(self._running) >= MAX_ENDPOINTS:
+            return False
+        rest = self._resting.get(work)
+        if rest is not None and rest.until > self.monotonic():
+            return False
+        return sum(one.tenant_id == work.tenant_id for one in self._running) < MAX_OF_A_TENANT
+
+    async def _serve(self, work: EndpointWork, stopping: asyncio.Event) -> None:
+        try:
+            for _ in range(ROUNDS):
+                failing = work in self._resting
+                done = await self.deliver(work, limit=1 if failing else PARALLEL)
+                if done.claimed and not done.taken:
+                    self._rest(work)
+                    return
+                if done.taken:
+                    self._resting.pop(work, None)
+                if not done.claimed or stopping.is_set():
+                    return
+        except TellwireError as error:
+            logger.warning("delivering events waits: %s", error.code)
+        except Exception:
+            logger.exception("delivering events failed in an unforeseen way")
+        finally:
+            self._running.discard(work)
+
+    def _rest(self, work: EndpointWork) -> None:
+        known = self._resting.get(work)
+        failures = 1 if known is None else known.failures + 1
+        seconds = min(2.0 ** min(failures, 10), MOST_REST_SECONDS) * (0.5 + self.rng.random() / 2)
+        self._resting[work] = _Rest(failures, self.monotonic() + seconds)

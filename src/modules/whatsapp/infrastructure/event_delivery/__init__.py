@@ -1,0 +1,1 @@
+"""How events reach the endpoints of tenants, and where they must never go."""

@@ -1,0 +1,207 @@
+"""The SQL of deliveries: claimed by the dispatching role, settled and logged by the application."""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    ARRAY,
+    TEXT,
+    BigInteger,
+    DateTime,
+    Integer,
+    Interval,
+    SmallInteger,
+    TextClause,
+    Uuid,
+    bindparam,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+from whatsapp.infrastructure.persistence.repositories.event_statements import DELIVERY_ID
+
+
+def _typed(statement: str, **types: TypeEngine[Any]) -> TextClause:
+    return text(statement).bindparams(
+        *(bindparam(name, type_=kind) for name, kind in types.items())
+    )
+
+
+WORK: Final = _typed(
+    """
+    WITH RECURSIVE endpoint AS (
+        (SELECT tenant_id, endpoint_id FROM webhook_delivery_queue
+         WHERE (tenant_id, endpoint_id) > (:after_tenant, :after_endpoint)
+         ORDER BY tenant_id, endpoint_id LIMIT 1)
+        UNION ALL
+        SELECT n.tenant_id, n.endpoint_id FROM endpoint p CROSS JOIN LATERAL (
+            SELECT q.tenant_id, q.endpoint_id FROM webhook_delivery_queue q
+            WHERE (q.tenant_id, q.endpoint_id) > (p.tenant_id, p.endpoint_id)
+            ORDER BY q.tenant_id, q.endpoint_id LIMIT 1
+        ) n
+    ), head AS (
+        SELECT tenant_id, endpoint_id FROM endpoint LIMIT :limit
+    )
+    SELECT h.tenant_id, h.endpoint_id, coalesce((
+        SELECT true FROM webhook_delivery_queue q
+        WHERE q.tenant_id = h.tenant_id AND q.endpoint_id = h.endpoint_id AND q.due_at <= now()
+        ORDER BY q.due_at, q.number LIMIT 1
+    ), false) AS is_due
+    FROM head h
+    """,
+    after_tenant=Uuid(),
+    after_endpoint=Uuid(),
+    limit=Integer(),
+)
+"""Endpoints with entries, and whether one is due, from endpoint to endpoint by the index."""
+
+CLAIM: Final = _typed(
+    """
+    WITH picked AS MATERIALIZED (
+        SELECT q.tenant_id, q.id FROM webhook_delivery_queue q
+        WHERE q.tenant_id = :tenant AND q.endpoint_id = :endpoint AND q.due_at <= now()
+          AND (q.lease_until IS NULL OR q.lease_until < now())
+          AND NOT EXISTS (
+              SELECT FROM webhook_delivery_queue x
+              WHERE x.tenant_id = :tenant AND x.endpoint_id = :endpoint
+                AND x.order_key = q.order_key AND x.number < q.number)
+        ORDER BY q.due_at, q.number
+        LIMIT :limit
+        FOR UPDATE OF q SKIP LOCKED
+    )
+    UPDATE webhook_delivery_queue q SET lease_token = :token, lease_until = now() + :lease
+    FROM picked WHERE q.tenant_id = :tenant AND q.id = picked.id
+    RETURNING q.id, q.event_id, q.number, q.attempt, q.queued_at
+    """,
+    tenant=Uuid(),
+    endpoint=Uuid(),
+    limit=Integer(),
+    token=Uuid(),
+    lease=Interval(),
+)
+
+RECORD: Final = _typed(
+    """
+    WITH result AS (
+        SELECT * FROM unnest(
+            CAST(:log_ids AS uuid[]), CAST(:ids AS uuid[]), CAST(:tokens AS uuid[]),
+            CAST(:endpoint_ids AS uuid[]), CAST(:event_ids AS uuid[]),
+            CAST(:attempts AS smallint[]), CAST(:outcomes AS text[]), CAST(:statuses AS smallint[]),
+            CAST(:errors AS text[]), CAST(:excerpts AS text[]), CAST(:took AS integer[]),
+            CAST(:at AS timestamptz[]), CAST(:due AS timestamptz[])
+        ) AS r(log_id, id, token, endpoint_id, event_id, attempt, outcome, status, error, excerpt,
+               took_ms, at, due_at)
+    ), gone AS (
+        DELETE FROM webhook_delivery_queue q USING result r
+        WHERE q.tenant_id = :tenant AND q.id = r.id AND q.lease_token = r.token
+          AND r.outcome <> 'retrying'
+        RETURNING q.id
+    ), moved AS (
+        UPDATE webhook_delivery_queue q
+        SET attempt = r.attempt, due_at = r.due_at, lease_token = NULL, lease_until = NULL
+        FROM result r
+        WHERE q.tenant_id = :tenant AND q.id = r.id AND q.lease_token = r.token
+          AND r.outcome = 'retrying'
+        RETURNING q.id
+    ), logged AS (
+        INSERT INTO webhook_deliveries
+            (tenant_id, id, endpoint_id, event_id, event_type, attempt, outcome, status, error,
+             excerpt, took_ms, attempted_at, next_attempt_at)
+        SELECT :tenant, r.log_id, r.endpoint_id, r.event_id, e.type, r.attempt, r.outcome,
+               r.status, r.error, r.excerpt, r.took_ms, r.at, r.due_at
+        FROM result r
+        JOIN events e ON e.tenant_id = :tenant AND e.id = r.event_id
+        JOIN webhook_endpoints w ON w.tenant_id = :tenant AND w.id = r.endpoint_id
+        ON CONFLICT (tenant_id, id) DO NOTHING
+    )
+    SELECT id FROM gone UNION ALL SELECT id FROM moved
+    """,
+    tenant=Uuid(),
+    log_ids=ARRAY(Uuid()),
+    ids=ARRAY(Uuid()),
+    tokens=ARRAY(Uuid()),
+    endpoint_ids=ARRAY(Uuid()),
+    event_ids=ARRAY(Uuid()),
+    attempts=ARRAY(SmallInteger()),
+    outcomes=ARRAY(TEXT()),
+    statuses=ARRAY(SmallInteger()),
+    errors=ARRAY(TEXT()),
+    excerpts=ARRAY(TEXT()),
+    took=ARRAY(Integer()),
+    at=ARRAY(DateTime(timezone=True)),
+    due=ARRAY(DateTime(timezone=True)),
+)
+"""Settle what still bears the lease's token, and log every attempt: it was made in any case."""
+
+BRING_FORWARD: Final = _typed(
+    """
+    UPDATE webhook_delivery_queue SET due_at = now()
+    WHERE tenant_id = :tenant AND endpoint_id = :endpoint AND due_at > now()
+    RETURNING id
+    """,
+    tenant=Uuid(),
+    endpoint=Uuid(),
+)
+CLEAR: Final = _typed(
+    """
+    DELETE FROM webhook_delivery_queue WHERE tenant_id = :tenant AND endpoint_id = :endpoint
+    RETURNING id
+    """,
+    tenant=Uuid(),
+    endpoint=Uuid(),
+)
+
+REPLAY: Final = _typed(
+    f"""
+    WITH f AS (
+        SELECT e.* FROM events e
+        WHERE e.tenant_id = :tenant AND e.number > :after
+          AND (CAST(:ids AS uuid[]) IS NULL OR e.id = ANY(:ids))
+          AND (CAST(:since AS timestamptz) IS NULL OR e.recorded_at >= :since)
+          AND (CAST(:until AS timestamptz) IS NULL OR e.recorded_at < :until)
+        ORDER BY e.number
+    ), wanted AS (
+        SELECT w.id AS endpoint_id, f.id AS event_id, f.number, f.subject_id, {DELIVERY_ID} AS id
+        FROM f JOIN webhook_endpoints w ON w.tenant_id = :tenant AND w.id = :endpoint
+        WHERE f.type <> 'webhook_endpoint.test'
+          AND (w.event_types = '[]' OR jsonb_exists(w.event_types, f.type))
+          AND (w.channel_ids = '[]' OR f.channel_id IS NULL
+               OR jsonb_exists(w.channel_ids, CAST(f.channel_id AS text)))
+          AND (w.format = 'tellwire' OR f.meta IS NOT NULL OR f.type LIKE 'message.%')
+        ORDER BY f.number
+        LIMIT :limit
+    ), queued AS (
+        INSERT INTO webhook_delivery_queue
+            (tenant_id, id, endpoint_id, event_id, number, order_key, due_at, attempt, queued_at)
+        SELECT :tenant, id, endpoint_id, event_id, number, coalesce(subject_id, event_id),
+               now(), 0, now()
+        FROM wanted
+        ON CONFLICT (tenant_id, id) DO NOTHING
+    )
+    SELECT count(*) AS queued, max(number) AS last FROM wanted
+    """,  # noqa: S608  # constants of this package
+    tenant=Uuid(),
+    endpoint=Uuid(),
+    after=BigInteger(),
+    ids=ARRAY(Uuid()),
+    since=DateTime(timezone=True),
+    until=DateTime(timezone=True),
+    limit=Integer(),
+)
+"""Queue what the endpoint wants of the events that were recorded then, or bear these ids.
+
+What waits for it anyhow stays as it is, and counts."""
+
+LIST_ATTEMPTS: Final = _typed(
+    """
+    SELECT d.* FROM webhook_deliveries d
+    WHERE d.tenant_id = :tenant AND d.endpoint_id = :endpoint
+      AND (CAST(:before AS uuid) IS NULL OR d.id < :before)
+      AND (CAST(:event AS uuid) IS NULL OR d.event_id = :event)
+    ORDER BY d.id DESC LIMIT :limit
+    """,
+    tenant=Uuid(),
+    endpoint=Uuid(),
+    before=Uuid(),
+    event=Uuid(),
+    limit=Integer(),
+)

@@ -1,0 +1,148 @@
+"""Server-Sent Events over a real server: in order, from any point, and nothing missed."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+
+from shared.kernel.clock import utc_now
+from whatsapp.domain.events import EventType, NewEvent
+from whatsapp.infrastructure.persistence.work import work_in
+
+
+async def tell(world, customer, count=1, **given):
+    async with work_in(world.sessions)(customer.tenant_id) as work:
+        events = [
+            NewEvent(
+                type=given.get("type", EventType.CHANNEL_PAUSED),
+                occurred_at=utc_now(),
+                data={"n": n},
+                channel_id=given.get("channel_id"),
+            )
+            for n in range(count)
+        ]
+        await work.events.record(others=events)
+        await work.commit()
+    return [str(event.id) for event in events]
+
+
+async def open_stream(world, customer):
+    async with work_in(world.sessions)(customer.tenant_id) as work:
+        await work.events.open()
+        await work.commit()
+
+
+async def listen(url, customer, count, *, ready=None, last=None, **params):
+    """The next events as (id, type, data), once there are `count`."""
+    headers = customer.headers | ({} if last is None else {"Last-Event-ID": str(last)})
+    found, block = [], {}
+    async with (
+        asyncio.timeout(20),
+        httpx.AsyncClient(base_url=url, timeout=20) as client,
+        client.stream("GET", "/v1/events", headers=headers, params=params) as answer,
+    ):
+        assert answer.status_code == 200, await answer.aread()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        if ready is not None:
+            ready.set()
+        async for line in answer.aiter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                block[name] = value
+                continue
+            if "data" in block:
+                found.append((int(block["id"]), block["event"], json.loads(block["data"])))
+            block = {}
+            if len(found) == count:
+                return found
+    return found
+
+
+async def test_what_happens_while_somebody_listens_comes_at_once_and_in_order(
+    live_url, world, ana
+) -> None:
+    ready = asyncio.Event()
+    listening = asyncio.create_task(listen(live_url, ana, 5, ready=ready))
+    await ready.wait()
+    told = await tell(world, ana, 3) + await tell(world, ana, 2)
+
+    found = await listening
+
+    assert [event["id"] for _, _, event in found] == told
+    assert [number for number, *_ in found] == [1, 2, 3, 4, 5]
+    assert {kind for _, kind, _ in found} == {"channel.paused"}
+
+
+async def test_a_client_that_comes_back_misses_nothing(live_url, world, ana) -> None:
+    await open_stream(world, ana)
+    told = await tell(world, ana, 3)
+    first = await listen(live_url, ana, 2, last=0)
+    told += await tell(world, ana, 250)  # More than a page, while nobody listens.
+
+    rest = await listen(live_url, ana, 251, last=first[-1][0])
+
+    assert [event["id"] for _, _, event in first + rest] == told
+
+
+async def test_a_tenant_hears_its_own_events_alone(live_url, world, ana, bea) -> None:
+    for customer in (ana, bea):
+        await open_stream(world, customer)
+    await tell(world, bea, 3)
+    told = await tell(world, ana, 1)
+
+    assert [e["id"] for _, _, e in await listen(live_url, ana, 1, last=0)] == told
+
+
+async def test_a_listener_may_ask_for_types_and_a_channel(live_url, world, ana) -> None:
+    await open_stream(world, ana)
+    await tell(world, ana, 2)
+    (wanted,) = await tell(world, ana, type=EventType.TEMPLATE_STATUS, channel_id=ana.channel_id)
+
+    found = await listen(
+        live_url, ana, 1, last=0, type="template.status", channel_id=str(ana.channel_id)
+    )
+
+    assert [e["id"] for _, _, e in found] == [wanted]
+
+
+async def test_who_was_away_too_long_is_told_so(live_url, world, ana) -> None:
+    await open_stream(world, ana)
+    await tell(world, ana, 5)
+    await world.query(
+        "UPDATE event_streams SET forgotten_number = 3 WHERE tenant_id = :t", t=ana.tenant_id
+    )
+
+    async def ask(last):
+        async with httpx.AsyncClient(base_url=live_url) as client:
+            headers = ana.headers | {"Last-Event-ID": last}
+            return await client.get("/v1/events", headers=headers)
+
+    for last in ("2", "6"):
+        answer = await ask(last)
+        assert (answer.status_code, answer.json()["code"]) == (410, "events_forgotten")
+    assert (await ask("nonsense")).status_code == 422
+    assert len(await listen(live_url, ana, 2, last=3)) == 2
+
+
+async def test_only_so_many_streams_of_a_tenant_are_open_at_once(
+    live_url, ana, bea, monkeypatch
+) -> None:
+    monkeypatch.setattr("whatsapp.entrypoints.http.event_stream.MAX_STREAMS_OF_A_TENANT", 1)
+    async with (
+        httpx.AsyncClient(base_url=live_url, timeout=10) as client,
+        client.stream("GET", "/v1/events", headers=ana.headers) as first,
+    ):
+        assert first.status_code == 200
+        async for _ in first.aiter_lines():
+            break  # It has begun.
+        second = await client.get("/v1/events", headers=ana.headers)
+        assert (second.status_code, second.json()["code"]) == (429, "too_many_streams")
+        async with client.stream("GET", "/v1/events", headers=bea.headers) as other:
+            assert other.status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer tw_no"}])
+async def test_nobody_listens_without_a_key(live_url, headers) -> None:
+    async with httpx.AsyncClient(base_url=live_url) as client:
+        assert (await client.get("/v1/events", headers=headers)).status_code == 401

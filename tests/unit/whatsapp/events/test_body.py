@@ -1,0 +1,128 @@
+"""How events are told, in Tellwire's form and in Meta's."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from shared.kernel.ids import new_id
+from whatsapp.domain.events import Event, EventType
+from whatsapp.domain.events.body import meta_body, tellwire_body
+from whatsapp.domain.value_objects import message_id_behind
+from whatsapp.domain.value_objects.given_id import given_wamid
+
+NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
+MESSAGE = new_id()
+
+
+def event(kind, data=None, **given):
+    return Event(
+        id=new_id(),
+        number=1,
+        type=EventType(kind),
+        occurred_at=NOW,
+        data=data or {},
+        phone_number_id="1001",
+        display_phone_number="+4930111",
+        account_id="2001",
+        **given,
+    )
+
+
+def outbound(kind, meta=None, **data):
+    data = {"recipient": "+49151", "wamid": "wamid.meta"} | data
+    return event(kind, data, subject_id=MESSAGE, meta=meta)
+
+
+def value_of(body):
+    return body["entry"][0]["changes"][0]["value"]
+
+
+def test_tellwires_form_has_id_type_time_and_data() -> None:
+    told = outbound("message.read")
+
+    assert tellwire_body(told) == {
+        "id": str(told.id),
+        "type": "message.read",
+        "timestamp": "2026-11-23T06:00:00+00:00",
+        "data": {
+            "recipient": "+49151",
+            "wamid": "wamid.meta",
+            "given_wamid": given_wamid(MESSAGE),
+        },
+    }
+
+
+def test_metas_form_is_one_change_of_one_account() -> None:
+    body = meta_body(outbound("message.sent"))
+
+    assert body["object"] == "whatsapp_business_account"
+    assert body["entry"][0]["id"] == "2001"
+    assert body["entry"][0]["changes"][0]["field"] == "messages"
+    assert value_of(body) == {
+        "messaging_product": "whatsapp",
+        "metadata": {"display_phone_number": "4930111", "phone_number_id": "1001"},
+        "contacts": [{"profile": {"name": ""}, "wa_id": "49151"}],
+        "statuses": [
+            {
+                "id": given_wamid(MESSAGE),
+                "status": "sent",
+                "timestamp": "1795413600",
+                "recipient_id": "49151",
+            }
+        ],
+    }
+
+
+def test_metas_own_words_are_kept_but_for_the_ids() -> None:
+    raw = {"id": "wamid.meta", "status": "read", "timestamp": "1", "recipient_id": "7",
+           "recipient_user_id": "DE.1", "biz_opaque_callback_data": "ours"}  # fmt: skip
+    meta = {"field": "messages", "value": {"statuses": [raw]}}
+
+    value = value_of(meta_body(outbound("message.read", meta)))
+
+    del raw["biz_opaque_callback_data"]
+    assert value["statuses"] == [raw | {"id": given_wamid(MESSAGE)}]
+    assert value["contacts"] == [{"profile": {"name": ""}, "wa_id": "7", "user_id": "DE.1"}]
+    assert message_id_behind(value["statuses"][0]["id"]) == MESSAGE
+
+
+def test_a_recipient_known_by_user_id_alone_is_named_by_it() -> None:
+    value = value_of(meta_body(outbound("message.delivered", recipient="DE.1")))
+
+    assert value["statuses"][0]["recipient_user_id"] == "DE.1"
+    assert value["contacts"] == [{"profile": {"name": ""}, "user_id": "DE.1"}]
+
+
+@pytest.mark.parametrize("kind", ["message.failed", "message.expired"])
+def test_what_did_not_go_out_is_a_failed_status_with_an_error(kind) -> None:
+    (status,) = value_of(meta_body(outbound(kind, failure={"title": "No"})))["statuses"]
+
+    assert status["status"] == "failed"
+    assert status["errors"] == [
+        {"code": 131000, "title": "No", "message": "No", "error_data": {"details": ""}}
+    ]
+
+
+def test_an_inbound_message_that_answers_ours_names_the_id_that_was_given() -> None:
+    raw = {"id": "wamid.in", "context": {"id": "wamid.meta", "from": "1"}}
+    meta = {"field": "messages", "value": {"contacts": [], "messages": [raw]}}
+    told = event("message.received", {"answers": str(MESSAGE)}, meta=meta)
+
+    (message,) = value_of(meta_body(told))["messages"]
+
+    assert message["context"] == {"id": given_wamid(MESSAGE), "from": "1"}
+
+
+def test_a_test_event_is_a_change_that_clients_do_not_know() -> None:
+    assert meta_body(event("webhook_endpoint.test"))["entry"][0]["changes"][0]["field"] == (
+        "tellwire_test"
+    )
+
+
+def test_changes_of_templates_are_passed_on_under_their_field() -> None:
+    meta = {"field": "message_template_status_update", "value": {"event": "APPROVED"}}
+
+    (change,) = meta_body(event("template.status", meta=meta))["entry"][0]["changes"]
+
+    assert change["field"] == "message_template_status_update"
+    assert change["value"]["event"] == "APPROVED"
