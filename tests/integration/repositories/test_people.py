@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from shared.infrastructure.database import create_engine, create_session_factory
@@ -146,8 +146,11 @@ SEEN = st.tuples(
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 @settings(
-    max_examples=12,
+    max_examples=25,
     deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],  # What it tells is short; shrinking it takes minutes.
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(seen=st.lists(SEEN, min_size=1, max_size=12), batch=st.integers(1, 4))
@@ -169,6 +172,20 @@ async def test_any_order_and_any_number_of_processes_end_with_the_same_people(
     await asyncio.gather(*(process(share) for share in shares))
 
     assert await stored_people(superuser, customer) == people_of(messages)
+
+
+async def test_a_chain_of_names_in_one_webhook_is_one_person(apply, superuser, new_customer):
+    customer = await new_customer()
+    for number in range(3):
+        await apply([told(customer, wa_id=PHONES[number])], customer)
+        await apply([told(customer, user_id=USERS[number])], customer)
+    links = [(PHONES[0], USERS[0]), (PHONES[1], USERS[0]), (PHONES[1], USERS[1])]
+    links += [(PHONES[2], USERS[2]), (PHONES[2], USERS[1])]
+
+    await apply([told(customer, wa_id=one, user_id=other) for one, other in links], customer)
+
+    names = sorted([*PHONES[:3], *USERS[:3]])
+    assert await stored_people(superuser, customer) == [(names, 11, T0)]
 
 
 async def test_three_that_merge_at_once_from_both_ends_are_one(apply, superuser, new_customer):

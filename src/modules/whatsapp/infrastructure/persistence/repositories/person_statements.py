@@ -148,20 +148,26 @@ given for two people at once. Facts are kept by their own time, in whatever orde
 
 HOLD_PEOPLE: Final = typed(
     """
-    WITH address AS MATERIALIZED (
+    WITH current AS MATERIALIZED (
+        SELECT array_agg(DISTINCT coalesce(o.merged_into, o.id)) AS ids
+        FROM whatsapp_conversations o WHERE o.tenant_id = :tenant AND o.id = ANY(:ids)
+    ), address AS MATERIALIZED (
         SELECT a.id FROM whatsapp_conversation_addresses a
-        WHERE a.tenant_id = :tenant AND a.conversation_id = ANY(:ids)
+        WHERE a.tenant_id = :tenant
+          AND a.conversation_id = ANY(CAST((SELECT ids FROM current) AS uuid[]))
         ORDER BY a.address FOR UPDATE
     )
     SELECT v.id FROM whatsapp_conversations v
-    WHERE v.tenant_id = :tenant AND v.id = ANY(:ids) AND v.merged_into IS NULL
-      AND (SELECT count(*) FROM address) >= 0
+    WHERE v.tenant_id = :tenant AND v.id = ANY(CAST((SELECT ids FROM current) AS uuid[]))
+      AND v.merged_into IS NULL AND (SELECT count(*) FROM address) >= 0
     ORDER BY v.id FOR UPDATE
     """,
     tenant=Uuid(),
     ids=ARRAY(Uuid()),
 )
 """Lock addresses and then conversations, each in one order; whoever merges reads them afterwards.
+
+Those that this transaction has merged already stand for what they merged into.
 
 The merge is another statement because only then does it see every address that was added by
 whoever it waited for here."""
