@@ -16,6 +16,8 @@ from whatsapp.application.clean_up_media import CleanUpMedia
 from whatsapp.application.media_ports import MediaStore
 from whatsapp.application.move_media import MediaLimits, MoveMedia
 from whatsapp.application.ports import BeginWork
+from whatsapp.domain.media import MediaFailure
+from whatsapp.domain.media_repository import MediaJob
 from whatsapp.entrypoints.workers.loop import Loop
 from whatsapp.entrypoints.workers.media_worker import MediaWorker
 from whatsapp.infrastructure.cloud_api.client import create_http_session
@@ -96,6 +98,7 @@ async def open_media_work(
     process: AsyncEngine,
     *,
     stretch: Callable[[], float],
+    moved: Callable[[MediaJob, MediaFailure | None], None],
 ) -> AsyncGenerator[MediaWork]:
     """Ready to move files; its connections to Meta are its own and are closed on leaving."""
     limits = MediaLimits(
@@ -126,6 +129,7 @@ async def open_media_work(
             lease=settings.media_lease,
             concurrency=settings.media_concurrency,
             stretch=stretch,
+            moved=moved,
         )
         clean_up = CleanUp(
             directory=SQLAlchemyTenantDirectory(process),

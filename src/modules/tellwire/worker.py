@@ -115,7 +115,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     )
     webhooks = _webhooks(process, begin, limiter, lease, stretch=send.stretch)
     media = await stack.enter_async_context(
-        open_media_work(settings, begin, process, stretch=send.stretch)
+        open_media_work(settings, begin, process, stretch=send.stretch, moved=metrics.moved)
     )
     events = await open_events(settings, stack, dispatch=dispatch, process=process)
     return [send, webhooks, media.worker, media.clean_up, *events]

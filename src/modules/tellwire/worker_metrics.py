@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.infrastructure.settings import PREFIX, Settings
 from shared.kernel.errors import Misconfigured
 from whatsapp.application.dispatch_channel import DispatchChannel
+from whatsapp.domain.media import MediaFailure
+from whatsapp.domain.media_repository import MediaJob
 from whatsapp.domain.repositories import AttemptResult
 from whatsapp.domain.send_queue import LANES, ClaimedEntry
 from whatsapp.entrypoints.workers.loop import Loop
@@ -44,6 +46,12 @@ class WorkerMetrics:
         )
         self._slots = Counter(
             "tellwire_slots", "Slots of the rate limit by their use.", ("use",), registry=registry
+        )
+        self._files = Counter(
+            "tellwire_media_moved",
+            "Attempts to fetch or upload a file, by what became of them.",
+            ("job", "outcome"),
+            registry=registry,
         )
         self._waiting = Gauge(
             "tellwire_queue_entries",
@@ -77,6 +85,11 @@ class WorkerMetrics:
             self._sends.labels(result.outcome, kind).inc()
             self._slots.labels("used").inc()
             self._late.inc(not held)
+
+    def moved(self, job: MediaJob, failure: MediaFailure | None) -> None:
+        """Count one attempt to move a file."""
+        outcome = "moved" if failure is None else failure.value
+        self._files.labels(job.kind.value, outcome).inc()
 
     def dispatcher(self, **given: Any) -> DispatchChannel:
         """A dispatcher that counts here; `given` is all that one needs."""
