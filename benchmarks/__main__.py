@@ -43,20 +43,21 @@ async def measure(
 ) -> tuple[dict[str, report.Section], report.Machine]:
     """Run the named benchmarks one after the other on servers of their own."""
     sections: dict[str, report.Section] = {}
+    others = os.getloadavg()[0]  # Later it is our own.
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with running_servers() as servers, Progress(*columns, console=Console(stderr=True)) as progress:
         context = Context(servers, progress, scale)
         for name in names:
-            sections[name] = await _section(found[name], context)
+            sections[name] = await _section(found[name], context, others)
             report.print_section(progress.console, sections[name])
         versions = await _server_versions(servers)
     return sections, report.Machine.here(servers=versions)
 
 
-async def _section(benchmark: ModuleType, context: Context) -> report.Section:
-    before, when = os.getloadavg()[0], report.now()
+async def _section(benchmark: ModuleType, context: Context, others: float) -> report.Section:
+    when = report.now()
     figures = await benchmark.run(context)
-    load = (before, os.getloadavg()[0])
+    load = (others, os.getloadavg()[0])
     return report.Section(
         benchmark.TITLE, (benchmark.__doc__ or "").strip(), figures, when=when, load=load
     )

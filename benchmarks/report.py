@@ -23,7 +23,7 @@ from rich.table import Table
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, CHART, KEPT = (DOCS / f"benchmarks.{kind}" for kind in ("md", "svg", "json"))
 PACKAGES = ("sqlalchemy", "asyncpg", "redis", "cryptography", "uvloop")
-QUIET_LOAD = 1.5
+QUIET_LOAD = 1.5  # Of others, before the run begins.
 ROW_HEIGHT, LABEL_WIDTH, BAR_WIDTH, MOST = 24, 470, 300, 2.0
 
 
@@ -36,6 +36,11 @@ class Section:
     figures: Sequence[Figure]
     when: str
     load: tuple[float, float]  # Before, which is the others' alone, and after.
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether bounds say anything: on a busy machine ratios lie, in either direction."""
+        return self.load[0] <= QUIET_LOAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,8 @@ def write(measured: Mapping[str, Section], machine: Machine, order: Sequence[str
     kept = {name: asdict(known[name]) for name in order if name in known}
     KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text("\n".join(_page(sections, machine)) + "\n", encoding="utf-8")
-    figures = [figure for section in sections for figure in _bounded(section.figures)]
+    judged = [section for section in sections if section.is_judged]
+    figures = [figure for section in judged for figure in _bounded(section.figures)]
     CHART.write_text("\n".join(_chart(figures)) + "\n", encoding="utf-8")
 
 
@@ -134,7 +140,8 @@ def _bounded(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def _page(sections: Sequence[Section], machine: Machine) -> Iterator[str]:
-    figures = [figure for section in sections for figure in _bounded(section.figures)]
+    judged = [section for section in sections if section.is_judged]
+    figures = [figure for section in judged for figure in _bounded(section.figures)]
     yield from (
         "# Benchmarks",
         "",
@@ -168,8 +175,9 @@ def _page(sections: Sequence[Section], machine: Machine) -> Iterator[str]:
 def _section(section: Section) -> Iterator[str]:
     before, after = section.load
     yield from (f"## {section.title}", "", section.about, "")
-    yield f"Measured {section.when}; load average {before:.1f} before and {after:.1f} after."
-    yield from _disturbance(before)
+    load = f"load average {before:.1f} before the run and {after:.1f} after"
+    yield f"Measured {section.when}; {load}."
+    yield from _disturbance(section)
     yield ""
     yield "| figure | bound | measured | quartiles | met | times |"
     yield "| --- | --- | --- | --- | --- | --- |"
@@ -177,7 +185,7 @@ def _section(section: Section) -> Iterator[str]:
         low, high = figure.spread
         yield (
             f"| {figure.name} | {bound(figure)} | {number(figure.value, figure.unit)} | "
-            f"{low:.2f} - {high:.2f} | {verdict(figure)} | {figure.detail} |"
+            f"{low:.2f} - {high:.2f} | {_judgement(section, figure)} | {figure.detail} |"
         )
     yield ""
     missed = {figure.reason: figure for figure in section.figures if not figure.is_met}
@@ -191,11 +199,16 @@ def _section(section: Section) -> Iterator[str]:
             yield ""
 
 
-def _disturbance(load: float) -> Iterator[str]:
-    if load > QUIET_LOAD:
+def _judgement(section: Section, figure: Figure) -> str:
+    return verdict(figure) if section.is_judged or figure.bound is None else "not judged"
+
+
+def _disturbance(section: Section) -> Iterator[str]:
+    if not section.is_judged:
         yield (
-            "**The machine was busy with other work:** times are too long, and ratios of things "
-            "that need all of it suffer more than those of single calls."
+            "**The machine was busy with other work, so that no bound is judged:** times are too "
+            "long, and where they wait for the disk even ratios are wrong. Measure again when it "
+            "is quiet."
         )
 
 

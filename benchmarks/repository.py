@@ -32,10 +32,10 @@ BULK_REASON = (
     "checks row by row (message to tenant, message to channel, entry to message), 24% in entries "
     "of seven indexes, 8% in looking for the idempotency key before inserting, 5% in the two "
     "heaps; the rest is spread thinly. Without all three keys the rows take a fifth less, still "
-    "not enough, and nothing else would refuse a message of no channel. The client adds a quarter "
-    "to what asyncpg takes for finished arrays. A single save is cheap where, as here, the server "
-    "is on the same machine and its disk commits within half a millisecond; each millisecond more "
-    "between them adds to all 500 single saves and once to the bulk."
+    "not enough, and nothing else would refuse a message of no channel. The client adds two "
+    "fifths to what asyncpg takes for finished arrays. A single save is cheap where, as here, the "
+    "server is on the same machine and its disk commits within half a millisecond; each "
+    "millisecond more between them adds to all 500 single saves and once to the bulk."
 )
 WHOLE_REASON = (
     "Both go to the server three times (BEGIN with the tenant, the statement, COMMIT). What is "
