@@ -142,6 +142,10 @@ METHODS = {
         lambda g: g.messages.record_statuses(g.ana.channel.id, [g.report()]),
         ChannelNotFound,
     ),
+    "messages.expect_answers": (
+        lambda g: g.messages.expect_answers(g.ana.channel.id, ["wamid.1"]),
+        None,
+    ),
     "messages.step_aside": (lambda g: g.messages.step_aside(g.ana.channel.id), 0),
     "messages.settle_abandoned": (
         lambda g: g.messages.settle_abandoned(g.ana.channel.id, unknown_for=SECOND),

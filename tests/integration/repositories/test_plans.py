@@ -7,6 +7,7 @@ that what is checked is what runs. Half of the rows belong to one tenant, the re
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -230,7 +231,7 @@ AS_APP = {
     "messages.load_for_sending": (lambda _c, m: m.load_for_sending(OTHERS), {_MESSAGES}),
     "messages.record_attempts": (
         lambda _c, m: m.record_attempts([result(one) for one in OTHERS]),
-        {_MESSAGES, _QUEUE, "uq_whatsapp_status_events_report"},
+        {_MESSAGES, _QUEUE},
     ),
     "messages.record_statuses": (
         lambda _c, m: m.record_statuses(
@@ -429,6 +430,25 @@ async def test_a_statement_of_the_dispatcher_goes_by_its_index(seeded_url, name)
     await engine.dispose()
 
     assert judge(await explain(url, None, caught[-1]), expected) == []
+
+
+async def test_parked_reports_are_found_by_their_index(seeded_url, module_database):
+    """The function's own query, which no plan of a statement that calls it shows."""
+    connection = await asyncpg.connect(module_database.superuser_url.replace("+asyncpg", ""))
+    source = await connection.fetchval(
+        "SELECT prosrc FROM pg_proc WHERE proname = 'whatsapp_adopt_parked'"
+    )
+    await connection.close()
+    update = source.split("RETURN QUERY")[1].split(";")[0]
+    for number, name in enumerate(("ids", "channels", "wamids"), start=1):
+        kind = "text" if name == "wamids" else "uuid"
+        update = re.sub(rf"\b{name}\b", f"CAST(${number} AS {kind}[])", update)
+    update = re.sub(r"= tenant\b", f"= '{TENANT}'", update)
+    parameters = (OTHERS[:1], [CHANNEL], ["wamid.other.300"])
+
+    explained = await explain(seeded_url, TENANT, (update, parameters))
+
+    assert judge(explained, {"ix_whatsapp_status_events_parked"}) == []
 
 
 async def test_a_plan_without_its_index_would_be_noticed(seeded_url):

@@ -24,7 +24,7 @@ from tellwire.database import load_models
 
 load_models()
 
-PLATFORM = frozenset({"meta_apps", "webhook_inbox", "webhook_quarantine"})
+PLATFORM = frozenset({"meta_apps", "webhook_digests", "webhook_inbox", "webhook_quarantine"})
 """Tables of the installation; every other one belongs to tenants."""
 TENANT_TABLES = [table for table in Base.metadata.sorted_tables if table.name not in PLATFORM]
 CANONICAL = (
@@ -375,8 +375,9 @@ _QUESTIONS = {
     """,
 }
 INDEXES_ACROSS_TENANTS = {
-    # Intake asks whose number it is before any tenant is known.
+    # Intake asks whose number or account it is before any tenant is known.
     "ix_whatsapp_channels_phone_number_id",
+    "ix_whatsapp_channels_provider_account_id",
 }
 TRIGGERS = {
     # Brings the recipient's next entry forward; runs with the rights of whoever deleted the first.

@@ -24,7 +24,12 @@ ACROSS_TENANTS = {
     ("tellwire_dispatch", "webhook_delivery_queue.lease_token", "UPDATE"),
     ("tellwire_dispatch", "webhook_delivery_queue.lease_until", "UPDATE"),
     ("tellwire_intake", "webhook_inbox", "INSERT"),
+    ("tellwire_intake", "webhook_digests", "INSERT"),
+    ("tellwire_process", "webhook_digests", "SELECT"),
+    ("tellwire_process", "webhook_digests", "DELETE"),
     ("tellwire_process", "webhook_inbox", "SELECT"),
+    # To work through again what was put aside.
+    ("tellwire_process", "webhook_inbox", "INSERT"),
     ("tellwire_process", "webhook_inbox", "DELETE"),
     ("tellwire_process", "webhook_inbox.attempts", "UPDATE"),
     ("tellwire_process", "webhook_inbox.lease_token", "UPDATE"),

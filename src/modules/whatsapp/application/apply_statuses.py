@@ -91,6 +91,19 @@ class ApplyStatuses:
         return wait_before_retry(outcome, attempt=reported.echo.attempt, rng=self.rng)
 
 
+async def _record(
+    work: Work, route: Route, reported: Sequence[StatusReported]
+) -> Sequence[StatusApplied]:
+    if not reported:
+        return ()
+    reports = [_report(one) for one in reported]
+    recorded = await work.messages.record_statuses(route.channel_id, reports)
+    return [
+        StatusApplied(reported=reported[one.position], message_id=one.message_id, moved=one.moved)
+        for one in recorded.reports
+    ]
+
+
 def _in_time(revival: Revival) -> bool:
     """Whether the message would not have expired by then."""
     expires_at, due_at = revival.message.expires_at, revival.due_at

@@ -200,6 +200,10 @@ class MessageRepository(Protocol):
         """Settle what requests led to, fenced by each lease; gives those whose lease held."""
         ...
 
+    async def expect_answers(self, channel_id: UUID, wamids: Sequence[str]) -> None:
+        """Wait for results of these wamids that are being recorded, and keep later ones waiting."""
+        ...
+
     async def record_statuses(
         self, channel_id: UUID, reports: Sequence[StatusReport]
     ) -> StatusesRecorded:

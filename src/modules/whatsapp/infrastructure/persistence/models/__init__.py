@@ -1,5 +1,6 @@
 """Row classes of the WhatsApp module; they never leave `persistence`."""
 
+from whatsapp.infrastructure.persistence.models.account import AccountEventModel, TemplateModel
 from whatsapp.infrastructure.persistence.models.channel import ChannelModel
 from whatsapp.infrastructure.persistence.models.conversation import (
     ConversationAddressModel,
@@ -27,10 +28,12 @@ from whatsapp.infrastructure.persistence.models.send_queue import SendQueueModel
 from whatsapp.infrastructure.persistence.models.webhook import (
     MetaAppModel,
     QuarantinedWebhookModel,
+    WebhookDigestModel,
     WebhookInboxModel,
 )
 
 __all__ = [
+    "AccountEventModel",
     "ChannelModel",
     "ConversationAddressModel",
     "ConversationModel",
@@ -48,6 +51,8 @@ __all__ = [
     "QuarantinedWebhookModel",
     "SendQueueModel",
     "StatusEventModel",
+    "TemplateModel",
+    "WebhookDigestModel",
     "WebhookEndpointModel",
     "WebhookInboxModel",
 ]

@@ -1,6 +1,7 @@
 """The row of a channel."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import CheckConstraint, Index, Integer, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
@@ -30,6 +31,7 @@ class ChannelModel(TenantScoped, Base):
     window_policy: Mapped[str] = mapped_column(server_default=WindowPolicy.ENFORCE.value)
     on_unknown: Mapped[str] = mapped_column(server_default=UnknownPolicy.CATEGORY.value)
     quality_rating: Mapped[str | None]
+    reported: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     pause_reason: Mapped[str | None]
     verified_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -40,6 +42,7 @@ class ChannelModel(TenantScoped, Base):
         UniqueConstraint("tenant_id", "phone_number_id"),
         # Intake asks whose number it is before any tenant is known: an equality, unique per tenant.
         Index(None, "phone_number_id"),
+        Index(None, "provider_account_id"),
         CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in ChannelStatus)})", "status"),
         CheckConstraint("messages_per_second > 0", "messages_per_second"),
         CheckConstraint(

@@ -155,4 +155,10 @@ class StatusEventModel(TenantScoped, Base):
         ForeignKeyConstraint(_CHANNEL_COLUMNS, _CHANNEL_KEY, ondelete="CASCADE"),
         ForeignKeyConstraint(_MESSAGE_COLUMNS, _MESSAGE_KEY, ondelete="CASCADE"),
         Index(None, "tenant_id", "message_id", "occurred_at"),
+        # Parked: of no message that we know, yet.
+        Index(
+            "ix_whatsapp_status_events_parked",
+            *("tenant_id", "channel_id", "wamid"),
+            postgresql_where=text("message_id IS NULL"),
+        ),
     )

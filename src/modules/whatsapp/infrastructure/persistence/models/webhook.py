@@ -56,6 +56,17 @@ class WebhookInboxModel(Base):
     )
 
 
+class WebhookDigestModel(Base):
+    """A body that was taken in lately: the first half of the SHA-256 of app and body."""
+
+    __tablename__ = "webhook_digests"
+
+    digest: Mapped[UUID] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index(None, "seen_at"),)
+
+
 class QuarantinedWebhookModel(Base):
     """An element that nobody could be given: kept raw, with the reason."""
 
@@ -67,6 +78,8 @@ class QuarantinedWebhookModel(Base):
     reason: Mapped[str]
     phone_number_id: Mapped[str | None]
     raw: Mapped[bytes]
+    field: Mapped[str | None]
+    waba_id: Mapped[str | None]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (Index(None, "received_at"),)

@@ -269,6 +269,13 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         )
         return frozenset(rows.scalars())
 
+    async def expect_answers(self, channel_id: UUID, wamids: Sequence[str]) -> None:
+        """Wait for whoever is storing what these wamids are of, and keep others waiting.
+
+        Until the transaction ends; for reports that do not carry our id, before they are recorded.
+        """
+        await self._run(sql.EXPECT_ANSWERS, {"channel": channel_id, "wamids": list(wamids)})
+
     async def record_statuses(
         self, channel_id: UUID, reports: Sequence[StatusReport]
     ) -> StatusesRecorded:
@@ -280,6 +287,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         arrays = report_arrays(reports)
         parameters = {"tenant": self.tenant_id, "channel": channel_id} | arrays
         parameters["forward"] = sql.FORWARD_PAIRS
+        parameters |= {"known": sql.KNOWN_STATUSES, "known_ranks": sql.RANKS}
         rows: Any = (await self._run(sql.RECORD_STATUSES, parameters)).all()
         return recorded_of(rows, arrays["event_ids"])
 

@@ -181,10 +181,14 @@ def attempt_arrays(results: Sequence[AttemptResult]) -> dict[str, Any]:
 
 
 def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
-    """What recording reports needs: each column's values as one array."""
+    """What recording reports needs: each column's values as one array.
+
+    Where one of them tells which message a wamid is of, the others need not.
+    """
+    named = {report.wamid: report.message_id for report in reports if report.message_id}
     return {
         "event_ids": [new_id() for _ in reports],
-        "message_ids": [report.message_id for report in reports],
+        "message_ids": [report.message_id or named.get(report.wamid) for report in reports],
         "wamids": [storable_text(report.wamid) for report in reports],
         "statuses": [report.status.value for report in reports],
         "ranks": [report.status.rank for report in reports],

@@ -354,12 +354,14 @@ RECORD_ATTEMPTS: Final = _typed(
         RETURNING q.id, q.channel_id
     ), held AS (
         SELECT id, channel_id FROM settled UNION ALL SELECT id, channel_id FROM moved
-    ), parked AS (
-        UPDATE whatsapp_status_events e SET message_id = held.id
-        FROM result r JOIN held ON held.id = r.id
-        WHERE e.tenant_id = :tenant AND e.channel_id = held.channel_id AND e.wamid = r.wamid
-          AND e.message_id IS NULL
-        RETURNING e.message_id AS id, e.status, e.occurred_at, e.errors -> 0 AS error
+    ), known AS (
+        SELECT array_agg(r.id) AS ids, array_agg(held.channel_id) AS channels,
+               array_agg(r.wamid) AS wamids
+        FROM result r JOIN held ON held.id = r.id WHERE r.wamid IS NOT NULL
+    ), parked AS MATERIALIZED (
+        SELECT p.message_id AS id, p.status, p.occurred_at, p.errors -> 0 AS error
+        FROM known k CROSS JOIN LATERAL
+             whatsapp_adopt_parked(:tenant, k.ids, k.channels, k.wamids) p
     ), furthest AS (
         SELECT DISTINCT ON (p.id) p.*
         FROM parked p
@@ -377,7 +379,8 @@ RECORD_ATTEMPTS: Final = _typed(
                     THEN coalesce(f.error ->> 'title', 'Meta reported a failure')
                     ELSE r.title END AS title,
                CASE f.status WHEN 'failed'
-                    THEN coalesce(f.error #>> '{{error_data,details}}', '')
+                    THEN coalesce(f.error ->> 'details',
+                                  f.error #>> '{{error_data,details}}', '')
                     ELSE r.details END AS details
         FROM result r JOIN held ON held.id = r.id
         LEFT JOIN furthest f
@@ -467,6 +470,11 @@ RECORD_STATUSES: Final = _typed(
             UNION ALL
             SELECT w.id, w.status, w.attempts, w.wamid FROM whatsapp_outbound_messages w
             WHERE w.tenant_id = :tenant AND w.wamid = r.wamid AND w.channel_id = :channel
+            UNION ALL
+            -- Another report named the message, which had a wamid already: a second copy of it.
+            SELECT o.id, o.status, o.attempts, o.wamid FROM whatsapp_status_events e
+            JOIN whatsapp_outbound_messages o ON o.tenant_id = :tenant AND o.id = e.message_id
+            WHERE e.tenant_id = :tenant AND e.channel_id = :channel AND e.wamid = r.wamid
             LIMIT 1
         ) m ON true
     ), kept AS (
@@ -482,10 +490,26 @@ RECORD_STATUSES: Final = _typed(
         RETURNING id
     ), fresh AS MATERIALIZED (
         SELECT x.* FROM matched x JOIN kept ON kept.id = x.event_id WHERE x.id IS NOT NULL
+    ), known AS (
+        SELECT array_agg(id) AS ids, array_agg(CAST(:channel AS uuid)) AS channels,
+               array_agg(wamid) AS wamids
+        FROM fresh
+    ), adopted AS MATERIALIZED (
+        SELECT p.* FROM known k CROSS JOIN LATERAL
+             whatsapp_adopt_parked(:tenant, k.ids, k.channels, k.wamids) p
+        WHERE k.ids IS NOT NULL
+    ), news AS (
+        SELECT event_id, id, wamid, status, rank, attempt, occurred_at, code, title, details
+        FROM fresh WHERE NOT late
+        UNION ALL
+        SELECT a.id, a.message_id, a.wamid, a.status, k.rank, a.attempt, a.occurred_at,
+               CAST(a.errors -> 0 ->> 'code' AS integer), a.errors -> 0 ->> 'title',
+               a.errors -> 0 ->> 'details'
+        FROM adopted a
+        JOIN unnest(CAST(:known AS text[]), CAST(:known_ranks AS smallint[])) AS k(status, rank)
+          ON k.status = a.status
     ), best AS (
-        SELECT DISTINCT ON (x.id) x.* FROM fresh x
-        WHERE NOT x.late
-        ORDER BY x.id, x.rank DESC, x.occurred_at
+        SELECT DISTINCT ON (n.id) n.* FROM news n ORDER BY n.id, n.rank DESC, n.occurred_at
     ), updated AS (
         UPDATE whatsapp_outbound_messages m
         SET status = b.status, status_at = b.occurred_at, next_attempt_at = NULL,
@@ -549,12 +573,22 @@ RECORD_STATUSES: Final = _typed(
     titles=ARRAY(TEXT()),
     details=ARRAY(TEXT()),
     forward=ARRAY(TEXT()),
+    known=ARRAY(TEXT()),
+    known_ranks=ARRAY(SmallInteger()),
 )
 """Keep every report once and move each message to the furthest new one, never back; gives the new.
 
 A repeated report changes nothing; one about an attempt that a later one replaced cannot fail it. A
-report is matched by our own id, which Meta echoes, and otherwise by wamid. An entry that waits
-for a retry, or for an answer that never came, is settled by the echo."""
+report is matched by our own id, which Meta echoes, and otherwise by wamid; what was parked under
+that wamid before counts now. An entry that waits for a retry, or for an answer that never came, is
+settled by the echo."""
+
+EXPECT_ANSWERS: Final = _typed(
+    "SELECT whatsapp_expect_answers(:channel, CAST(:wamids AS text[]))",
+    channel=Uuid(),
+    wamids=ARRAY(TEXT()),
+)
+"""A statement of its own before the reports are stored: what it waited for is visible to them."""
 
 SETTLE_ABANDONED: Final = _typed(
     f"""
