@@ -103,12 +103,17 @@ def upgrade() -> None:
 
 
 DIGEST_RIGHTS = (
-    # Intake learns only whether its own insert did something.
+    # Intake learns which of its own digests were new. They say nothing about a body.
     (
         "CREATE POLICY intake_insert ON webhook_digests FOR INSERT TO tellwire_intake "
         "WITH CHECK (digest IS NOT NULL)"
     ),
+    (
+        "CREATE POLICY intake_select ON webhook_digests FOR SELECT TO tellwire_intake "
+        "USING (digest IS NOT NULL)"
+    ),
     "GRANT INSERT ON webhook_digests TO tellwire_intake",
+    "GRANT SELECT (digest) ON webhook_digests TO tellwire_intake",
     (
         "CREATE POLICY process_all ON webhook_digests TO tellwire_process "
         "USING (digest IS NOT NULL) WITH CHECK (digest IS NOT NULL)"

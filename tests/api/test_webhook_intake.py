@@ -27,6 +27,7 @@ async def inbox(world):
 @pytest.fixture(autouse=True)
 async def empty_inbox(world):
     await world.query("DELETE FROM webhook_inbox")
+    await world.query("DELETE FROM webhook_digests")
 
 
 async def test_a_signed_body_is_stored_as_it_came(client, world) -> None:
@@ -36,6 +37,14 @@ async def test_a_signed_body_is_stored_as_it_came(client, world) -> None:
     assert [(row.app_id, bytes(row.body)) for row in await inbox(world)] == [
         ("100000000000001", BODY)
     ]
+
+
+async def test_a_body_that_comes_again_is_stored_once(client, world) -> None:
+    for _ in range(3):
+        answer = await client.post(APP, content=BODY, headers={HEADER: signature()})
+        assert answer.status_code == 200
+
+    assert len(await inbox(world)) == 1
 
 
 async def test_the_secret_before_the_rotation_still_counts(client, world) -> None:

@@ -25,6 +25,7 @@ ACROSS_TENANTS = {
     ("tellwire_dispatch", "webhook_delivery_queue.lease_until", "UPDATE"),
     ("tellwire_intake", "webhook_inbox", "INSERT"),
     ("tellwire_intake", "webhook_digests", "INSERT"),
+    ("tellwire_intake", "webhook_digests.digest", "SELECT"),
     ("tellwire_process", "webhook_digests", "SELECT"),
     ("tellwire_process", "webhook_digests", "DELETE"),
     ("tellwire_process", "webhook_inbox", "SELECT"),

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeAlias
-from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from shared.kernel.errors import InvalidInput, Unauthenticated
@@ -40,8 +39,8 @@ class MetaAppRepository(Protocol):
 class InboxAppend(Protocol):
     """Where verified bodies are written down."""
 
-    async def append(self, app_id: str, body: bytes) -> UUID:
-        """Durable when it returns; raises Unavailable otherwise."""
+    async def append(self, app_id: str, body: bytes) -> None:
+        """Durable when it returns, once for each body; raises Unavailable otherwise."""
         ...
 
 
@@ -97,14 +96,14 @@ class AnswerHandshake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveWebhook:
-    """Stores a body that one of the app's secrets signed: raw, once per call, before it returns."""
+    """Stores a body that one of the app's secrets signed: raw, once, before it returns."""
 
     known_apps: KnownApps
     inbox: InboxAppend
     signature_matches: CheckSignature
 
-    async def __call__(self, app_id: str, body: bytes, signatures: Sequence[bytes]) -> UUID:
-        """The id of the inbox entry; `signatures` are the headers of that name, exactly one.
+    async def __call__(self, app_id: str, body: bytes, signatures: Sequence[bytes]) -> None:
+        """`signatures` are all headers of that name, of which there must be exactly one.
 
         Raises Unauthenticated, which says nothing of why, and Unavailable.
         """
@@ -113,4 +112,4 @@ class ReceiveWebhook:
         signature = signatures[0] if len(signatures) == 1 else None
         if not self.signature_matches(body, signature, secrets) or app is None:
             raise Unauthenticated
-        return await self.inbox.append(app.app_id, body)
+        await self.inbox.append(app.app_id, body)
