@@ -12,8 +12,23 @@ from uuid import UUID
 
 from whatsapp.application.ports import Work
 from whatsapp.domain.entities import InboundMessage
-from whatsapp.domain.webhook import FieldChanged, InboundReceived, StatusReported
+from whatsapp.domain.webhook import (
+    FieldChanged,
+    InboundReceived,
+    StatusReported,
+    TroubleReported,
+    Unrecognised,
+    WebhookElement,
+)
 from whatsapp.domain.webhook_inbox import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An element on its way to a channel, and the inbox entry in which it came."""
+
+    inbox_id: UUID
+    element: WebhookElement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +59,8 @@ class Applied:
     statuses: Sequence[StatusApplied] = ()
     inbound: Sequence[InboundApplied] = ()
     changes: Sequence[FieldChanged] = ()
+    unread: Sequence[Unrecognised | TroubleReported] = ()
+    """What was kept for a person to look at."""
 
 
 class Follow(Protocol):

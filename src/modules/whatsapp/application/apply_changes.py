@@ -1,20 +1,106 @@
-"""Everything else that Meta reports: templates, quality, accounts, preferences ..."""
+"""Everything that is about no message: templates, quality, accounts, preferences ..., all kept."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
 
+from shared.kernel.clock import Clock, utc_now
+from whatsapp.application.applied import Placed
 from whatsapp.application.ports import Work
-from whatsapp.domain.webhook import FieldChanged
+from whatsapp.domain.account import (
+    AccountEvent,
+    AccountFact,
+    AccountReported,
+    NumberReported,
+    PreferenceReported,
+    TemplateReported,
+)
+from whatsapp.domain.webhook import FieldChanged, TroubleReported, Unrecognised
 from whatsapp.domain.webhook_inbox import Route
+
+Kept: TypeAlias = FieldChanged | TroubleReported | Unrecognised
+MESSAGES = "messages"
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyChanges:
-    """Applies changes of a number or its account; gives those that were new."""
+    """Keeps each report once and lets it change what it is about; gives those that were new."""
 
-    async def __call__(
-        self, work: Work, route: Route, changed: Sequence[FieldChanged]
-    ) -> Sequence[FieldChanged]:
-        """In the order in which Meta wrote them."""
-        del work, route
-        return changed
+    now: Clock = utc_now
+
+    async def __call__(self, work: Work, route: Route, placed: Sequence[Placed]) -> Sequence[Kept]:
+        """In the order in which Meta wrote them; a repetition changes nothing."""
+        kept = [
+            (element, _event(route, one.inbox_id, element))
+            for one in placed
+            if isinstance(element := one.element, FieldChanged | TroubleReported | Unrecognised)
+        ]
+        if not kept:
+            return ()
+        new = await work.accounts.record_events([event for _, event in kept])
+        for element, _ in kept:
+            # Also where it is not new: it is about each channel of the account.
+            if isinstance(element, FieldChanged) and element.facts:
+                await self._heed(work, route, element)
+        first = {event.digest: element for element, event in reversed(kept)}
+        return [element for digest, element in reversed(first.items()) if digest in new]
+
+    async def _heed(self, work: Work, route: Route, changed: FieldChanged) -> None:
+        at = changed.reported_at or self.now()
+        for fact in changed.facts:
+            match fact:
+                case TemplateReported():
+                    if changed.waba_id is not None:
+                        await work.accounts.record_template(changed.waba_id, fact, at)
+                case NumberReported() | AccountReported():
+                    await _tell_channel(work, route, fact, at)
+                case PreferenceReported():
+                    pass  # A contact's: a follower's business.
+
+
+async def _tell_channel(
+    work: Work, route: Route, fact: NumberReported | AccountReported, at: datetime
+) -> None:
+    state = await work.accounts.find_state(route.channel_id)
+    if state is not None and state.learn(fact, at):
+        await work.accounts.save_state(route.channel_id, state)
+
+
+def facts_of(changed: Sequence[FieldChanged]) -> Sequence[AccountFact]:
+    """Everything that some changes say."""
+    return [fact for one in changed for fact in one.facts]
+
+
+def _event(route: Route, inbox_id: UUID, element: Kept) -> AccountEvent:
+    number = element.phone_number_id
+    field = element.field if isinstance(element, FieldChanged | Unrecognised) else None
+    reason = {FieldChanged: None, TroubleReported: "errors of the number itself"}
+    at = element.reported_at if isinstance(element, FieldChanged) else None
+    return AccountEvent(
+        tenant_id=route.tenant_id,
+        channel_id=None if number is None else route.channel_id,
+        provider_account_id=element.waba_id,
+        field=field or MESSAGES,
+        digest=_digest(route, inbox_id, element, at),
+        raw=element.raw,
+        reason=element.reason if isinstance(element, Unrecognised) else reason[type(element)],
+        reported_at=at,
+    )
+
+
+def _digest(route: Route, inbox_id: UUID, element: Kept, at: datetime | None) -> UUID:
+    """What makes a report this one: what Meta says and when, or else the body in which it came.
+
+    What nobody could read is the same whenever it comes: it holds an id or a time of its own.
+    """
+    whose = element.waba_id if element.phone_number_id is None else str(route.channel_id)
+    field = element.field if isinstance(element, FieldChanged | Unrecognised) else None
+    occasion = str(inbox_id) if at is None else at.isoformat()
+    if isinstance(element, Unrecognised):
+        occasion = ""
+    parts = [whose, field, element.raw, occasion]
+    return UUID(bytes=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()[:16])

@@ -3,17 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from whatsapp.application.applied import Applied, Follow
+from whatsapp.application.applied import Applied, Follow, Placed
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
 from whatsapp.application.ports import BeginWork
-from whatsapp.domain.webhook import (
-    FieldChanged,
-    InboundReceived,
-    StatusReported,
-    WebhookElement,
-)
+from whatsapp.domain.webhook import FieldChanged, InboundReceived, StatusReported
 from whatsapp.domain.webhook_inbox import Route
 
 
@@ -30,16 +25,20 @@ class ApplyWebhook:
     changes: ApplyChanges
     followers: Sequence[Follow] = ()
 
-    async def __call__(self, route: Route, elements: Sequence[WebhookElement]) -> Applied:
+    async def __call__(self, route: Route, placed: Sequence[Placed]) -> Applied:
         """Everything about one channel; gives what of it was new."""
+        elements = [one.element for one in placed]
         reported = [e for e in elements if isinstance(e, StatusReported)]
         received = [e for e in elements if isinstance(e, InboundReceived)]
-        changed = [e for e in elements if isinstance(e, FieldChanged)]
         async with self.begin(route.tenant_id) as work:
+            statuses = await self.statuses(work, route, reported)
+            inbound = await self.inbound(work, route, received)
+            kept = await self.changes(work, route, placed)
             applied = Applied(
-                statuses=await self.statuses(work, route, reported),
-                inbound=await self.inbound(work, route, received),
-                changes=await self.changes(work, route, changed),
+                statuses=statuses,
+                inbound=inbound,
+                changes=[one for one in kept if isinstance(one, FieldChanged)],
+                unread=[one for one in kept if not isinstance(one, FieldChanged)],
             )
             for follow in self.followers:
                 await follow(work, route, applied)

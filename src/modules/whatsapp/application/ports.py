@@ -6,6 +6,7 @@ from uuid import UUID
 
 from whatsapp.application.conversation_views import ConversationViews
 from whatsapp.application.message_views import MessageViews
+from whatsapp.domain.account import AccountRepository
 from whatsapp.domain.conversation import ConversationRepository
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.events import DeliveryLog, EndpointRepository, EventLog
@@ -60,6 +61,11 @@ class Work(Protocol):
     @property
     def deliveries(self) -> DeliveryLog:
         """What waits for the tenant's endpoints, and what was tried."""
+        ...
+
+    @property
+    def accounts(self) -> AccountRepository:
+        """What Meta reports about the tenant's numbers, accounts and templates."""
         ...
 
     async def commit(self) -> None:

@@ -3,36 +3,67 @@
 Bodies are processed several at a time, and what they say about one channel is stored in one
 transaction under that channel's tenant. Everything is stored once however often it comes, so that
 a processor may die anywhere: its entries are leased again and repeat nothing.
+
+Where something cannot be stored, the handful is taken apart: first into bodies, then into elements,
+so that what is broken stands alone in the end and its neighbours are stored.
 """
 
 import json
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from shared.kernel.errors import TellwireError
+from whatsapp.application.applied import Applied, Placed
 from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.count_inbound import CountInbound
 from whatsapp.domain.webhook import (
+    FieldChanged,
     InboundReceived,
     StatusReported,
+    TroubleReported,
     Unrecognised,
     WebhookBatch,
     WebhookElement,
 )
-from whatsapp.domain.webhook_inbox import InboxEntry, Quarantined, Route, WebhookInbox
+from whatsapp.domain.webhook_inbox import InboxEntry, Quarantined, Route, Routes, WebhookInbox
 
-MAX_BODIES: Final = 50
+MAX_BODIES: Final = 200
 MAX_ATTEMPTS: Final = 5
-"""A body that fails this often goes to quarantine whole, and does not hold up the others."""
+"""What fails this often goes to quarantine, and does not hold up the others."""
+REMEMBERED_FOR: Final = timedelta(days=1)
+"""So long a body that comes again costs nothing; after that its elements still count once."""
+MAX_FORGOTTEN: Final = 10_000
 
 logger = logging.getLogger(__name__)
 Parse: TypeAlias = Callable[[bytes], WebhookBatch]
-_Placed: TypeAlias = tuple[InboxEntry, WebhookElement]
+
+
+class CountElements(Protocol):
+    """Counts what came in and what became of it, for an operator's metrics."""
+
+    def __call__(self, kind: str, result: str, number: int) -> None:
+        """Kind and result come from closed sets."""
+        ...
+
+
+def count_nothing(kind: str, result: str, number: int) -> None:
+    """For whoever has no metrics."""
+    del kind, result, number
+
+
+@dataclass(slots=True)
+class _Found:
+    """What some bodies hold: to whom it goes, and what goes to nobody."""
+
+    placed: dict[Route, list[Placed]]
+    quarantined: list[Quarantined]
+    undated: list[InboxEntry]
+    """Bodies that say something without saying when: the same bytes may be news another time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +74,7 @@ class ProcessWebhooks:
     parse: Parse
     apply: ApplyWebhook
     count_inbound: CountInbound | None = None
+    count_elements: CountElements = count_nothing
     lease: timedelta = timedelta(seconds=60)
 
     async def __call__(self) -> int:
@@ -61,17 +93,38 @@ class ProcessWebhooks:
                 await self._process_alone(entry)
         return len(entries)
 
+    async def forget(self) -> int:
+        """Forget the bodies that came long ago; gives how many."""
+        return await self.inbox.forget_older_than(REMEMBERED_FOR, limit=MAX_FORGOTTEN)
+
     async def _process_alone(self, entry: InboxEntry) -> None:
         try:
             await self._process([entry])
         except Exception as error:
             if _passes(error):
                 raise
-            code = error.code if isinstance(error, TellwireError) else "unforeseen"
-            logger.warning("a webhook was not processed: %s", code, exc_info=code == "unforeseen")
-            # Until then it is left to its next lease: what is wrong may be mended by then.
-            if entry.attempts >= MAX_ATTEMPTS:
-                await self.inbox.finish([entry], [_whole(entry, code)])
+            await self._take_apart(entry)
+
+    async def _take_apart(self, entry: InboxEntry) -> None:
+        """Store each element by itself; those that cannot be stored are tried again, then kept."""
+        found = await self._find([entry])
+        broken: list[Quarantined] = []
+        for route, belonging in found.placed.items():
+            for one in belonging:
+                try:
+                    self._count(await self.apply(route, [one]))
+                except Exception as error:
+                    if _passes(error):
+                        raise
+                    broken.append(_quarantined(entry, one.element, _code(error)))
+                    logger.warning(
+                        "an element was not stored: %s",
+                        _code(error),
+                        exc_info=not isinstance(error, TellwireError),
+                    )
+        # Until then it is left to its next lease: what is wrong may be mended by then.
+        if not broken or entry.attempts >= MAX_ATTEMPTS:
+            await self._finish([entry], found, broken)
 
     async def _put_back(self, entries: Sequence[InboxEntry]) -> None:
         """Let others have them at once; if that fails too, their lease decides."""
@@ -79,28 +132,59 @@ class ProcessWebhooks:
             await self.inbox.release(entries)
 
     async def _process(self, entries: Sequence[InboxEntry]) -> None:
-        elements = [(entry, element) for entry in entries for element in _elements(self, entry)]
-        numbers = {number for _, element in elements if (number := element.phone_number_id)}
-        routes = await self.inbox.routes(numbers)
-        placed = defaultdict[Route, list[_Placed]](list)
-        quarantined: list[Quarantined] = []
-        for entry, element in elements:
-            reason = _unplaceable(element, routes)
-            if reason is not None:
-                quarantined.append(_quarantined(entry, element, reason))
-                continue
-            for route in routes[element.phone_number_id or ""]:
-                placed[route].append((entry, element))
+        found = await self._find(entries)
         came_in: dict[str, tuple[Route, int]] = {}
-        for route, belonging in placed.items():
-            applied = await self.apply(route, [element for _, element in belonging])
+        for route, belonging in found.placed.items():
+            applied = await self.apply(route, belonging)
+            self._count(applied)
             new = len(applied.inbound)
-            if new and (number := belonging[0][1].phone_number_id):
+            if new and (number := applied.inbound[0].received.phone_number_id):
                 came_in[number] = (route, new)  # Once, also where several tenants have the number.
-        await self.inbox.finish(entries, quarantined)
+        await self._finish(entries, found, ())
         if self.count_inbound is not None:
             for route, new in came_in.values():
                 await self.count_inbound(route, new)
+
+    async def _finish(
+        self, entries: Sequence[InboxEntry], found: _Found, broken: Sequence[Quarantined]
+    ) -> None:
+        kept = [*found.quarantined, *broken]
+        await self.inbox.finish(entries, kept, forget=found.undated)
+        if kept:
+            self.count_elements("any", "quarantined", len(kept))
+
+    async def _find(self, entries: Sequence[InboxEntry]) -> _Found:
+        """Read the bodies, and ask whose the numbers and accounts in them are."""
+        elements = [(entry, one) for entry in entries for one in self.parse(entry.body).elements]
+        routes = await self.inbox.routes(
+            numbers={number for _, one in elements if (number := one.phone_number_id)},
+            accounts={account for _, one in elements if (account := one.waba_id)},
+        )
+        found = _Found(defaultdict(list), [], [])
+        for entry, one in elements:
+            if isinstance(one, FieldChanged | TroubleReported) and _when(one) is None:
+                found.undated.append(entry)
+            owners = _owners(entry, one, routes)
+            for route in owners:
+                found.placed[route].append(Placed(entry.id, one))
+            if not owners:
+                found.quarantined.append(_quarantined(entry, one, _reason(one)))
+        return found
+
+    def _count(self, applied: Applied) -> None:
+        kinds = {
+            "status": len(applied.statuses),
+            "inbound": len(applied.inbound),
+            "change": len(applied.changes),
+        }
+        for kind, number in kinds.items():
+            if number:
+                self.count_elements(kind, "applied", number)
+        for reason, number in Counter(type(one).__name__ for one in applied.unread).items():
+            self.count_elements(_KINDS[reason], "kept unread", number)
+
+
+_KINDS: Final = {Unrecognised.__name__: "unknown", TroubleReported.__name__: "trouble"}
 
 
 def _passes(error: Exception) -> bool:
@@ -108,17 +192,31 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, TellwireError) and error.retryable
 
 
-def _elements(process: ProcessWebhooks, entry: InboxEntry) -> Sequence[WebhookElement]:
-    return process.parse(entry.body).elements
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, TellwireError) else "unforeseen"
 
 
-def _unplaceable(element: WebhookElement, routes: Mapping[str, Sequence[Route]]) -> str | None:
-    """Why nobody can be given this element; None if somebody can."""
+def _when(element: FieldChanged | TroubleReported) -> object:
+    return element.reported_at if isinstance(element, FieldChanged) else None
+
+
+def _owners(entry: InboxEntry, element: WebhookElement, routes: Routes) -> Sequence[Route]:
+    """The channels that are told; none where nobody knows whose it is, or nothing can be kept."""
+    if isinstance(element, Unrecognised) and element.raw is None:
+        return ()
+    # A message is about a number alone: an account may be known where its number is not.
+    account = element.waba_id
+    if isinstance(element, StatusReported | InboundReceived | Unrecognised):
+        account = None
+    return routes.of(app_id=entry.app_id, number=element.phone_number_id, account=account)
+
+
+def _reason(element: WebhookElement) -> str:
     if isinstance(element, Unrecognised):
         return element.reason
-    if not isinstance(element, StatusReported | InboundReceived):
-        return "a field that is kept for later"
-    return None if routes.get(element.phone_number_id) else "a number that no channel has"
+    if element.phone_number_id is not None:
+        return "a number that no channel has"
+    return "an account that no channel has"
 
 
 def _quarantined(entry: InboxEntry, element: WebhookElement, reason: str) -> Quarantined:
@@ -129,10 +227,14 @@ def _quarantined(entry: InboxEntry, element: WebhookElement, reason: str) -> Qua
         reason=reason,
         phone_number_id=element.phone_number_id,
         raw=raw,
+        field_name=_field(element),
+        waba_id=element.waba_id,
     )
 
 
-def _whole(entry: InboxEntry, reason: str) -> Quarantined:
-    return Quarantined(
-        inbox_id=entry.id, app_id=entry.app_id, reason=reason, phone_number_id=None, raw=entry.body
-    )
+def _field(element: WebhookElement) -> str | None:
+    match element:
+        case FieldChanged() | Unrecognised():
+            return element.field
+        case _:
+            return "messages"

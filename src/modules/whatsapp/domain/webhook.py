@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from whatsapp.domain.account import AccountFact
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.value_objects import InboundContent, MessageStatus
 
@@ -79,6 +80,10 @@ class FieldChanged:
     waba_id: str | None
     phone_number_id: str | None
     field: str
+    reported_at: datetime | None = None
+    """When Meta noticed it, if Meta says so."""
+    facts: tuple[AccountFact, ...] = ()
+    """What it says, as far as it was understood."""
     raw: Json = dataclasses.field(repr=False)
     """The change's `value`."""
 
@@ -102,6 +107,8 @@ class Unrecognised:
 
     reason: str
     phone_number_id: str | None = None
+    waba_id: str | None = None
+    field: str | None = None
     raw: Json = dataclasses.field(default=None, repr=False)
 
 

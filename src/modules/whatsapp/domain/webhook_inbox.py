@@ -1,6 +1,7 @@
 """The webhook inbox: verified bodies, durable before Meta's 200, until they are processed."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -27,14 +28,47 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownChannel:
+    """A verified channel as intake knows it; `app_id` is the only app that may speak of it."""
+
+    route: Route
+    phone_number_id: str
+    account_id: str | None
+    app_id: str | None
+
+
+class Routes:
+    """Whose a number or an account is. One that several tenants have is each of theirs."""
+
+    def __init__(self, channels: Sequence[KnownChannel]) -> None:
+        self._by_number = defaultdict[str, list[KnownChannel]](list)
+        self._by_account = defaultdict[str, list[KnownChannel]](list)
+        for channel in channels:
+            self._by_number[channel.phone_number_id].append(channel)
+            if channel.account_id is not None:
+                self._by_account[channel.account_id].append(channel)
+
+    def of(self, *, app_id: str, number: str | None, account: str | None) -> Sequence[Route]:
+        """The channels that a report is about: by number, or else all of the account."""
+        found: Sequence[KnownChannel] = ()
+        if number is not None:
+            found = self._by_number.get(number, ())
+        elif account is not None:
+            found = self._by_account.get(account, ())
+        return [known.route for known in found if known.app_id in {None, app_id}]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """An element that nobody could be given, with the reason."""
+    """An element that nobody could be given, with the reason, and with what it is about."""
 
     inbox_id: UUID
     app_id: str
     reason: str
     phone_number_id: str | None
     raw: bytes = field(repr=False)
+    field_name: str | None = None
+    waba_id: str | None = None
 
 
 class WebhookInbox(Protocol):
@@ -48,8 +82,8 @@ class WebhookInbox(Protocol):
         """Everything that came in before this moment has been processed."""
         ...
 
-    async def routes(self, phone_number_ids: Collection[str]) -> Mapping[str, Sequence[Route]]:
-        """The verified channels of each number; a number that nobody has is missing."""
+    async def routes(self, *, numbers: Collection[str], accounts: Collection[str]) -> Routes:
+        """The verified channels of these numbers and accounts."""
         ...
 
     async def release(self, entries: Sequence[InboxEntry]) -> None:
@@ -57,7 +91,18 @@ class WebhookInbox(Protocol):
         ...
 
     async def finish(
-        self, entries: Sequence[InboxEntry], quarantined: Sequence[Quarantined]
+        self,
+        entries: Sequence[InboxEntry],
+        quarantined: Sequence[Quarantined],
+        *,
+        forget: Sequence[InboxEntry] = (),
     ) -> None:
-        """Take processed entries out and keep what could not be placed, both or neither."""
+        """Take processed entries out and keep what could not be placed, both or neither.
+
+        The bodies of `forget` are news again when they come again.
+        """
+        ...
+
+    async def forget_older_than(self, age: timedelta, *, limit: int) -> int:
+        """Forget bodies that came so long ago; gives how many."""
         ...

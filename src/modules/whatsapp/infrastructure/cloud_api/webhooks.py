@@ -7,6 +7,7 @@ parsed and written out again has another signature. (Meta, Graph API webhooks, v
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from shared.kernel.secret import Secret
@@ -21,6 +22,7 @@ from whatsapp.domain.webhook import (
     WebhookElement,
 )
 from whatsapp.infrastructure.cloud_api.callback import parse_callback_data
+from whatsapp.infrastructure.cloud_api.changes import facts_of
 from whatsapp.infrastructure.cloud_api.fields import (
     failures,
     identifier,
@@ -39,6 +41,7 @@ MAX_BODY_BYTES = 3 * 1024 * 1024
 
 _PREFIX = b"sha256="
 _SIGNATURE_BYTES = len(_PREFIX) + 64
+_MESSAGES = "messages"
 _OBJECT = "whatsapp_business_account"
 _MAX_SHOWN_CHARACTERS = 40
 _STATUSES = {status.value: status for status in REPORTED}
@@ -90,7 +93,11 @@ def parse_webhook(raw: bytes) -> WebhookBatch:
 def _without_endless_nesting(element: WebhookElement) -> WebhookElement:
     if is_storable(element.raw):
         return element
-    return Unrecognised(reason="nested too deeply", phone_number_id=element.phone_number_id)
+    return Unrecognised(
+        reason="nested too deeply",
+        phone_number_id=element.phone_number_id,
+        waba_id=element.waba_id,
+    )
 
 
 def _elements(document: dict[str, Any]) -> Iterator[WebhookElement]:
@@ -101,8 +108,9 @@ def _elements(document: dict[str, Any]) -> Iterator[WebhookElement]:
         if not isinstance(entry, dict) or not isinstance(entry.get("changes"), list):
             yield Unrecognised(reason="entry without changes", raw=entry)
             continue
+        waba_id, at = identifier(entry.get("id")), moment(entry.get("time"))
         for change in entry["changes"]:
-            yield from _change(change, identifier(entry.get("id")))
+            yield from _change(change, waba_id=waba_id, at=at)
 
 
 def _each(value: object) -> list[Any]:
@@ -112,17 +120,26 @@ def _each(value: object) -> list[Any]:
     return [] if value is None else [value]
 
 
-def _change(change: Any, waba_id: str | None) -> Iterator[WebhookElement]:
+def _change(change: Any, *, waba_id: str | None, at: datetime | None) -> Iterator[WebhookElement]:
     field = identifier(mapping(change).get("field"))
     if field is None:
-        yield Unrecognised(reason="change without field", raw=change)
+        yield Unrecognised(reason="change without field", waba_id=waba_id, raw=change)
         return
     value = change.get("value")
     number = identifier(mapping(mapping(value).get("metadata")).get("phone_number_id"))
-    if field != "messages":
-        yield FieldChanged(waba_id=waba_id, phone_number_id=number, field=field, raw=value)
+    if field != _MESSAGES:
+        yield FieldChanged(
+            waba_id=waba_id,
+            phone_number_id=number,
+            field=field,
+            reported_at=at,
+            facts=facts_of(field, value),
+            raw=value,
+        )
     elif number is None:
-        yield Unrecognised(reason="messages without a phone number id", raw=value)
+        yield Unrecognised(
+            reason="messages without a phone number id", waba_id=waba_id, field=field, raw=value
+        )
     else:
         yield from _messages(value, waba_id=waba_id, number=number)
 
@@ -146,12 +163,14 @@ def _messages(
     if errors := failures(value.get("errors")):
         yield TroubleReported(waba_id=waba_id, phone_number_id=number, errors=errors, raw=value)
     elif not statuses and not messages:
-        yield Unrecognised(reason="nothing in it", phone_number_id=number, raw=value)
+        yield Unrecognised(
+            reason="nothing in it", phone_number_id=number, field=_MESSAGES, raw=value
+        )
 
 
 def _or_unrecognised(read: WebhookElement | str, *, number: str, raw: Any) -> WebhookElement:
     if isinstance(read, str):
-        return Unrecognised(reason=read, phone_number_id=number, raw=raw)
+        return Unrecognised(reason=read, phone_number_id=number, field=_MESSAGES, raw=raw)
     return read
 
 

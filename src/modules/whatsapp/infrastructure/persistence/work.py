@@ -11,6 +11,7 @@ from shared.infrastructure.database import RLSManager, SessionFactory, SQLAlchem
 from shared.infrastructure.database.driver_errors import translated
 from whatsapp.application.ports import BeginWork, Work
 from whatsapp.infrastructure.persistence.repositories import (
+    SQLAlchemyAccountRepository,
     SQLAlchemyChannelRepository,
     SQLAlchemyConversationRepository,
     SQLAlchemyConversationViews,
@@ -35,6 +36,7 @@ class _TenantWork:
     events: SQLAlchemyEventLog
     endpoints: SQLAlchemyEndpointRepository
     deliveries: SQLAlchemyDeliveryLog
+    accounts: SQLAlchemyAccountRepository
 
     async def commit(self) -> None:
         async with translated():
@@ -60,6 +62,7 @@ def work_in(sessions: SessionFactory) -> BeginWork:
                 SQLAlchemyEventLog(session),
                 SQLAlchemyEndpointRepository(session),
                 SQLAlchemyDeliveryLog(session),
+                SQLAlchemyAccountRepository(session),
             )
             # Here and not on the way out: a transaction that is over needs no tenant taken from it.
             await session.rollback()

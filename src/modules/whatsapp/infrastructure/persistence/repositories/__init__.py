@@ -1,5 +1,8 @@
 """Repositories in PostgreSQL and the rate limiter in Redis; see README.md beside this file."""
 
+from whatsapp.infrastructure.persistence.repositories.account_repository import (
+    SQLAlchemyAccountRepository,
+)
 from whatsapp.infrastructure.persistence.repositories.channel_drivers import RedisChannelDrivers
 from whatsapp.infrastructure.persistence.repositories.channel_repository import (
     SQLAlchemyChannelRepository,
@@ -36,6 +39,7 @@ from whatsapp.infrastructure.persistence.repositories.webhook_inbox import SQLAl
 __all__ = [
     "RedisChannelDrivers",
     "RedisRateLimiter",
+    "SQLAlchemyAccountRepository",
     "SQLAlchemyChannelRepository",
     "SQLAlchemyConversationRepository",
     "SQLAlchemyConversationViews",

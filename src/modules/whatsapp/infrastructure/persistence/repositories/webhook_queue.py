@@ -1,8 +1,7 @@
 """The webhook inbox as the processor sees it: bodies to work through, and whose number is whose."""
 
 import logging
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 from uuid import uuid4
@@ -21,26 +20,34 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.driver_errors import translated
 from shared.kernel.ids import new_id
-from whatsapp.domain.webhook_inbox import InboxEntry, Quarantined, Route
+from whatsapp.domain.webhook_inbox import InboxEntry, KnownChannel, Quarantined, Route, Routes
+from whatsapp.infrastructure.persistence.repositories.storable import storable_text
+from whatsapp.infrastructure.persistence.repositories.webhook_inbox import digest_of
+
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Of bodies in one handful: the largest that Meta sends are 3 MB each."""
 
 logger = logging.getLogger(__name__)
 
 _CLAIM: Final = text(
     """
     WITH picked AS MATERIALIZED (
-        SELECT i.id FROM webhook_inbox i
+        SELECT i.id, octet_length(i.body) AS size FROM webhook_inbox i
         WHERE i.lease_until IS NULL OR i.lease_until < now()
         ORDER BY i.id
         LIMIT :limit
         FOR UPDATE SKIP LOCKED
+    ), fitting AS (
+        SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM picked
     )
     UPDATE webhook_inbox i
     SET lease_token = :token, lease_until = now() + :lease, attempts = i.attempts + 1
-    FROM picked WHERE i.id = picked.id
+    FROM fitting f WHERE i.id = f.id AND f.before < :most_bytes
     RETURNING i.id, i.app_id, i.body, i.attempts
     """
 ).bindparams(
     bindparam("limit", type_=Integer()),
+    bindparam("most_bytes", MAX_BYTES, type_=Integer()),
     bindparam("token", type_=Uuid()),
     bindparam("lease", type_=Interval()),
 )
@@ -49,10 +56,16 @@ _READ_UNTIL: Final = text(
 )
 _ROUTES: Final = text(
     """
-    SELECT phone_number_id, tenant_id, id AS channel_id FROM whatsapp_channels
+    SELECT tenant_id, id AS channel_id, phone_number_id, provider_account_id, app_id
+    FROM whatsapp_channels
     WHERE phone_number_id = ANY(:numbers) AND verified_at IS NOT NULL
+    UNION
+    SELECT tenant_id, id, phone_number_id, provider_account_id, app_id
+    FROM whatsapp_channels
+    WHERE provider_account_id = ANY(:accounts) AND verified_at IS NOT NULL
+    ORDER BY tenant_id, channel_id
     """
-).bindparams(bindparam("numbers", type_=ARRAY(TEXT())))
+).bindparams(bindparam("numbers", type_=ARRAY(TEXT())), bindparam("accounts", type_=ARRAY(TEXT())))
 _RELEASE: Final = text(
     """
     UPDATE webhook_inbox i
@@ -64,12 +77,16 @@ _FINISH: Final = text(
     """
     WITH gone AS (
         DELETE FROM webhook_inbox WHERE id = ANY(:done) RETURNING id
+    ), forgotten AS (
+        DELETE FROM webhook_digests WHERE digest = ANY(:digests)
     )
-    INSERT INTO webhook_quarantine (id, inbox_id, app_id, reason, phone_number_id, raw)
+    INSERT INTO webhook_quarantine
+        (id, inbox_id, app_id, reason, phone_number_id, raw, field, waba_id)
     SELECT u.* FROM unnest(
         CAST(:ids AS uuid[]), CAST(:inbox_ids AS uuid[]), CAST(:app_ids AS text[]),
-        CAST(:reasons AS text[]), CAST(:numbers AS text[]), CAST(:raws AS bytea[])
-    ) AS u(id, inbox_id, app_id, reason, phone_number_id, raw)
+        CAST(:reasons AS text[]), CAST(:numbers AS text[]), CAST(:raws AS bytea[]),
+        CAST(:fields AS text[]), CAST(:accounts AS text[])
+    ) AS u(id, inbox_id, app_id, reason, phone_number_id, raw, field, waba_id)
     JOIN gone ON gone.id = u.inbox_id  -- Whoever was slow and overtaken keeps nothing twice.
     """
 ).bindparams(
@@ -79,8 +96,19 @@ _FINISH: Final = text(
     bindparam("reasons", type_=ARRAY(TEXT())),
     bindparam("numbers", type_=ARRAY(TEXT())),
     bindparam("raws", type_=ARRAY(LargeBinary())),
+    bindparam("fields", type_=ARRAY(TEXT())),
+    bindparam("accounts", type_=ARRAY(TEXT())),
+    bindparam("digests", type_=ARRAY(Uuid())),
     bindparam("done", type_=ARRAY(Uuid())),
 )
+_FORGET: Final = text(
+    """
+    DELETE FROM webhook_digests WHERE digest IN (
+        SELECT digest FROM webhook_digests WHERE seen_at < now() - :age
+        ORDER BY seen_at LIMIT :limit
+    )
+    """
+).bindparams(bindparam("age", type_=Interval()), bindparam("limit", type_=Integer()))
 
 
 class SQLAlchemyWebhookQueue:
@@ -110,16 +138,24 @@ class SQLAlchemyWebhookQueue:
         async with translated(), self._engine.connect() as connection:
             return cast("datetime", (await connection.execute(_READ_UNTIL)).scalar_one())
 
-    async def routes(self, phone_number_ids: Collection[str]) -> Mapping[str, Sequence[Route]]:
-        """The verified channels of each number; a number that nobody has is missing."""
-        routes = defaultdict[str, list[Route]](list)
-        if not phone_number_ids:
-            return routes
+    async def routes(self, *, numbers: Collection[str], accounts: Collection[str]) -> Routes:
+        """The verified channels of these numbers and accounts."""
+        if not numbers and not accounts:
+            return Routes(())
+        parameters = {"numbers": sorted(numbers), "accounts": sorted(accounts)}
         async with translated(), self._engine.connect() as connection:
-            rows = await connection.execute(_ROUTES, {"numbers": sorted(phone_number_ids)})
-        for row in rows:
-            routes[row.phone_number_id].append(Route(row.tenant_id, row.channel_id))
-        return routes
+            rows = await connection.execute(_ROUTES, parameters)
+        return Routes(
+            [
+                KnownChannel(
+                    route=Route(row.tenant_id, row.channel_id),
+                    phone_number_id=row.phone_number_id,
+                    account_id=row.provider_account_id,
+                    app_id=row.app_id,
+                )
+                for row in rows
+            ]
+        )
 
     async def release(self, entries: Sequence[InboxEntry]) -> None:
         """Give entries of one claim back, for any processor at once."""
@@ -133,19 +169,31 @@ class SQLAlchemyWebhookQueue:
             await connection.execute(_RELEASE, parameters)
 
     async def finish(
-        self, entries: Sequence[InboxEntry], quarantined: Sequence[Quarantined]
+        self,
+        entries: Sequence[InboxEntry],
+        quarantined: Sequence[Quarantined],
+        *,
+        forget: Sequence[InboxEntry] = (),
     ) -> None:
         """Take processed bodies out and keep what could not be placed, in one statement."""
         parameters: dict[str, Any] = {
             "done": [entry.id for entry in entries],
+            "digests": [digest_of(entry.app_id, entry.body) for entry in forget],
             "ids": [new_id() for _ in quarantined],
             "inbox_ids": [element.inbox_id for element in quarantined],
             "app_ids": [element.app_id for element in quarantined],
             "reasons": [element.reason for element in quarantined],
-            "numbers": [element.phone_number_id for element in quarantined],
+            "numbers": [storable_text(element.phone_number_id) for element in quarantined],
             "raws": [element.raw for element in quarantined],
+            "fields": [storable_text(element.field_name) for element in quarantined],
+            "accounts": [storable_text(element.waba_id) for element in quarantined],
         }
         async with translated(), self._engine.connect() as connection:
             await connection.execute(_FINISH, parameters)
         if quarantined:
             logger.warning("%d webhook elements put into quarantine", len(quarantined))
+
+    async def forget_older_than(self, age: timedelta, *, limit: int) -> int:
+        """Forget bodies that came so long ago; gives how many."""
+        async with translated(), self._engine.connect() as connection:
+            return (await connection.execute(_FORGET, {"age": age, "limit": limit})).rowcount

@@ -1,0 +1,303 @@
+"""What Meta reports about numbers, accounts and templates, in PostgreSQL."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Final, cast
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    TEXT,
+    Boolean,
+    DateTime,
+    Integer,
+    Table,
+    Uuid,
+    bindparam,
+    column,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from shared.infrastructure.database import SQLAlchemyRepository
+from shared.infrastructure.database.driver_errors import ConstraintErrors
+from shared.kernel.ids import new_id
+from whatsapp.domain.account import AccountEvent, ChannelState, Template, TemplateReported
+from whatsapp.domain.entities import ChannelNotFound, ChannelStatus
+from whatsapp.infrastructure.persistence.models import AccountEventModel, TemplateModel
+from whatsapp.infrastructure.persistence.repositories.storable import storable_json, storable_text
+
+_EVENTS: Final = cast("Table", AccountEventModel.__table__)
+_TEMPLATES: Final = cast("Table", TemplateModel.__table__)
+_KEEP: Final = text(
+    """
+    INSERT INTO whatsapp_account_events
+        (tenant_id, id, channel_id, provider_account_id, field, reason, digest, raw, reported_at)
+    SELECT :tenant, g.id, g.channel_id, g.account_id, g.field, g.reason, g.digest,
+           CAST(g.raw AS jsonb), g.reported_at
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:channels AS uuid[]), CAST(:accounts AS text[]),
+        CAST(:fields AS text[]), CAST(:reasons AS text[]), CAST(:digests AS uuid[]),
+        CAST(:raws AS text[]), CAST(:times AS timestamptz[])
+    ) AS g(id, channel_id, account_id, field, reason, digest, raw, reported_at)
+    ORDER BY g.digest
+    ON CONFLICT (tenant_id, digest) DO NOTHING
+    RETURNING digest
+    """
+).bindparams(
+    bindparam("tenant", type_=Uuid()),
+    bindparam("ids", type_=ARRAY(Uuid())),
+    bindparam("channels", type_=ARRAY(Uuid())),
+    bindparam("accounts", type_=ARRAY(TEXT())),
+    bindparam("fields", type_=ARRAY(TEXT())),
+    bindparam("reasons", type_=ARRAY(TEXT())),
+    bindparam("digests", type_=ARRAY(Uuid())),
+    bindparam("raws", type_=ARRAY(TEXT())),
+    bindparam("times", type_=ARRAY(DateTime(timezone=True))),
+)
+_LIST: Final = (
+    text(
+        """
+    SELECT {columns} FROM whatsapp_account_events e
+    WHERE e.tenant_id = :tenant
+      AND (CAST(:before AS uuid) IS NULL OR e.id < CAST(:before AS uuid))
+      AND (CAST(:field AS text) IS NULL OR e.field = CAST(:field AS text))
+      AND (NOT CAST(:unread AS boolean) OR e.reason IS NOT NULL)
+    ORDER BY e.id DESC LIMIT :limit
+    """.replace("{columns}", ", ".join(f"e.{c.name}" for c in _EVENTS.c))
+    )
+    .bindparams(
+        bindparam("tenant", type_=Uuid()),
+        bindparam("before", type_=Uuid()),
+        bindparam("limit", type_=Integer()),
+    )
+    .columns(*_EVENTS.c)
+)
+_TEMPLATE: Final = text(
+    """
+    INSERT INTO whatsapp_templates AS t
+        (tenant_id, id, provider_account_id, name, language, template_id,
+         status, status_reason, status_at, quality, quality_at, category, category_at)
+    VALUES (:tenant, :id, :account, :name, :language, :template_id,
+            :status, :reason, CASE WHEN CAST(:status AS text) IS NOT NULL THEN :at END,
+            :quality, CASE WHEN CAST(:quality AS text) IS NOT NULL THEN :at END,
+            :category, CASE WHEN CAST(:category AS text) IS NOT NULL THEN :at END)
+    ON CONFLICT (tenant_id, provider_account_id, name, language) DO UPDATE SET
+        template_id = coalesce(excluded.template_id, t.template_id),
+        status = CASE WHEN excluded.status_at >= coalesce(t.status_at, '-infinity')
+            THEN excluded.status ELSE t.status END,
+        status_reason = CASE WHEN excluded.status_at >= coalesce(t.status_at, '-infinity')
+            THEN excluded.status_reason ELSE t.status_reason END,
+        status_at = greatest(excluded.status_at, t.status_at),
+        quality = CASE WHEN excluded.quality_at >= coalesce(t.quality_at, '-infinity')
+            THEN excluded.quality ELSE t.quality END,
+        quality_at = greatest(excluded.quality_at, t.quality_at),
+        category = CASE WHEN excluded.category_at >= coalesce(t.category_at, '-infinity')
+            THEN excluded.category ELSE t.category END,
+        category_at = greatest(excluded.category_at, t.category_at)
+    """
+).bindparams(
+    bindparam("tenant", type_=Uuid()),
+    bindparam("id", type_=Uuid()),
+    *(
+        bindparam(name, type_=TEXT())
+        for name in ("account", "name", "language", "template_id", "status", "reason", "quality")
+    ),
+    bindparam("category", type_=TEXT()),
+    bindparam("at", type_=DateTime(timezone=True)),
+)
+_LIST_TEMPLATES: Final = (
+    text(
+        """
+    SELECT {columns} FROM whatsapp_templates t
+    WHERE t.tenant_id = :tenant
+      AND (CAST(:after AS uuid) IS NULL OR t.id > CAST(:after AS uuid))
+    ORDER BY t.id LIMIT :limit
+    """.replace("{columns}", ", ".join(f"t.{c.name}" for c in _TEMPLATES.c))
+    )
+    .bindparams(
+        bindparam("tenant", type_=Uuid()),
+        bindparam("after", type_=Uuid()),
+        bindparam("limit", type_=Integer()),
+    )
+    .columns(*_TEMPLATES.c)
+)
+_FIND_STATE: Final = (
+    text(
+        """
+    SELECT status, pause_reason, messages_per_second, quality_rating, display_phone_number,
+           verified_at IS NOT NULL AS is_verified, reported
+    FROM whatsapp_channels WHERE tenant_id = :tenant AND id = :id
+    FOR NO KEY UPDATE
+    """
+    )
+    .bindparams(bindparam("tenant", type_=Uuid()), bindparam("id", type_=Uuid()))
+    .columns(
+        column("status", TEXT()),
+        column("pause_reason", TEXT()),
+        column("messages_per_second", Integer()),
+        column("quality_rating", TEXT()),
+        column("display_phone_number", TEXT()),
+        column("is_verified", Boolean()),
+        column("reported", JSONB()),
+    )
+)
+_SAVE_STATE: Final = text(
+    """
+    UPDATE whatsapp_channels
+    SET status = :status, pause_reason = :pause_reason, messages_per_second = :rate,
+        quality_rating = :quality, reported = :reported, updated_at = now()
+    WHERE tenant_id = :tenant AND id = :id
+    """
+).bindparams(
+    bindparam("tenant", type_=Uuid()),
+    bindparam("id", type_=Uuid()),
+    bindparam("reported", type_=JSONB()),
+)
+
+
+class SQLAlchemyAccountRepository(SQLAlchemyRepository[AccountEvent, AccountEventModel]):
+    """The reports of one tenant's accounts; every method is one statement."""
+
+    model = AccountEventModel
+    constraint_errors: ClassVar[ConstraintErrors] = {
+        "fk_whatsapp_account_events_whatsapp_channels": ChannelNotFound,
+    }
+
+    async def record_events(self, events: Sequence[AccountEvent]) -> frozenset[UUID]:
+        """Keep each once; gives the digests of those that were new. Raises ChannelNotFound."""
+        if not events:
+            return frozenset()
+        once = list({event.digest: event for event in reversed(events)}.values())
+        rows = await self._run(
+            _KEEP,
+            {
+                "tenant": self.tenant_id,
+                "ids": [event.id for event in once],
+                "channels": [event.channel_id for event in once],
+                "accounts": [storable_text(event.provider_account_id) for event in once],
+                "fields": [storable_text(event.field) for event in once],
+                "reasons": [storable_text(event.reason) for event in once],
+                "digests": [event.digest for event in once],
+                "raws": [json.dumps(storable_json(event.raw)) for event in once],
+                "times": [event.reported_at for event in once],
+            },
+        )
+        return frozenset(rows.scalars())
+
+    async def list_events(
+        self,
+        *,
+        limit: int,
+        before: UUID | None = None,
+        field: str | None = None,
+        unread_only: bool = False,
+    ) -> Sequence[AccountEvent]:
+        """The newest first, from before `before`; of one field, or only what nobody understood."""
+        given: dict[str, Any] = {
+            "tenant": self.tenant_id,
+            "limit": limit,
+            "before": before,
+            "field": field,
+            "unread": unread_only,
+        }
+        rows: Any = await self._run(_LIST, given)
+        return [self._to_entity(row) for row in rows]
+
+    async def record_template(
+        self, provider_account_id: str, reported: TemplateReported, at: datetime
+    ) -> None:
+        """Note what is newer than what is known, each of its facts by itself."""
+        given = {
+            "tenant": self.tenant_id,
+            "id": new_id(),
+            "account": storable_text(provider_account_id),
+            "name": storable_text(reported.name),
+            "language": storable_text(reported.language),
+            "template_id": storable_text(reported.template_id),
+            "status": storable_text(reported.status),
+            "reason": storable_text(reported.reason),
+            "quality": storable_text(reported.quality),
+            "category": storable_text(reported.category),
+            "at": at,
+        }
+        await self._run(_TEMPLATE, given)
+
+    async def list_templates(self, *, limit: int, after: UUID | None = None) -> Sequence[Template]:
+        """Templates in order of their ids."""
+        rows = await self._run(
+            _LIST_TEMPLATES, {"tenant": self.tenant_id, "limit": limit, "after": after}
+        )
+        return [_template(row) for row in rows]
+
+    async def find_state(self, channel_id: UUID) -> ChannelState | None:
+        """The channel's state, locked until the transaction ends."""
+        row = (
+            await self._run(_FIND_STATE, {"tenant": self.tenant_id, "id": channel_id})
+        ).one_or_none()
+        if row is None:
+            return None
+        return ChannelState(
+            status=ChannelStatus(row.status),
+            pause_reason=row.pause_reason,
+            messages_per_second=row.messages_per_second,
+            quality_rating=row.quality_rating,
+            display_phone_number=row.display_phone_number,
+            is_verified=row.is_verified,
+            reported=row.reported,
+        )
+
+    async def save_state(self, channel_id: UUID, state: ChannelState) -> None:
+        """Store it, and nothing else of the channel."""
+        given = {
+            "tenant": self.tenant_id,
+            "id": channel_id,
+            "status": state.status.value,
+            "pause_reason": state.pause_reason,
+            "rate": state.messages_per_second,
+            "quality": storable_text(state.quality_rating),
+            "reported": storable_json(state.reported),
+        }
+        await self._run(_SAVE_STATE, given)
+
+    def _to_entity(self, row: AccountEventModel) -> AccountEvent:
+        return AccountEvent(
+            tenant_id=row.tenant_id,
+            id=row.id,
+            channel_id=row.channel_id,
+            provider_account_id=row.provider_account_id,
+            field=row.field,
+            reason=row.reason,
+            digest=row.digest,
+            raw=row.raw,
+            reported_at=row.reported_at,
+            received_at=row.received_at,
+        )
+
+    def _to_model(self, entity: AccountEvent) -> AccountEventModel:
+        return AccountEventModel(
+            tenant_id=entity.tenant_id,
+            id=entity.id,
+            channel_id=entity.channel_id,
+            provider_account_id=entity.provider_account_id,
+            field=entity.field,
+            reason=entity.reason,
+            digest=entity.digest,
+            raw=entity.raw,
+            reported_at=entity.reported_at,
+        )
+
+
+def _template(row: Any) -> Template:
+    return Template(
+        id=row.id,
+        provider_account_id=row.provider_account_id,
+        name=row.name,
+        language=row.language,
+        template_id=row.template_id,
+        status=row.status,
+        status_reason=row.status_reason,
+        quality=row.quality,
+        category=row.category,
+    )
