@@ -106,25 +106,36 @@ class ProcessWebhooks:
             await self._take_apart(entry)
 
     async def _take_apart(self, entry: InboxEntry) -> None:
-        """Store each element by itself; those that cannot be stored are tried again, then kept."""
+        """Store everything but what cannot be stored; that is tried again, and kept in the end."""
         found = await self._find([entry])
-        broken: list[Quarantined] = []
-        for route, belonging in found.placed.items():
-            for one in belonging:
-                try:
-                    self._count(await self.apply(route, [one]))
-                except Exception as error:
-                    if _passes(error):
-                        raise
-                    broken.append(_quarantined(entry, one.element, _code(error)))
-                    logger.warning(
-                        "an element was not stored: %s",
-                        _code(error),
-                        exc_info=not isinstance(error, TellwireError),
-                    )
+        broken = [
+            _quarantined(entry, one.element, code)
+            for route, belonging in found.placed.items()
+            for one, code in await self._apply_sound(route, belonging)
+        ]
         # Until then it is left to its next lease: what is wrong may be mended by then.
         if not broken or entry.attempts >= MAX_ATTEMPTS:
             await self._finish([entry], found, broken)
+
+    async def _apply_sound(
+        self, route: Route, belonging: Sequence[Placed]
+    ) -> Sequence[tuple[Placed, str]]:
+        """Apply what can be applied; gives what cannot, found by halving, each with the reason."""
+        try:
+            self._count(await self.apply(route, belonging))
+        except Exception as error:
+            if _passes(error):
+                raise
+            if len(belonging) == 1:
+                logger.warning("an element was not stored: %s", _code(error), exc_info=True)
+                return [(belonging[0], _code(error))]
+        else:
+            return ()
+        half = len(belonging) // 2
+        return [
+            *await self._apply_sound(route, belonging[:half]),
+            *await self._apply_sound(route, belonging[half:]),
+        ]
 
     async def _put_back(self, entries: Sequence[InboxEntry]) -> None:
         """Let others have them at once; if that fails too, their lease decides."""

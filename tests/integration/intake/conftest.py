@@ -1,0 +1,136 @@
+"""An intake without HTTP: bodies go into the inbox, a processor empties it, tenants are seen."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import pytest
+
+from shared.infrastructure.database import create_engine
+from webhook_bodies import APP
+from whatsapp.application.apply_changes import ApplyChanges
+from whatsapp.application.apply_inbound import ApplyInbound
+from whatsapp.application.apply_statuses import ApplyStatuses
+from whatsapp.application.apply_webhook import ApplyWebhook
+from whatsapp.application.process_webhooks import ProcessWebhooks
+from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
+from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
+from whatsapp.infrastructure.persistence.repositories import SQLAlchemyWebhookInbox
+from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
+from whatsapp.infrastructure.persistence.work import work_in
+
+
+@dataclass(slots=True)
+class Intake:
+    """What a test does: `await intake.take_in(body, ...)`, then look."""
+
+    inbox: SQLAlchemyWebhookInbox
+    process: ProcessWebhooks
+    superuser: Any
+    followed: list[Any] = field(default_factory=list)
+    poison: set[str] = field(default_factory=set)
+    counted: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    async def __call__(self, work: Any, route: Any, applied: Any) -> None:
+        """As a follower: note what was new, or break at what is poison."""
+        del work
+        for one in applied.inbound:
+            if one.received.wamid in self.poison:
+                raise ZeroDivisionError
+        self.followed.append((route, applied))
+
+    def count(self, kind: str, result: str, number: int) -> None:
+        self.counted[kind, result] = self.counted.get((kind, result), 0) + number
+
+    async def take_in(self, *bodies: bytes, app_id: str = APP) -> None:
+        """Store bodies and process until nothing is left to claim."""
+        for body in bodies:
+            await self.inbox.append(app_id, body)
+        while await self.process():
+            pass
+
+    async def wait_out_leases(self, *, attempts: int = 1) -> None:
+        """As if the leases of what could not be stored had run out, after so many attempts."""
+        await self.superuser.execute(
+            "UPDATE webhook_inbox SET lease_until = now() - interval '1s', attempts = $1", attempts
+        )
+        while await self.process():
+            pass
+
+    async def column(self, query: str, *arguments: Any) -> list[Any]:
+        return [row[0] for row in await self.superuser.fetch(query, *arguments)]
+
+    async def inbound(self, customer: Any) -> list[str]:
+        """The wamids that a customer has, with repetitions if there were any."""
+        return await self.column(
+            "SELECT wamid FROM whatsapp_inbound_messages WHERE tenant_id = $1 ORDER BY 1",
+            customer.tenant_id,
+        )
+
+    async def reports(self, customer: Any) -> list[str]:
+        """The statuses that a customer has, as `wamid status`."""
+        return await self.column(
+            "SELECT wamid || ' ' || status FROM whatsapp_status_events WHERE tenant_id = $1"
+            " ORDER BY 1",
+            customer.tenant_id,
+        )
+
+    async def quarantine(self) -> list[str]:
+        return await self.column("SELECT reason FROM webhook_quarantine ORDER BY id")
+
+    async def kept(self, customer: Any) -> list[tuple[str, str | None]]:
+        rows = await self.superuser.fetch(
+            "SELECT field, reason FROM whatsapp_account_events WHERE tenant_id = $1 ORDER BY id",
+            customer.tenant_id,
+        )
+        return [tuple(row) for row in rows]
+
+    async def channel(self, customer: Any) -> Any:
+        row = await self.superuser.fetchrow(
+            "SELECT * FROM whatsapp_channels WHERE id = $1", customer.channel.id
+        )
+        return dict(row) | {"reported": json.loads(row["reported"])}
+
+
+@pytest.fixture
+async def intake(sessions, database, ana, bea) -> AsyncIterator[Intake]:
+    engines = [create_engine(database.url(f"tellwire_{role}")) for role in ("intake", "process")]
+    superuser = await asyncpg.connect(database.superuser_url.replace("+asyncpg", ""))
+    for table in ("webhook_inbox", "webhook_digests", "webhook_quarantine"):
+        await superuser.execute(f"DELETE FROM {table}")  # noqa: S608  # our own tables
+    # Those of other tests have the same numbers.
+    await superuser.execute(
+        "UPDATE whatsapp_channels SET verified_at = NULL WHERE tenant_id <> ALL($1)",
+        [ana.tenant_id, bea.tenant_id],
+    )
+    nothing_yet: Any = None
+    made = Intake(SQLAlchemyWebhookInbox(engines[0]), nothing_yet, superuser)
+    made.process = ProcessWebhooks(
+        inbox=SQLAlchemyWebhookQueue(engines[1]),
+        parse=parse_webhook,
+        apply=ApplyWebhook(
+            begin=work_in(sessions),
+            statuses=ApplyStatuses(judge=outcome_of_status_errors),
+            inbound=ApplyInbound(),
+            changes=ApplyChanges(),
+            followers=[made],
+        ),
+        count_elements=made.count,
+    )
+    yield made
+    await superuser.close()
+    await asyncio.gather(*(engine.dispose() for engine in engines))
+
+
+@pytest.fixture
+async def account(intake, ana):
+    """Ana's channel belongs to the account `waba-1` and has a number to show."""
+    await intake.superuser.execute(
+        "UPDATE whatsapp_channels SET provider_account_id = 'waba-1',"
+        " display_phone_number = '+1 555-078-3881' WHERE id = $1",
+        ana.channel.id,
+    )
+    return ana
