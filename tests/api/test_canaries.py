@@ -101,7 +101,13 @@ async def test_no_answer_and_no_log_line_holds_what_it_must_not(client, ana, log
     answers = await call_everything(client, ana)
     log = logged()
 
-    assert log.count("request answered") == len(answers)
+    # Webhooks that are stored are counted and have no line of their own: there are too many.
+    stored = [
+        a for a in answers if "/webhooks/" in str(a.request.url) and a.request.method == "POST"
+    ]
+    silent = [answer for answer in stored if answer.status_code == 200]
+    assert log.count("request answered") == len(answers) - len(silent)
+    assert len(silent) == 1
     for secret in (*SECRETS, *PERSONAL, ana.api_key, ana.api_key[3:46], ana.api_key[47:]):
         assert secret not in log, secret
     for answer in answers:

@@ -72,6 +72,7 @@ from whatsapp.entrypoints.http.graph_errors import GRAPH_PATH, graph_error_respo
 from whatsapp.entrypoints.http.metrics import ApiMetrics
 from whatsapp.entrypoints.http.operations import Check, Readiness, operations_router
 from whatsapp.entrypoints.http.services import STATE, EndpointServices, HttpServices
+from whatsapp.entrypoints.http.webhook_intake import WebhookIntake
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
 from whatsapp.infrastructure.cloud_api.code_table import advice_for
 from whatsapp.infrastructure.cloud_api.webhooks import MAX_BODY_BYTES, signature_matches
@@ -152,7 +153,10 @@ def create_api(settings: Settings) -> FastAPI:
     token = _secret(settings.metrics_token)
     app.include_router(operations_router(readiness, registry, metrics_token=token))
     _add_pages(app)
-    equip(app, metrics=HttpMetrics(registry), limit_of=body_limit_of, form_of=_form_of)
+    http_metrics = HttpMetrics(registry)
+    equip(app, metrics=http_metrics, limit_of=body_limit_of, form_of=_form_of)
+    # Around everything else: the last one added is the outermost.
+    app.add_middleware(WebhookIntake, limit_of=body_limit_of, metrics=http_metrics)
     return app
 
 

@@ -5,12 +5,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.infrastructure.http.errors import BadRequest, BodyTooLarge, RequestTimedOut
 from shared.infrastructure.http.problem import problem_response
 from shared.kernel.errors import TellwireError
+
+UNDECLARED: Final = -1
+UNREADABLE: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class BoundedBody:
         except TellwireError as error:
             await problem_response(error, scope, Connection="close")(scope, receive, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        await self._app(scope, replay(body, receive), send)
 
 
 async def _read(scope: Scope, receive: Receive, limit: BodyLimit) -> bytes:
@@ -104,24 +108,25 @@ def _bounded(receive: Receive, limit: BodyLimit) -> Receive:
 
 
 def _refuse_declared(scope: Scope, limit: BodyLimit) -> None:
-    if _declared(scope) > limit.max_bytes:
+    if declared_length(scope) > limit.max_bytes:
         raise BodyTooLarge(f"At most {limit.max_bytes} bytes")
+    if declared_length(scope) == UNREADABLE:
+        raise BadRequest("Content-Length is a number")
 
 
-def _declared(scope: Scope) -> int:
+def declared_length(scope: Scope) -> int:
+    """What the client says that it sends; UNDECLARED, or UNREADABLE where it is no number."""
     for name, value in scope["headers"]:
         if name == b"content-length":
-            if not value.isdigit():
-                raise BadRequest("Content-Length is a number")
-            return int(value[:20])
-    return 0
+            return int(value[:20]) if value.isdigit() else UNREADABLE
+    return UNDECLARED
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """The body in one message, and then whatever comes after a body."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def replay() -> Message:
+    async def again() -> Message:
         return waiting.pop() if waiting else await receive()
 
-    return replay
+    return again
