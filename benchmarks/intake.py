@@ -1,7 +1,7 @@
 """Webhooks taken in and applied: beside a handler that stores nothing, and a bare UPDATE.
 
 Every server is one process of uvicorn on a core of its own; the client and PostgreSQL share the
-other. All of them get the same signed bodies, one message each, over 32 connections. Ours verifies
+other. All of them get the same signed bodies, one message each, over 128 connections. Ours verifies
 the signature and has the body durably in PostgreSQL before it answers; pywa verifies and parses,
 and the bare app reads the body. Statuses are applied 500 at a time in a transaction of their own.
 """
@@ -42,7 +42,7 @@ from whatsapp.infrastructure.persistence.repositories import (
 )
 
 TITLE = "Webhook intake"
-CONNECTIONS, SECONDS, ROUNDS = 32, 1.0, 9
+CONNECTIONS, SECONDS, ROUNDS = 128, 1.0, 9
 PER_SECOND, LATENCY_SECONDS = 320, 15.0
 BATCH, STORED = 500, 5_000_000
 OURS, PYWA, BARE = "Tellwire", "pywa", "bare ASGI"
@@ -361,7 +361,9 @@ class _Messages:
         """Store a history, as fast as PostgreSQL can."""
         step = 250_000
         for first in range(1, number + 1, step):
-            await self.database.as_superuser(self._store(first, first + step - 1, durable=0))
+            await self.database.as_superuser(
+                self._store(first, min(first + step - 1, number), durable=0)
+            )
         await self.database.as_superuser("VACUUM ANALYZE whatsapp_outbound_messages", "CHECKPOINT")
         self.next = number + 1
 
