@@ -12,7 +12,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision: str = "0003"
-down_revision: str | None = "0002"
+down_revision: str | None = "0008"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
@@ -119,8 +119,6 @@ DIGEST_RIGHTS = (
         "USING (digest IS NOT NULL) WITH CHECK (digest IS NOT NULL)"
     ),
     "GRANT SELECT, DELETE ON webhook_digests TO tellwire_process",
-    # What was put aside can be worked through again, once somebody could be given it.
-    "GRANT INSERT ON webhook_inbox TO tellwire_process",
 )
 
 
@@ -210,7 +208,6 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION whatsapp_expect_answers(uuid, text[])")
     op.execute("DROP FUNCTION whatsapp_adopt_parked(uuid, uuid[], uuid[], text[])")
     op.execute("DROP FUNCTION whatsapp_wamid_lock(uuid, text)")
-    op.execute("REVOKE INSERT ON webhook_inbox FROM tellwire_process")
     op.drop_table("whatsapp_templates")
     op.drop_table("whatsapp_account_events")
     op.drop_table("webhook_digests")

@@ -17,6 +17,8 @@ ROUTES = [
     ("GET", "/v1/messages/dead-letters"),
     ("POST", "/v1/messages/retry"),
     ("GET", "/v1/channels"),
+    ("GET", "/v1/account-events"),
+    ("GET", "/v1/templates"),
     ("GET", "/v1/channels/0198f2c4-6b1e-7c3a-9a53-2f1d8e4b7a60"),
 ]
 

@@ -56,6 +56,7 @@ from whatsapp.application.stream_events import StreamEvents
 from whatsapp.domain.events import AddressPolicy
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.entrypoints.http import (
+    account_events,
     channels,
     contacts,
     conversations,

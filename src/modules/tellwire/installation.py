@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -30,6 +30,7 @@ from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http
 from whatsapp.infrastructure.persistence.repositories.meta_app_repository import (
     SQLAlchemyMetaAppRepository,
 )
+from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
 from whatsapp.infrastructure.persistence.work import work_in
 
 
@@ -95,16 +96,36 @@ class Installation:
         """The clock of this installation."""
         return utc_now
 
+    @property
+    def apps(self) -> SQLAlchemyMetaAppRepository:
+        """The Meta apps that post webhooks here."""
+        return SQLAlchemyMetaAppRepository(self.sessions)
+
+    @property
+    def webhooks(self) -> SQLAlchemyWebhookQueue:
+        """What came in and was put aside."""
+        return SQLAlchemyWebhookQueue(self.process_engine)
+
     async def add_app(self, app_id: str, *, secret: Secret, verify_token: Secret) -> None:
         """Store a Meta app; the secret it had before stays valid beside the new one."""
-        apps = SQLAlchemyMetaAppRepository(self.sessions)
-        known = await apps.find_app(app_id)
-        previous = known.secret if known is not None and known.secret != secret else None
-        await apps.save_app(
-            MetaApp(
-                app_id=app_id, secret=secret, previous_secret=previous, verify_token=verify_token
-            )
-        )
+        new = MetaApp(app_id=app_id, secret=secret, verify_token=verify_token)
+        known = await self.apps.find_app(app_id)
+        if known is not None:
+            changed = known.with_secret(secret)
+            new = replace(new, previous_secret=changed.previous_secret)
+        await self.apps.save_app(new)
+
+    async def rotate_app_secret(self, app_id: str, secret: Secret | None) -> bool:
+        """Go over to `secret`, or end the overlap where it is None; False if there is no such app.
+
+        Until the overlap ends the secret before it counts as well.
+        """
+        known = await self.apps.find_app(app_id)
+        if known is None:
+            return False
+        changed = known.without_previous() if secret is None else known.with_secret(secret)
+        await self.apps.save_app(changed)
+        return True
 
     async def tenants(self) -> AsyncIterator[UUID]:
         """The ids of all tenants, as the role that may know them."""

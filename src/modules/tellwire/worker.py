@@ -42,6 +42,7 @@ from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAl
 from whatsapp.infrastructure.persistence.work import work_in
 
 INBOX_PAUSE_SECONDS: Final = 0.05
+FORGET_PAUSE_SECONDS: Final = 5.0
 
 logger = logging.getLogger(__name__)
 

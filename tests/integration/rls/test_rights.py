@@ -29,8 +29,6 @@ ACROSS_TENANTS = {
     ("tellwire_process", "webhook_digests", "SELECT"),
     ("tellwire_process", "webhook_digests", "DELETE"),
     ("tellwire_process", "webhook_inbox", "SELECT"),
-    # To work through again what was put aside.
-    ("tellwire_process", "webhook_inbox", "INSERT"),
     ("tellwire_process", "webhook_inbox", "DELETE"),
     ("tellwire_process", "webhook_inbox.attempts", "UPDATE"),
     ("tellwire_process", "webhook_inbox.lease_token", "UPDATE"),

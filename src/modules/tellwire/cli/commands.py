@@ -8,6 +8,7 @@ from tellwire.cli.diagnosis import register as register_diagnosis
 from tellwire.cli.media import register as register_media
 from tellwire.cli.messages import register as register_messages
 from tellwire.cli.processes import register as register_processes
+from tellwire.cli.webhooks import register as register_webhooks
 
 app = typer.Typer(
     name="tellwire",
@@ -22,6 +23,7 @@ for register in (
     register_administration,
     register_messages,
     register_media,
+    register_webhooks,
     register_diagnosis,
 ):
     register(app)

@@ -71,6 +71,25 @@ class Quarantined:
     waba_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """How many elements lie in quarantine for one reason, and since when."""
+
+    reason: str
+    field_name: str | None
+    number: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """How many bodies wait to be processed, and for how long the oldest has."""
+
+    number: int
+    oldest: timedelta
+
+
 class WebhookInbox(Protocol):
     """What a processor does with the inbox; it sees bodies and routes, and no tenant's tables."""
 

@@ -1,7 +1,8 @@
 """A Meta app: whoever posts webhooks here, and the secrets that prove it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from shared.kernel.secret import Secret
 
@@ -21,3 +22,13 @@ class MetaApp:
         return (
             (self.secret,) if self.previous_secret is None else (self.secret, self.previous_secret)
         )
+
+    def with_secret(self, secret: Secret) -> Self:
+        """Signed with `secret` from now on; what was signed with the one before still counts."""
+        if secret == self.secret:
+            return self
+        return replace(self, secret=secret, previous_secret=self.secret)
+
+    def without_previous(self) -> Self:
+        """Once Meta signs with the new secret alone."""
+        return replace(self, previous_secret=None)

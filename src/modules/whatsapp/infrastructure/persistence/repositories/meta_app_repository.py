@@ -1,5 +1,7 @@
 """Meta apps in PostgreSQL; they belong to the installation, so no tenant is named."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
@@ -24,6 +26,12 @@ class SQLAlchemyMetaAppRepository:
         async with translated(), self._sessions() as session:
             row = (await session.execute(query)).scalar_one_or_none()
         return None if row is None else _to_entity(row)
+
+    async def list_apps(self) -> Sequence[MetaApp]:
+        """Every app, by its id."""
+        query = select(MetaAppModel).order_by(MetaAppModel.app_id)
+        async with translated(), self._sessions() as session:
+            return [_to_entity(row) for row in (await session.execute(query)).scalars()]
 
     async def save_app(self, app: MetaApp) -> None:
         """Store the app, in place of what was stored under its id."""

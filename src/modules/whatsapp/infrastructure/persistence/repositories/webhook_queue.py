@@ -20,7 +20,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.driver_errors import translated
 from shared.kernel.ids import new_id
-from whatsapp.domain.webhook_inbox import InboxEntry, KnownChannel, Quarantined, Route, Routes
+from whatsapp.domain.webhook_inbox import (
+    InboxEntry,
+    KnownChannel,
+    Quarantined,
+    Route,
+    Routes,
+    SetAside,
+    Waiting,
+)
 from whatsapp.infrastructure.persistence.repositories.storable import storable_text
 from whatsapp.infrastructure.persistence.repositories.webhook_inbox import digest_of
 
@@ -109,6 +117,25 @@ _FORGET: Final = text(
     )
     """
 ).bindparams(bindparam("age", type_=Interval()), bindparam("limit", type_=Integer()))
+_SET_ASIDE: Final = text(
+    """
+    SELECT reason, field, count(*) AS number, min(received_at) AS first_at,
+           max(received_at) AS last_at
+    FROM webhook_quarantine GROUP BY reason, field ORDER BY number DESC, reason LIMIT :limit
+    """
+)
+_QUARANTINED: Final = text(
+    """
+    SELECT id, inbox_id, app_id, reason, phone_number_id, raw, field, waba_id
+    FROM webhook_quarantine ORDER BY received_at DESC, id DESC LIMIT :limit
+    """
+)
+_WAITING: Final = text(
+    """
+    SELECT count(*) AS number, coalesce(now() - min(received_at), '0') AS oldest
+    FROM webhook_inbox
+    """
+)
 
 
 class SQLAlchemyWebhookQueue:
@@ -197,3 +224,41 @@ class SQLAlchemyWebhookQueue:
         """Forget bodies that came so long ago; gives how many."""
         async with translated(), self._engine.connect() as connection:
             return (await connection.execute(_FORGET, {"age": age, "limit": limit})).rowcount
+
+    async def count_set_aside(self, *, limit: int = 100) -> Sequence[SetAside]:
+        """What lies in quarantine, by reason, the most frequent first."""
+        async with translated(), self._engine.connect() as connection:
+            rows = (await connection.execute(_SET_ASIDE, {"limit": limit})).all()
+        return [
+            SetAside(
+                reason=row.reason,
+                field_name=row.field,
+                number=row.number,
+                first_at=row.first_at,
+                last_at=row.last_at,
+            )
+            for row in rows
+        ]
+
+    async def list_quarantined(self, *, limit: int) -> Sequence[Quarantined]:
+        """What was put aside last, as it came."""
+        async with translated(), self._engine.connect() as connection:
+            rows = (await connection.execute(_QUARANTINED, {"limit": limit})).all()
+        return [
+            Quarantined(
+                inbox_id=row.inbox_id,
+                app_id=row.app_id,
+                reason=row.reason,
+                phone_number_id=row.phone_number_id,
+                raw=bytes(row.raw),
+                field_name=row.field,
+                waba_id=row.waba_id,
+            )
+            for row in rows
+        ]
+
+    async def count_waiting(self) -> Waiting:
+        """What waits to be processed."""
+        async with translated(), self._engine.connect() as connection:
+            row = (await connection.execute(_WAITING)).one()
+        return Waiting(number=row.number, oldest=row.oldest)

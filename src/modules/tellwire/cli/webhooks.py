@@ -1,0 +1,94 @@
+"""Commands about webhooks that come in: the secrets they are signed with, and what is left over."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from shared.kernel.secret import Secret
+from tellwire.cli.administration import app_commands
+from tellwire.cli.installed import with_installation
+from tellwire.terminal import console
+
+webhook = typer.Typer(no_args_is_help=True, help="Webhooks from Meta: what waits, what is left.")
+
+AppId = Annotated[str, typer.Argument(help="Meta's id of the app.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(webhook, name="webhook")
+
+
+@app_commands.command("list")
+def list_apps() -> None:
+    """Show the Meta apps, and which of them have two live secrets; never the secrets."""
+    table = Table("App", "Live secrets")
+    for one in with_installation(lambda installation: installation.apps.list_apps()):
+        table.add_row(one.app_id, str(len(one.secrets)))
+    console.print(table)
+
+
+@app_commands.command("rotate-secret")
+def rotate_secret(
+    app_id: AppId,
+    secret: Annotated[
+        str,
+        typer.Option(
+            envvar="TELLWIRE_APP_SECRET",
+            prompt="New app secret",
+            hide_input=True,
+            help="The new secret; better in the variable than on the command line.",
+        ),
+    ],
+) -> None:
+    """Step 1 of 2: take the new secret, beside the old one; then change it at Meta."""
+    _rotate(app_id, Secret(secret))
+    console.print("Both secrets count now. Change it at Meta, then run drop-previous-secret.")
+
+
+@app_commands.command("drop-previous-secret")
+def drop_previous_secret(app_id: AppId) -> None:
+    """Step 2 of 2: let the new secret alone count, once Meta signs with it."""
+    _rotate(app_id, None)
+    console.print("One secret counts now; within ten seconds everywhere.")
+
+
+def _rotate(app_id: str, secret: Secret | None) -> None:
+    done = with_installation(lambda installation: installation.rotate_app_secret(app_id, secret))
+    if not done:
+        raise typer.BadParameter("There is no such app: add it first")
+
+
+@webhook.command("status")
+def show_status() -> None:
+    """Show how many bodies wait to be processed, and what nobody could be given, by reason."""
+    waiting = with_installation(lambda installation: installation.webhooks.count_waiting())
+    seconds = waiting.oldest.total_seconds()
+    console.print(f"{waiting.number} bodies wait, the oldest for {seconds:.0f} s", highlight=False)
+    table = Table("Reason", "Field", "Number", "First", "Last")
+    for one in with_installation(lambda installation: installation.webhooks.count_set_aside()):
+        first, last = (f"{at:%Y-%m-%d %H:%M}" for at in (one.first_at, one.last_at))
+        table.add_row(one.reason, one.field_name, str(one.number), first, last)
+    console.print(table)
+
+
+@webhook.command("quarantine")
+def show_quarantine(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the newest first.")] = 20,
+) -> None:
+    """Print what nobody could be given, one JSON object a line; it holds people's messages."""
+    found = with_installation(
+        lambda installation: installation.webhooks.list_quarantined(limit=limit)
+    )
+    for one in found:
+        shown = {
+            "reason": one.reason,
+            "app_id": one.app_id,
+            "field": one.field_name,
+            "phone_number_id": one.phone_number_id,
+            "waba_id": one.waba_id,
+            "raw": one.raw.decode(errors="replace"),
+        }
+        typer.echo(json.dumps(shown))
