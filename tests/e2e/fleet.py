@@ -307,9 +307,16 @@ def _start(output: Any, environment: dict[str, str], *arguments: str) -> subproc
 
 
 @asynccontextmanager
-async def running_fleet(directory: Path, **simulator: Any) -> AsyncIterator[Fleet]:
-    """Durable servers and a simulator that refuses nothing for its rate: the log is judged."""
-    port = free_port()
+async def running_fleet(
+    directory: Path, *, webhooks_to: str | None = None, **simulator: Any
+) -> AsyncIterator[Fleet]:
+    """Durable servers and a simulator that refuses nothing for its rate: the log is judged.
+
+    Webhooks go to the path `webhooks_to` of an API that the test starts itself.
+    """
+    port, api_port = free_port(), free_port()
+    if webhooks_to is not None:
+        simulator["webhook_url"] = f"http://127.0.0.1:{api_port}{webhooks_to}"
     configuration = {
         "app_secret": "fleet",
         "port": port,
@@ -324,7 +331,7 @@ async def running_fleet(directory: Path, **simulator: Any) -> AsyncIterator[Flee
         _env_file=None,
         data_directory=directory / "data",
         graph_base_url=meta,
-        api_port=free_port(),
+        api_port=api_port,
         log_level="debug",
     )
     async with embedded_services(given) as settings, aiohttp.ClientSession() as http:
