@@ -152,6 +152,10 @@ BANS = (
             "whatsapp/infrastructure/persistence/models/conversation.py": "partial indexes",
             "whatsapp/infrastructure/persistence/repositories/accept_statements.py": "judges and "
             "stores in one statement",
+            "whatsapp/infrastructure/persistence/repositories/account_repository.py": "keeps the "
+            "newest of each fact",
+            "whatsapp/infrastructure/persistence/repositories/webhook_inbox.py": "writes down what "
+            "is new, in one statement",
             "whatsapp/infrastructure/persistence/repositories/conversation_statements.py": "CTEs "
             "that find or make",
             "whatsapp/infrastructure/persistence/repositories/media_statements.py": "claims, and "

@@ -30,7 +30,7 @@ def list_apps() -> None:
     console.print(table)
 
 
-@app_commands.command("rotate-secret")
+@app_commands.command("rotate")
 def rotate_secret(
     app_id: AppId,
     secret: Annotated[
@@ -45,10 +45,10 @@ def rotate_secret(
 ) -> None:
     """Step 1 of 2: take the new secret, beside the old one; then change it at Meta."""
     _rotate(app_id, Secret(secret))
-    console.print("Both secrets count now. Change it at Meta, then run drop-previous-secret.")
+    console.print("Both secrets count now. Change it at Meta, then run tellwire app settle.")
 
 
-@app_commands.command("drop-previous-secret")
+@app_commands.command("settle")
 def drop_previous_secret(app_id: AppId) -> None:
     """Step 2 of 2: let the new secret alone count, once Meta signs with it."""
     _rotate(app_id, None)

@@ -5,6 +5,7 @@ WhatsApp webhook reference; older events are read beside those that replaced the
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, Final
 
@@ -31,14 +32,14 @@ RAISED_MESSAGES_PER_SECOND: Final = 1000
 """What a number may send after `THROUGHPUT_UPGRADE` (Meta, Cloud API, throughput)."""
 
 _Value = Mapping[str, Any]
-_STOPS: Final = {
+_STOPS: Final[Mapping[tuple[str, str | None], Stop]] = {
     ("DISABLED_UPDATE", "DISABLE"): Stop.DISABLED,
     ("ACCOUNT_DELETED", None): Stop.DELETED,
     ("PARTNER_REMOVED", None): Stop.DISCONNECTED,
     ("PARTNER_APP_UNINSTALLED", None): Stop.DISCONNECTED,
     ("ACCOUNT_OFFBOARDED", None): Stop.DISCONNECTED,
 }
-_RESUMES: Final = {
+_RESUMES: Final[AbstractSet[tuple[str, str | None]]] = {
     ("DISABLED_UPDATE", "REINSTATE"),
     ("PARTNER_ADDED", None),
     ("PARTNER_APP_INSTALLED", None),

@@ -1,6 +1,6 @@
 """Messages in PostgreSQL: inbound, outbound, what became of each attempt and what Meta reported."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
@@ -25,7 +25,6 @@ from whatsapp.domain.value_objects import (
     MessageStatus,
     MessageType,
     Priority,
-    sources_of,
 )
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories import message_statements as sql
@@ -46,6 +45,7 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     recipient_of,
     recorded_of,
     report_arrays,
+    sources_for,
 )
 from whatsapp.infrastructure.persistence.repositories.queue_statements import STEP_ASIDE
 from whatsapp.infrastructure.persistence.repositories.retry_statements import (
@@ -219,7 +219,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         state, lanes = _WAITING.get(message.status, (None, None))
         return {name: values[name] for name in (*names, *failure)} | {
             "tenant": self.tenant_id,
-            "sources": [status.value for status in _sources(message)],
+            "sources": [status.value for status in sources_for(message)],
             "state": state,
             "lane": None if lanes is None else message.priority.lane + lanes,
             "due_at": message.due_at,
@@ -392,14 +392,3 @@ def _stored(message: OutboundMessage, *, replayed: bool) -> OutboundMessage:
     stored.metadata = dict(message.metadata)
     stored.stored_status, stored.replayed = message.status, replayed
     return stored
-
-
-def _sources(message: OutboundMessage) -> Iterable[MessageStatus]:
-    """From which stored statuses this update may go on.
-
-    Back to the queue is allowed only from the very status that the caller saw: whoever holds an
-    older copy of the message must not send it again.
-    """
-    if message.status is MessageStatus.QUEUED:
-        return {message.stored_status or MessageStatus.QUEUED}
-    return sources_of(message.status) | {message.status}

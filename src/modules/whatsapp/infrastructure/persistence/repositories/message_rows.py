@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +16,14 @@ from whatsapp.domain.repositories import (
     StatusesRecorded,
     StatusReport,
 )
-from whatsapp.domain.value_objects import InboundContent, PhoneNumber, Recipient, UserId
+from whatsapp.domain.value_objects import (
+    InboundContent,
+    MessageStatus,
+    PhoneNumber,
+    Recipient,
+    UserId,
+    sources_of,
+)
 from whatsapp.domain.value_objects.message_content.frozen_json import thaw
 from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories.storable import (
@@ -237,3 +244,14 @@ def inbound_of(row: InboundMessageModel) -> InboundMessage:
         raw=row.raw,
         received_at=row.received_at,
     )
+
+
+def sources_for(message: OutboundMessage) -> Iterable[MessageStatus]:
+    """From which stored statuses this update may go on.
+
+    Back to the queue is allowed only from the very status that the caller saw: whoever holds an
+    older copy of the message must not send it again.
+    """
+    if message.status is MessageStatus.QUEUED:
+        return {message.stored_status or MessageStatus.QUEUED}
+    return sources_of(message.status) | {message.status}
