@@ -100,6 +100,7 @@ ROUTERS: Final = (
     contacts.router,
     webhook_endpoints.router,
     events.router,
+    account_events.router,
     webhooks.router,
     graph.router,
 )

@@ -26,7 +26,7 @@ from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.ports import BeginWork
-from whatsapp.application.process_webhooks import ProcessWebhooks
+from whatsapp.application.process_webhooks import CountElements, ProcessWebhooks
 from whatsapp.application.record_events import RecordEvents
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
 from whatsapp.domain.rate_limit import RateLimiter
@@ -114,12 +114,14 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
             lease=lease,
         ),
     )
-    webhooks = _webhooks(process, begin, limiter, lease, stretch=send.stretch)
+    webhooks = _webhooks(
+        process, begin, limiter, lease, stretch=send.stretch, count=metrics.element
+    )
     media = await stack.enter_async_context(
         open_media_work(settings, begin, process, stretch=send.stretch, moved=metrics.moved)
     )
     events = await open_events(settings, stack, dispatch=dispatch, process=process)
-    return [send, webhooks, media.worker, media.clean_up, *events]
+    return [send, *webhooks, media.worker, media.clean_up, *events]
 
 
 def _choices(settings: Settings, lease: Lease) -> DispatchSettings:
@@ -137,7 +139,8 @@ def _webhooks(
     lease: Lease,
     *,
     stretch: Callable[[], float],
-) -> Loop:
+    count: CountElements,
+) -> tuple[Loop, Loop]:
     inbox = ProcessWebhooks(
         inbox=SQLAlchemyWebhookQueue(process),
         parse=parse_webhook,
@@ -150,11 +153,14 @@ def _webhooks(
             followers=[KnowContact(), RecordEvents()],
         ),
         count_inbound=CountInbound(begin=begin, limiter=limiter),
+        count_elements=count,
         lease=lease.length,
     )
-    return Loop(
+    process_loop = Loop(
         name="process webhooks",
         work=inbox,
         pause_seconds=INBOX_PAUSE_SECONDS,
         stretch=stretch,
     )
+    forget = Loop(name="forget bodies", work=inbox.forget, pause_seconds=FORGET_PAUSE_SECONDS)
+    return process_loop, forget

@@ -71,7 +71,17 @@ class WorkerMetrics:
         self._inbox_lag = Gauge(
             "tellwire_inbox_lag_seconds", "Age of the oldest such body.", registry=registry
         )
+        self._elements = Counter(
+            "tellwire_webhook_elements",
+            "Elements of webhooks by kind and by what became of them; repetitions are not counted.",
+            ("kind", "result"),
+            registry=registry,
+        )
         self._live: list[_Watched] = []
+
+    def element(self, kind: str, result: str, number: int) -> None:
+        """Count elements of webhooks."""
+        self._elements.labels(kind, result).inc(number)
 
     def claimed(self, number: int) -> None:
         """Count claimed entries."""
