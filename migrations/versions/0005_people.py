@@ -36,6 +36,10 @@ NEW_COLUMNS = (
     ("whatsapp_conversation_addresses", sa.Column("arrived_at", _TIME, nullable=True)),
     ("whatsapp_conversation_addresses", sa.Column("left_at", _TIME, nullable=True)),
     ("whatsapp_conversation_addresses", sa.Column("taken_at", _TIME, nullable=True)),
+    (
+        "whatsapp_channels",
+        sa.Column("marketing_policy", sa.Text(), server_default="enforce", nullable=False),
+    ),
     ("whatsapp_inbound_messages", sa.Column("author", sa.Text(), nullable=True)),
 )
 
@@ -44,6 +48,11 @@ def upgrade() -> None:
     """Apply."""
     for table, column in NEW_COLUMNS:
         op.add_column(table, column)
+    op.create_check_constraint(
+        op.f("ck_whatsapp_channels_marketing_policy"),
+        "whatsapp_channels",
+        "marketing_policy IN ('enforce', 'allow')",
+    )
     op.execute(
         "UPDATE whatsapp_inbound_messages SET author = coalesce(sender, sender_user_id) "
         "WHERE raw ->> 'group_id' IS NULL"

@@ -8,7 +8,9 @@ from uuid import UUID
 import pytest
 
 from shared.kernel.clock import utc_now
+from shared.kernel.ids import new_id
 from tenancy.domain import Scope
+from whatsapp.application.applied import Placed
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
@@ -81,7 +83,8 @@ def apply(world, ana):
     )
 
     async def apply(*elements, channel_id=ana.channel_id):
-        await webhook(Route(ana.tenant_id, channel_id), elements)
+        placed = [Placed(new_id(), element) for element in elements]
+        await webhook(Route(ana.tenant_id, channel_id), placed)
 
     return apply
 

@@ -1,9 +1,11 @@
 """Who is who: any order and any number of processes end with the same people."""
 
 import asyncio
+import json
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 
 from shared.infrastructure.database import create_engine, create_session_factory
 from shared.kernel.errors import TellwireError
+from shared.kernel.ids import new_id
+from whatsapp.application.applied import Placed
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
@@ -27,10 +31,12 @@ from whatsapp.domain.value_objects import InboundContent, MessageStatus, PhoneNu
 from whatsapp.domain.webhook import InboundReceived, StatusReported
 from whatsapp.domain.webhook_inbox import Route
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
+from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
 from whatsapp.infrastructure.persistence.work import work_in
 
 pytestmark = pytest.mark.postgres
 
+PAYLOADS = Path(__file__).parents[2] / "contract/payloads"
 T0 = datetime(2026, 11, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 PHONES = [f"49151555500{n:02}" for n in range(4)]
@@ -86,7 +92,7 @@ def apply(sessions, ana):
         route = Route(customer.tenant_id, customer.channel.id)
         while True:
             try:
-                return await webhook(route, elements)
+                return await webhook(route, [Placed(new_id(), one) for one in elements])
             except TellwireError as error:
                 if not error.retryable:
                     raise
@@ -350,6 +356,20 @@ async def test_a_wish_survives_a_merge_and_new_messages(sessions, apply, ana, lo
     await apply([told(ana, wa_id=OLD.wa_id, user_id=USERS[0])])
 
     assert (await look(UserId(USERS[0]))).marketing_stopped
+
+
+@pytest.mark.parametrize(("value", "stopped"), [("stop", True), ("resume", False)])
+async def test_what_meta_reports_of_preferences_is_heeded(apply, ana, look, value, stopped):
+    body = json.loads((PAYLOADS / "field" / "user_preferences.json").read_text())
+    change = body["entry"][0]["changes"][0]["value"]
+    change["metadata"]["phone_number_id"] = ana.channel.phone_number_id
+    change["user_preferences"][0] |= {"value": value, "wa_id": OLD.wa_id}
+    await apply(parse_webhook(json.dumps(body).encode()).elements)
+
+    found = await look(OLD)
+
+    assert found.marketing_stopped is stopped
+    assert found.marketing_at == datetime.fromtimestamp(1795420800, UTC)
 
 
 async def test_a_failure_because_of_an_opt_out_is_a_wish(apply, ana, look):

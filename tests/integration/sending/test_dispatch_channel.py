@@ -15,8 +15,10 @@ from sqlalchemy import text
 from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
 from shared.infrastructure.redis import connect
 from shared.kernel.clock import utc_now
+from shared.kernel.ids import new_id
 from shared.kernel.secret import Secret
 from whatsapp.application.accept_message import AcceptMessage, NewMessage
+from whatsapp.application.applied import Placed
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
@@ -339,7 +341,8 @@ async def test_somebody_without_a_number_is_written_to_by_user_id(
 
     async def tell(**value) -> None:
         parsed = parse_webhook(_webhook(ana, **value))
-        await apply(Route(ana.tenant_id, ana.channel.id), parsed.elements)
+        placed = [Placed(new_id(), element) for element in parsed.elements]
+        await apply(Route(ana.tenant_id, ana.channel.id), placed)
 
     now = str(int(utc_now().timestamp()))
     heard = {"id": "wamid.in", "timestamp": now, "type": "text", "text": {"body": "Hi"}}

@@ -8,7 +8,13 @@ import typer
 from tellwire.cli.installed import TenantId, with_installation
 from tellwire.installation import Installation
 from tellwire.terminal import console
-from whatsapp.domain.entities import Channel, ChannelChanges, UnknownPolicy, WindowPolicy
+from whatsapp.domain.entities import (
+    Channel,
+    ChannelChanges,
+    MarketingPolicy,
+    UnknownPolicy,
+    WindowPolicy,
+)
 from whatsapp.domain.entities.channel import DEFAULT_MESSAGES_PER_SECOND
 from whatsapp.domain.value_objects import AccessToken
 
@@ -26,6 +32,7 @@ Token = Annotated[
 ]
 _RATE = typer.Option(help="Messages per second that Meta grants the number.")
 _WINDOW = typer.Option(help="What to do with free text outside the 24-hour window.")
+_MARKETING = typer.Option(help="What to do with marketing for people who want none.")
 _UNKNOWN = typer.Option(help="What becomes of a message of which nobody knows if it was sent.")
 _ORDER = typer.Option(help="Whether messages to one recipient keep their order.")
 _ACCOUNT = typer.Option(help="Id of the WhatsApp Business Account.")
@@ -83,6 +90,7 @@ def change_channel(
     name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
     rate: Annotated[int | None, _RATE] = None,
     window_policy: Annotated[WindowPolicy | None, _WINDOW] = None,
+    marketing_policy: Annotated[MarketingPolicy | None, _MARKETING] = None,
     on_unknown: Annotated[UnknownPolicy | None, _UNKNOWN] = None,
     keeps_order: Annotated[bool | None, _ORDER] = None,
     account: Annotated[str | None, _ACCOUNT] = None,
@@ -93,6 +101,7 @@ def change_channel(
         "name": name,
         "messages_per_second": rate,
         "window_policy": window_policy,
+        "marketing_policy": marketing_policy,
         "on_unknown": on_unknown,
         "keeps_order": keeps_order,
         "provider_account_id": account,

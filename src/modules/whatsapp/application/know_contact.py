@@ -10,14 +10,17 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.applied import Applied, InboundApplied
 from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
+from whatsapp.domain.account import PreferenceReported
 from whatsapp.domain.conversation import Person
 from whatsapp.domain.value_objects import PhoneNumber, Recipient, UserId
-from whatsapp.domain.webhook import StatusReported
+from whatsapp.domain.webhook import FieldChanged, StatusReported
 from whatsapp.domain.webhook_inbox import Route
 
+MARKETING: Final = "marketing_messages"
 OPTED_OUT: Final = 131050
 """The recipient takes no marketing messages of this business (Meta, Cloud API, error codes)."""
 
@@ -34,7 +37,9 @@ class MarketingWish:
 
 @dataclass(frozen=True, slots=True)
 class KnowContact:
-    """Follows what was applied: merges who is one person, and goes along with who moved."""
+    """Follows what was applied: merges who is one person, goes along with moves, heeds wishes."""
+
+    now: Clock = utc_now
 
     async def __call__(self, work: Work, route: Route, applied: Applied) -> None:
         """Nothing to do for almost everything; two statements for a merge, one for those moved."""
@@ -43,6 +48,7 @@ class KnowContact:
         moved = [person for one in applied.inbound for person in _moved(one)]
         await know_people(work, route.channel_id, moved)
         wishes = [wish for one in applied.statuses for wish in _opted_out(one.reported)]
+        wishes += [wish for one in applied.changes for wish in _told(one, self.now())]
         await heed_marketing_wishes(work, route.channel_id, wishes)
 
 
@@ -129,6 +135,20 @@ def _opted_out(reported: StatusReported) -> Sequence[MarketingWish]:
         return ()
     phone, user_id = phone_of(reported.wa_id), user_of(reported.user_id)
     return (MarketingWish(phone=phone, user_id=user_id, stopped=True, at=reported.occurred_at),)
+
+
+def _told(changed: FieldChanged, now: datetime) -> Sequence[MarketingWish]:
+    """What people want or do not want, as Meta reports it."""
+    return [
+        MarketingWish(
+            phone=phone_of(fact.wa_id),
+            user_id=user_of(fact.user_id),
+            stopped=not fact.is_wanted,
+            at=fact.at or changed.reported_at or now,
+        )
+        for fact in changed.facts
+        if isinstance(fact, PreferenceReported) and fact.category == MARKETING
+    ]
 
 
 def _names(*names: Recipient | None) -> tuple[Recipient, ...]:

@@ -32,6 +32,13 @@ class ServiceWindowClosed(InvalidInput):
     title = "The customer has not written within 24 hours: send a template instead"
 
 
+class MarketingStopped(InvalidInput):
+    """The recipient told Meta that they want no marketing messages, and this channel heeds it."""
+
+    code = "marketing_stopped"
+    title = "The recipient wants no marketing messages: send none, or something else"
+
+
 def needs_inbound_after(message: OutboundMessage, now: datetime) -> datetime | None:
     """The customer must have written after this for the message to pass; None for a template.
 
@@ -54,6 +61,8 @@ class SendingTerms:
     channel_status: ChannelStatus | None
     window_policy: WindowPolicy | None = None
     last_inbound_at: datetime | None = None
+    marketing_stopped: bool = False
+    """Whether it is marketing for somebody who wants none, on a channel that heeds it."""
 
     def refusal(self, needed_after: datetime | None) -> TellwireError | None:
         """Why the message is not taken; None if it is. `needed_after` as above."""
@@ -64,6 +73,8 @@ class SendingTerms:
                 f"The channel is {self.channel_status}, so that it takes no messages",
                 field="channel_id",
             )
+        if self.marketing_stopped:
+            return MarketingStopped(field="to")
         if needed_after is None or self.window_policy is WindowPolicy.ALLOW:
             return None
         if self.last_inbound_at is None or self.last_inbound_at <= needed_after:

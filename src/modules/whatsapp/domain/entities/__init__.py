@@ -8,6 +8,7 @@ from whatsapp.domain.entities.channel import (
     ChannelNotFound,
     ChannelStatus,
     InvalidChannel,
+    MarketingPolicy,
     UnknownPolicy,
     WindowPolicy,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidMetadata",
     "InvalidSchedule",
     "InvalidTransition",
+    "MarketingPolicy",
     "MessageNotFound",
     "OutboundMessage",
     "UnknownPolicy",

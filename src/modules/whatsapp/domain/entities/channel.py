@@ -62,6 +62,15 @@ class WindowPolicy(StrEnum):
     """It is taken; Meta decides."""
 
 
+class MarketingPolicy(StrEnum):
+    """What happens to a marketing template for somebody who told Meta that they want none."""
+
+    ENFORCE = "enforce"
+    """It is refused when it is accepted, where Meta has reported the template's category."""
+    ALLOW = "allow"
+    """It is taken; Meta decides."""
+
+
 class UnknownPolicy(StrEnum):
     """What happens to a message of which nobody knows whether it was sent, after enough silence.
 
@@ -88,6 +97,7 @@ class ChannelChanges(TypedDict, total=False):
     messages_per_second: int
     keeps_order: bool
     window_policy: WindowPolicy
+    marketing_policy: MarketingPolicy
     on_unknown: UnknownPolicy
     provider_account_id: str | None
     app_id: str | None
@@ -114,6 +124,7 @@ class Channel:
     messages_per_second: int = DEFAULT_MESSAGES_PER_SECOND
     keeps_order: bool = True
     window_policy: WindowPolicy = WindowPolicy.ENFORCE
+    marketing_policy: MarketingPolicy = MarketingPolicy.ENFORCE
     on_unknown: UnknownPolicy = UnknownPolicy.CATEGORY
     quality_rating: str | None = None
     pause_reason: str | None = None

@@ -11,6 +11,7 @@ from whatsapp.domain.entities import (
     Channel,
     ChannelChanges,
     ChannelStatus,
+    MarketingPolicy,
     UnknownPolicy,
     WindowPolicy,
 )
@@ -46,6 +47,13 @@ _Window = Annotated[
         "`allow`: Meta decides."
     ),
 ]
+_Marketing = Annotated[
+    MarketingPolicy,
+    Field(
+        description="`enforce`: marketing templates for people who told Meta that they want none "
+        "are refused, where Meta has reported the template's category; `allow`: Meta decides."
+    ),
+]
 _OnUnknown = Annotated[
     UnknownPolicy,
     Field(
@@ -72,6 +80,7 @@ class CreateChannelRequest(BaseModel):
     messages_per_second: _Rate = DEFAULT_MESSAGES_PER_SECOND
     keeps_order: _KeepsOrder = True
     window_policy: _Window = WindowPolicy.ENFORCE
+    marketing_policy: _Marketing = MarketingPolicy.ENFORCE
     on_unknown: _OnUnknown = UnknownPolicy.CATEGORY
 
     def to_channel(self, tenant_id: UUID) -> Channel:
@@ -86,6 +95,7 @@ class CreateChannelRequest(BaseModel):
             messages_per_second=self.messages_per_second,
             keeps_order=self.keeps_order,
             window_policy=self.window_policy,
+            marketing_policy=self.marketing_policy,
             on_unknown=self.on_unknown,
         )
 
@@ -101,6 +111,7 @@ class ChangeChannelRequest(BaseModel):
     messages_per_second: _Rate | None = None
     keeps_order: _KeepsOrder | None = None
     window_policy: _Window | None = None
+    marketing_policy: _Marketing | None = None
     on_unknown: _OnUnknown | None = None
 
     def to_changes(self) -> ChannelChanges:
@@ -145,6 +156,7 @@ class ChannelResponse(BaseModel):
     messages_per_second: int
     keeps_order: _KeepsOrder
     window_policy: _Window
+    marketing_policy: _Marketing
     on_unknown: _OnUnknown
     quality_rating: str | None
     pause_reason: str | None

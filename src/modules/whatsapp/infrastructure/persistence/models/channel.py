@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from shared.infrastructure.database import Base, TenantScoped, of_tenant
 from shared.infrastructure.encryption import EncryptedString
 from shared.kernel.secret import Secret
-from whatsapp.domain.entities import ChannelStatus, UnknownPolicy, WindowPolicy
+from whatsapp.domain.entities import ChannelStatus, MarketingPolicy, UnknownPolicy, WindowPolicy
 
 
 class ChannelModel(TenantScoped, Base):
@@ -29,6 +29,7 @@ class ChannelModel(TenantScoped, Base):
     messages_per_second: Mapped[int] = mapped_column(Integer)
     keeps_order: Mapped[bool] = mapped_column(server_default="true")
     window_policy: Mapped[str] = mapped_column(server_default=WindowPolicy.ENFORCE.value)
+    marketing_policy: Mapped[str] = mapped_column(server_default=MarketingPolicy.ENFORCE.value)
     on_unknown: Mapped[str] = mapped_column(server_default=UnknownPolicy.CATEGORY.value)
     quality_rating: Mapped[str | None]
     reported: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
@@ -47,6 +48,10 @@ class ChannelModel(TenantScoped, Base):
         CheckConstraint("messages_per_second > 0", "messages_per_second"),
         CheckConstraint(
             f"window_policy IN ({', '.join(repr(p.value) for p in WindowPolicy)})", "window_policy"
+        ),
+        CheckConstraint(
+            f"marketing_policy IN ({', '.join(repr(p.value) for p in MarketingPolicy)})",
+            "marketing_policy",
         ),
         CheckConstraint(
             f"on_unknown IN ({', '.join(repr(p.value) for p in UnknownPolicy)})", "on_unknown"

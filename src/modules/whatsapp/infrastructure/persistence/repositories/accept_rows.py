@@ -7,16 +7,28 @@ from typing import Any
 from shared.kernel.errors import TellwireError
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage, WindowPolicy
 from whatsapp.domain.service_window import ACCEPTING, SendingTerms, needs_inbound_after
+from whatsapp.domain.value_objects import MessageType
 from whatsapp.infrastructure.persistence.repositories.message_rows import arrays_of, other_address
 
 
 def accept_parameters(messages: Sequence[OutboundMessage], at: datetime) -> dict[str, Any]:
     """The messages and what their channels must allow at `at`, as one array for each column."""
+    templates = [_template_of(message) for message in messages]
     return arrays_of(messages) | {
         "accepting": [status.value for status in ACCEPTING],
         "other_address": [other_address(message.recipient) for message in messages],
+        "template_name": [name for name, _ in templates],
+        "template_language": [language for _, language in templates],
         "needed_after": [needs_inbound_after(message, at) for message in messages],
     }
+
+
+def _template_of(message: OutboundMessage) -> tuple[str | None, str | None]:
+    """Name and language of a template; nothing for anything else."""
+    if message.content.type is not MessageType.TEMPLATE:
+        return None, None
+    body = message.content.body
+    return body["name"], body["language"]["code"]
 
 
 def refused(row: Any) -> TellwireError:
@@ -25,5 +37,6 @@ def refused(row: Any) -> TellwireError:
         channel_status=row.channel_status and ChannelStatus(row.channel_status),
         window_policy=row.window_policy and WindowPolicy(row.window_policy),
         last_inbound_at=row.last_inbound_at,
+        marketing_stopped=bool(row.marketing_stopped),
     )
     return terms.refusal(row.needed_after) or TellwireError("The statement and the domain disagree")

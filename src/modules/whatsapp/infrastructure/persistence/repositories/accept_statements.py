@@ -40,6 +40,8 @@ _KINDS: dict[str, TypeEngine[Any]] = {
     "recipient_key": BigInteger(),
     "due_at": DateTime(timezone=True),
     "other_address": TEXT(),
+    "template_name": TEXT(),
+    "template_language": TEXT(),
     "needed_after": DateTime(timezone=True),
 }
 _VALUES = ", ".join(
@@ -65,13 +67,15 @@ _GIVEN = ", ".join(f"CAST(:{name} AS {_pg(kind)}[])" for name, kind in _KINDS.it
 _STATEMENT = f"""
     WITH judged AS MATERIALIZED (
         SELECT g.*, c.status AS channel_status, c.window_policy, w.last_inbound_at,
-               coalesce(c.status = ANY(:accepting) AND (
+               o.marketing_stopped,
+               coalesce(c.status = ANY(:accepting) AND o.marketing_stopped IS NULL AND (
                    g.needed_after IS NULL OR c.window_policy = 'allow'
                    OR w.last_inbound_at > g.needed_after
                ), false) AS allowed
         FROM unnest({_GIVEN}) AS g({", ".join(_KINDS)})
         LEFT JOIN LATERAL (
-            SELECT status, window_policy FROM whatsapp_channels c
+            SELECT status, window_policy, marketing_policy, provider_account_id
+            FROM whatsapp_channels c
             WHERE c.tenant_id = :tenant AND c.id = g.channel_id
             LIMIT 1
         ) c ON true
@@ -84,6 +88,21 @@ _STATEMENT = f"""
               AND a.channel_id = g.channel_id
               AND a.address IN (g.recipient, g.other_address) AND NOT {IS_LEFT}
         ) w ON true
+        LEFT JOIN LATERAL (
+            SELECT true AS marketing_stopped
+            FROM whatsapp_conversation_addresses a
+            JOIN whatsapp_conversations v
+              ON v.tenant_id = a.tenant_id AND v.id = a.conversation_id
+            WHERE g.template_name IS NOT NULL AND c.marketing_policy = 'enforce'
+              AND a.tenant_id = :tenant AND a.channel_id = g.channel_id
+              AND a.address IN (g.recipient, g.other_address) AND NOT {IS_LEFT}
+              AND v.marketing_stopped
+              AND 'MARKETING' = (
+                  SELECT upper(t.category) FROM whatsapp_templates t
+                  WHERE t.tenant_id = :tenant AND t.provider_account_id = c.provider_account_id
+                    AND t.name = g.template_name AND t.language = g.template_language)
+            LIMIT 1
+        ) o ON true
     ), stored AS (
         INSERT INTO whatsapp_outbound_messages AS m ({_NAMES})
         SELECT {_VALUES} FROM judged j WHERE j.allowed
@@ -105,7 +124,7 @@ _STATEMENT = f"""
         ) m WHERE NOT j.allowed
     )
     SELECT {_FOUND}, r.inserted, j.idempotency_key AS given_key, j.channel_status,
-           j.window_policy, j.last_inbound_at, j.needed_after
+           j.window_policy, j.last_inbound_at, j.needed_after, j.marketing_stopped
     FROM judged j LEFT JOIN found r ON r.idempotency_key = j.idempotency_key
     WHERE r.inserted IS NOT TRUE
 """  # noqa: S608  # column names of our own table, no values
@@ -125,6 +144,7 @@ def _accept_outbound() -> Any:
             literal_column("window_policy", TEXT()).label("window_policy"),
             literal_column("last_inbound_at", DateTime(timezone=True)).label("last_inbound_at"),
             literal_column("needed_after", DateTime(timezone=True)).label("needed_after"),
+            literal_column("marketing_stopped", Boolean()).label("marketing_stopped"),
         )
     )
 

@@ -15,6 +15,7 @@ from whatsapp.domain.entities import (
     ChannelAlreadyExists,
     ChannelStatus,
     InvalidChannel,
+    MarketingPolicy,
     UnknownPolicy,
     WindowPolicy,
 )
@@ -104,6 +105,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             messages_per_second=row.messages_per_second,
             keeps_order=row.keeps_order,
             window_policy=WindowPolicy(row.window_policy),
+            marketing_policy=MarketingPolicy(row.marketing_policy),
             on_unknown=UnknownPolicy(row.on_unknown),
             quality_rating=row.quality_rating,
             pause_reason=row.pause_reason,
@@ -127,6 +129,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             messages_per_second=entity.messages_per_second,
             keeps_order=entity.keeps_order,
             window_policy=entity.window_policy.value,
+            marketing_policy=entity.marketing_policy.value,
             on_unknown=entity.on_unknown.value,
             quality_rating=entity.quality_rating,
             pause_reason=entity.pause_reason,
