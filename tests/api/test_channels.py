@@ -68,7 +68,7 @@ async def test_what_is_left_out_has_the_documented_defaults(call) -> None:
     shown = (await call("POST", body=NEW)).json()
 
     assert (shown["messages_per_second"], shown["keeps_order"]) == (80, True)
-    assert (shown["window_policy"], shown["on_unknown"]) == ("enforce", "fail")
+    assert (shown["window_policy"], shown["on_unknown"]) == ("enforce", "category")
 
 
 async def test_one_number_makes_one_channel_of_a_tenant(call, bea) -> None:
