@@ -28,7 +28,7 @@ async def inbound(world, customer, content=None, **changes):
             "kind": MediaKind.DOCUMENT,
             "channel_id": customer.channel_id,
             "message_id": new_id(),
-            "provider_media_id": str(new_id().int)[:15],
+            "provider_media_id": str(new_id().int)[-15:],
             "mime_type": "application/pdf",
             **changes,
         }
