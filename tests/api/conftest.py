@@ -94,7 +94,7 @@ class World:
         channel = Channel(
             tenant_id=tenant_id,
             name="Main",
-            phone_number_id=str(new_id().int)[:15],
+            phone_number_id=str(new_id().int)[-15:],
             access_token=AccessToken(ACCESS_TOKEN),
             **given,
         )

@@ -221,7 +221,10 @@ class Life(RuleBasedStateMachine):
             self.do(self.session.close)
 
 
-def test_a_session_shows_one_tenants_rows_whatever_happens_to_it(database, ana, bea):
+@pytest.mark.parametrize(
+    ("lives", "steps"), [pytest.param(80, 30, id="long"), pytest.param(1920, 5, id="short")]
+)
+def test_a_session_shows_one_tenants_rows_whatever_happens_to_it(database, ana, bea, lives, steps):
     engine = create_engine(database.url("tellwire_app"), pool_size=2, max_overflow=0)
     task = OneTask()
     Life.do, Life.factory = task, staticmethod(create_session_factory(engine))
@@ -230,8 +233,8 @@ def test_a_session_shows_one_tenants_rows_whatever_happens_to_it(database, ana, 
         run_state_machine_as_test(
             Life,
             settings=settings(
-                max_examples=80,
-                stateful_step_count=30,
+                max_examples=lives,
+                stateful_step_count=steps,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
