@@ -4,6 +4,7 @@ Tests connect as Tellwire's own roles, as Tellwire does. `superuser_url` is for 
 """
 
 import asyncio
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
@@ -28,21 +29,32 @@ _TEMPLATE = "tellwire_template"
 _numbers = count(1)
 
 
+TOGETHER = {  # What shares an installation, or must not run beside its like.
+    "crew": re.compile(r"tests/e2e/test_(crash|fencing|outage)\.py"),
+    "stack": re.compile(r"tests/e2e/test_(commands|drop_in|inbound)\.py"),
+    "rate limiter": re.compile(r"tests/integration/rate_limiter/"),
+}
+LONG = ("e2e", "rate_limiter")
+
+
 class ByFile(LoadScopeScheduling):
-    """Whole files go to one process, which makes their databases once; some directories as a whole.
+    """Whole files go to one process, which makes their databases once; some files go together.
 
     xdist's own groups are marked in the ids of tests, which pytest has ceased to let it change.
     """
 
-    together = ("tests/e2e/", "tests/integration/rate_limiter/")
-
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return next((path for path in self.together if file.startswith(path)), file)
+        return next((group for group, files in TOGETHER.items() if files.match(file)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for real time comes first, so that the others fill the gaps it leaves."""
+    items.sort(key=lambda item: not set(LONG) & set(item.path.parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 import os
 import signal
 import socket
@@ -202,10 +201,9 @@ class Stack:
         report = await self.control("report")
         return next(n for n in report["numbers"] if n["phone_number_id"] == sender.phone_number_id)
 
-    async def allowed_in_a_second(self, rate: int) -> int:
-        """What the judge may count at `rate`: while it stands still itself, arrivals pile up."""
-        stalled_ms = (await self.control("report"))["longest_stall_ms"]
-        return rate + math.floor(rate * stalled_ms / 1000)
+    async def longest_stall_seconds(self) -> float:
+        """For how long the judge stood still itself: what came in then piled up."""
+        return (await self.control("report"))["longest_stall_ms"] / 1000
 
     def end(self) -> None:
         """Stop everything, the last started first; nothing is left."""

@@ -18,7 +18,7 @@ import pytest
 from fleet import Fleet, Stalls, most_in_any_second
 from shared.kernel.clock import utc_now
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.pace, pytest.mark.asyncio(loop_scope="session")]
 SPACED_SECOND = 1.008
 MOST_STALL_SECONDS = 0.25
 WRITING_SECONDS = 0.01

@@ -2,12 +2,18 @@
 
 import asyncio
 from collections import Counter
+from datetime import datetime
 
 import pytest
 
+from fleet import Stalls, most_in_any_second
+
 PER_TENANT = 250
+RATE = 80
+WRITING_SECONDS = 0.01
 
 
+@pytest.mark.pace
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.timeout(180)
 async def test_500_messages_of_two_tenants_are_all_read_once_and_never_over_the_rate(
@@ -37,7 +43,19 @@ async def test_500_messages_of_two_tenants_are_all_read_once_and_never_over_the_
         )
         return await stack.follow(sender, [one["id"] for one in accepted], within=90)
 
-    ended = await asyncio.gather(*(run(sender) for sender in senders))
+    async def departures(sender, messages):
+        at_once = asyncio.Semaphore(8)
+
+        async def started(message_id):
+            async with at_once:
+                attempts = (await stack.get(sender, message_id))["history"]
+            return [datetime.fromisoformat(one["started_at"]).timestamp() for one in attempts]
+
+        times = await asyncio.gather(*map(started, messages))
+        return [at for some in times for at in some]
+
+    with Stalls() as stalls:
+        ended = await asyncio.gather(*(run(sender) for sender in senders))
 
     for sender, messages in zip(senders, ended, strict=True):
         statuses = Counter(message["status"] for message in messages.values())
@@ -45,4 +63,8 @@ async def test_500_messages_of_two_tenants_are_all_read_once_and_never_over_the_
         seen = await stack.seen_of(sender)
         assert seen["distinct_messages"] == seen["accepted"] == PER_TENANT
         assert seen["doubled_messages"] == 0
-        assert seen["max_offered_in_any_second"] <= await stack.allowed_in_a_second(80)
+        # By the sender's own log the machine has no say; what left within a second and a bit more
+        # may arrive within a second, where the machine kept somebody from running.
+        assert most_in_any_second(await departures(sender, messages)) <= RATE
+        stall = max(stalls.longest_seconds, await stack.longest_stall_seconds())
+        assert seen["max_offered_in_any_second"] <= RATE * (1 + stall + WRITING_SECONDS) + 1
