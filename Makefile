@@ -34,7 +34,7 @@ test: $(VENV)/.dev pgbouncer ## Run all tests: real PostgreSQL, real Redis, real
 ifdef T
 	@$(BIN)/pytest $(T)
 else
-	@$(BIN)/pytest -q -n 3 --dist loadgroup tests -m "not pace"
+	@$(BIN)/pytest -q -n 3 --dist loadgroup --no-loadscope-reorder tests -m "not pace"
 	@$(BIN)/pytest -q tests/e2e -m pace
 endif
 
