@@ -22,7 +22,7 @@ from whatsapp.domain.events.delivery import SCHEDULE_SECONDS, judge
 from whatsapp.domain.events.endpoint import GIVE_UP_AFTER
 from whatsapp.domain.events.signature import signed_headers
 
-NOW = datetime.now(UTC)
+NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
 
 
 def endpoint(**given):
@@ -92,7 +92,7 @@ def test_during_a_rotation_both_secrets_sign_and_after_it_one() -> None:
 
 def test_the_signature_is_the_standard_one_over_exactly_these_bytes() -> None:
     secret = new_secret()
-    headers = signed_headers(b'{"a":1}', message_id="e1", at=NOW, secrets=[secret])
+    headers = signed_headers(b'{"a":1}', message_id="e1", at=datetime.now(UTC), secrets=[secret])
 
     Webhook(secret.reveal()).verify(b'{"a":1}', headers)
     for body, given in ((b'{"a":2}', headers), (b'{"a":1}', headers | {"webhook-id": "e2"})):
