@@ -79,14 +79,22 @@ class Queue(CountedQueue):
 class Sender(CloudApiSender):
     fuse: Fuse
 
-    async def send(self, channel, message, attempt, *, until):
-        request = super().send(channel, message, attempt, until=until)
+    async def send(self, channel, message, attempt, *, leave):
+        gone = asyncio.Event()
+
+        async def leave_and_tell():
+            await leave()
+            gone.set()
+
+        request = super().send(channel, message, attempt, leave=leave_and_tell)
         if self.fuse.point not in SENDING or self.fuse.spares("send"):
             return await request
         if self.fuse.point == "before the request":
             die()
         if self.fuse.point == "in flight":
-            await asyncio.wait([asyncio.create_task(request)], timeout=ON_ITS_WAY_SECONDS)
+            task = asyncio.create_task(request)
+            await gone.wait()
+            await asyncio.wait([task], timeout=ON_ITS_WAY_SECONDS)
             die()
         await request
         return die()

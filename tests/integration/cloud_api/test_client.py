@@ -337,6 +337,61 @@ async def test_an_unasked_answer_is_not_taken_for_the_next_ones(client, server, 
     )
 
 
+# --- Leaving --------------------------------------------------------------------------------------
+
+
+async def test_nothing_leaves_before_it_is_let_go_and_then_all_of_it_at_once(client, server):
+    server.behave = answer(200, TAKEN)
+    ready, go = asyncio.Event(), asyncio.Event()
+
+    async def leave():
+        ready.set()
+        await go.wait()
+
+    departure = Departure(leave)
+    sending = asyncio.create_task(_send(client, departure=departure))
+    await ready.wait()
+    await asyncio.sleep(0.05)
+    assert (server.requests, departure.has_left) == ([], False)
+
+    go.set()
+    assert isinstance(await sending, Accepted)
+    assert len(server.requests) == 1
+
+
+async def test_what_is_not_let_go_says_so_and_never_arrives(client, server):
+    class NotToday(Exception):
+        pass
+
+    async def leave():
+        raise NotToday
+
+    departure = Departure(leave)
+    with pytest.raises(NotToday):
+        await _send(client, departure=departure)
+
+    assert not departure.has_left
+    server.behave = answer(200, TAKEN)
+    assert isinstance(await _send(client), Accepted)
+    assert len(server.requests) == 1
+
+
+async def test_a_connection_that_ends_while_a_request_waits_to_leave_has_carried_nothing(http):
+    async def hang_up(_reader, writer):
+        writer.close()
+
+    async def leave():
+        await asyncio.sleep(60)
+
+    departure = Departure(leave)
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as rude:
+        client = _client(http, f"http://127.0.0.1:{rude.sockets[0].getsockname()[1]}")
+        outcome = await _send(client, departure=departure)
+
+    assert isinstance(outcome, Unreachable)
+    assert not departure.has_left
+
+
 # --- Cancellation ---------------------------------------------------------------------------------
 
 

@@ -213,6 +213,13 @@ async def test_opening_waits_for_what_is_being_recorded_so_that_nothing_falls_be
     await opening
 
 
+async def test_where_nobody_listens_nobody_waits_for_another_who_records(begin, ana):
+    async with begin(ana.tenant_id) as slow:
+        await slow.events.record(others=[something()])
+
+        await asyncio.wait_for(record(begin, ana, others=[something()]), 10)
+
+
 async def test_old_events_and_their_deliveries_are_forgotten_and_that_is_remembered(
     begin, ana, superuser
 ):

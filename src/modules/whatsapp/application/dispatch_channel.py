@@ -7,9 +7,9 @@ that a crash at any instant leaves an entry that says what may have happened:
     marked    it may have left: only proof, or a policy after the deadline, decides
 
 Two stages run side by side, so that the number is never idle while there is work. One claims and
-loads ahead. The other reserves slots ahead, in groups; each group is marked shortly before its
-first slot, so that few are marked at a time and none waits for PostgreSQL. A slot that is reached
-too late is forfeited, and its message goes along with the next group.
+loads ahead. The other reserves slots ahead, in groups, and marks as many messages shortly before
+the first of them, so that few are marked at a time and none waits for PostgreSQL. What is marked
+connects and then leaves on whichever slot comes next (`Departures`).
 """
 
 import asyncio
@@ -27,17 +27,18 @@ from shared.kernel.clock import Clock, utc_now
 from shared.kernel.errors import SecretUnreadable
 from whatsapp.application.attempt import Attempt, result_of, taken_back
 from whatsapp.application.claim_size import ClaimSize
+from whatsapp.application.departures import Departures
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.load_claimed import Going, LoadClaimed
-from whatsapp.application.ports import BeginWork, Sender
+from whatsapp.application.ports import BeginWork, NotLeaving, Sender
 from whatsapp.application.record_results import Observe, RecordResults, ignore
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.domain.driving import Stance
 from whatsapp.domain.entities import Channel
-from whatsapp.domain.outcome import Unknown
-from whatsapp.domain.rate_limit import RateLimiter, Slot, reach
+from whatsapp.domain.outcome import Outcome, Unknown
+from whatsapp.domain.rate_limit import RateLimiter, Slot
 from whatsapp.domain.send_queue import ClaimedEntry, SendQueue
 
 MAX_GROUP: Final = 64
@@ -81,19 +82,21 @@ class DispatchChannel:
     _trouble: Exception | None = field(default=None, init=False)
     _claimed: int = field(default=0, init=False)
     _open: int = field(default=0, init=False)  # Claimed, and neither recorded nor given back.
-    _aloft: int = field(default=0, init=False)  # Have a slot that has not come yet.
-    _in_flight: int = field(default=0, init=False)
+    _aloft: int = field(default=0, init=False)  # On their way to the gate, and at it.
+    _in_flight: int = field(default=0, init=False)  # Left, and not answered yet.
     _mark_seconds: float = field(default=0.01, init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For launching.
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For claiming.
     _sizes: ClaimSize = field(default_factory=ClaimSize, init=False)
     _use: SlotUse = field(default_factory=SlotUse, init=False)
+    _gate: Departures = field(init=False)
     _turns: LaneTurns = field(init=False)
     _recorder: RecordResults = field(init=False)
     _heed: HeedOutcome = field(init=False)
     _load: LoadClaimed = field(init=False)
 
     def __post_init__(self) -> None:
+        self._gate = Departures(use=self._use, changed=self._changed.set, monotonic=self.monotonic)
         self._turns = LaneTurns(self.rng.randrange(LANE_CYCLE))
         self._recorder = RecordResults(
             tenant_id=self.tenant_id, begin=self.begin, observe=self.observe, stored=self._closed
@@ -147,6 +150,7 @@ class DispatchChannel:
                 async with asyncio.TaskGroup() as flights:
                     flights.create_task(self._stage(self._claim_ahead()))
                     await self._stage(self._launch_all(flights))
+                    self._gate.close()
                 self._give_back([one.entry for one in self._ready])
             finally:
                 self._recorder.finish()
@@ -241,25 +245,25 @@ class DispatchChannel:
 
     async def _launch_all(self, flights: asyncio.TaskGroup) -> None:
         while (channel := await self._next_launch()) is not None:
-            group = self._take(_group_size(channel.messages_per_second))
-            slots: Sequence[Slot] = ()
-            try:
-                if not self._aloft:  # The first slot may be there at once: it must not wait.
-                    group = await self._marked(group)
-                slots = await self._reserve(channel, len(group))
-            finally:
-                self._ready.extendleft(reversed(group[len(slots) :]))
-                self._aloft += len(slots)
-            if slots:
-                going = group[: len(slots)]
-                flights.create_task(self._fly_together(flights, channel, going, slots))
-                await self._until_a_group_fits(slots[-1])
+            size = _group_size(channel.messages_per_second)
+            if not self._aloft:  # The first slot may be there at once: it must not wait.
+                await self._launch(flights, channel, self._take(size), at=self.monotonic())
+            wanted = self._gate.lacking + min(len(self._ready), self._room)
+            slots = await self._reserve(channel, min(size, wanted))
+            if not slots:
+                continue
+            lacking = self._gate.lacking
+            self._gate.add(slots)
+            if group := self._take(len(slots) - lacking):
+                launching = self._launch(flights, channel, group, at=slots[lacking].at)
+                flights.create_task(launching)
+            await self._until_a_group_fits(slots[-1])
 
     async def _next_launch(self) -> Channel | None:
-        """Wait until something is ready and there is room for it; None once all is done."""
+        """Wait until somebody needs a slot and there is room; None once all is done."""
         while not self._ended:
             self._changed.clear()
-            if self._ready and self._aloft + self._in_flight < self.settings.max_in_flight:
+            if self._gate.lacking or (self._ready and self._room):
                 return await self._sendable_channel()
             if self._ready:
                 self._use.full(self.monotonic())
@@ -268,10 +272,16 @@ class DispatchChannel:
             await self._changed.wait()
         return None
 
+    @property
+    def _room(self) -> int:
+        """How many more may be under way."""
+        return self.settings.max_in_flight - self._aloft - self._in_flight
+
     def _take(self, size: int) -> list[Going]:
-        room = self.settings.max_in_flight - self._aloft - self._in_flight
-        group = [self._ready.popleft() for _ in range(min(size, room, len(self._ready)))]
-        before = len(self._ready) + len(group)
+        number = max(0, min(size, self._room, len(self._ready)))
+        group = [self._ready.popleft() for _ in range(number)]
+        self._aloft += number
+        before = len(self._ready) + number
         if len(self._ready) <= self._sizes.low_water < before:
             self._news.set()
         return group
@@ -300,34 +310,13 @@ class DispatchChannel:
         if ahead > 0:
             await asyncio.sleep(ahead)
 
-    async def _marked(self, group: list[Going]) -> list[Going]:
-        """The group with the mark of each durable, without those that are not ours any more."""
-        fresh = [one.entry for one in group if not one.marked]
-        if not fresh:
-            return group
-        began = self.monotonic()
-        held = await self.queue.mark(fresh, lease=self.settings.lease.length)
-        self._mark_seconds = max(0.98 * self._mark_seconds, self.monotonic() - began)
-        until = began + self.settings.lease.to_leave.total_seconds()
-        for one in group:
-            if not one.marked and one.entry.message_id in held:
-                one.marked, one.until = True, until
-        going = [one for one in group if one.marked]
-        self._closed(len(group) - len(going))
-        return going
-
-    async def _fly_together(
-        self,
-        flights: asyncio.TaskGroup,
-        channel: Channel,
-        group: list[Going],
-        slots: Sequence[Slot],
+    async def _launch(
+        self, flights: asyncio.TaskGroup, channel: Channel, group: list[Going], *, at: float
     ) -> None:
-        """Mark a group a moment before its first slot, then send each on its own."""
+        """Mark a group a moment before its first slot, and send it to the gate; never raises."""
         lead = min(max(1.5 * self._mark_seconds, LEAST_LEAD_SECONDS), MOST_LEAD_SECONDS)
         try:
-            if not all(one.marked for one in group):
-                await asyncio.sleep(slots[0].at - lead - self.monotonic())
+            await asyncio.sleep(at - lead - self.monotonic())
             going = await self._marked(group)
         except Exception as error:  # noqa: BLE001  # `run` raises it in the end
             self._aloft -= len(group)
@@ -335,34 +324,41 @@ class DispatchChannel:
             self._give_back([one.entry for one in group])
             return
         self._aloft -= len(group) - len(going)
+        for one in going:
+            flights.create_task(self._fly(channel, one))
         self._changed.set()
-        for one, slot in zip(going, slots, strict=False):
-            flights.create_task(self._fly(channel, one, slot))
 
-    async def _fly(self, channel: Channel, one: Going, slot: Slot) -> None:
-        """Send one marked message on its slot, or let it wait for another; never raises."""
-        in_time = await reach(slot, monotonic=self.monotonic)
-        self._aloft -= 1
-        self._use.reached(in_time=in_time, at=self.monotonic())
-        if self.monotonic() >= one.until:
+    async def _marked(self, group: list[Going]) -> list[Going]:
+        """Those of the group that are still ours; the mark of each is durable."""
+        if not group:
+            return group
+        began = self.monotonic()
+        held = await self.queue.mark([one.entry for one in group], lease=self.settings.lease.length)
+        self._mark_seconds = max(0.98 * self._mark_seconds, self.monotonic() - began)
+        until = began + self.settings.lease.to_leave.total_seconds()
+        going = [one for one in group if one.entry.message_id in held]
+        for one in going:
+            one.until = until
+        self._closed(len(group) - len(going))
+        return going
+
+    async def _fly(self, channel: Channel, one: Going) -> None:
+        """Send one marked message on the next slot; never raises."""
+        try:
+            outcome = await self._sent(channel, one)
+        except NotLeaving:
             self._give_back([one.entry])
             return
-        if not in_time:
-            self._ready.appendleft(one)
-            self._changed.set()
-            return
-        self._in_flight += 1
-        started_at = self.now()
-        try:
-            send, number = self.sender.send, one.entry.attempt
-            outcome = await send(channel, one.message, number, until=one.until)
-        except Exception:
-            logger.exception("sending failed in an unforeseen way")
-            outcome = Unknown("The sender failed in an unforeseen way")
         finally:
-            self._in_flight -= 1
+            if one.left_at is None:
+                self._aloft -= 1
+            else:
+                self._in_flight -= 1
             self._changed.set()
-        attempt = Attempt(entry=one.entry, started_at=started_at, finished_at=self.now())
+        finished_at = self.now()
+        attempt = Attempt(
+            entry=one.entry, started_at=one.left_at or finished_at, finished_at=finished_at
+        )
         held = self.settings.unknown_for
         self._recorder.put(result_of(outcome, attempt, one.message, unknown_for=held, rng=self.rng))
         try:
@@ -370,6 +366,21 @@ class DispatchChannel:
                 self._channel_read_at = float("-inf")
         except Exception:
             logger.exception("heeding an outcome failed in an unforeseen way")
+
+    async def _sent(self, channel: Channel, one: Going) -> Outcome:
+        async def leave() -> None:
+            await self._gate.leave(until=one.until)
+            self._aloft -= 1
+            self._in_flight += 1
+            one.left_at = self.now()
+
+        try:
+            return await self.sender.send(channel, one.message, one.entry.attempt, leave=leave)
+        except NotLeaving:
+            raise
+        except Exception:
+            logger.exception("sending failed in an unforeseen way")
+            return Unknown("The sender failed in an unforeseen way")
 
     def _give_back(self, entries: Sequence[ClaimedEntry]) -> None:
         """Undo claims and marks of what has not left: recorded like outcomes, whatever it takes."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -25,12 +26,12 @@ _SENDABLE: Final = frozenset({MessageStatus.QUEUED, MessageStatus.RETRYING})
 
 @dataclass(slots=True, eq=False)
 class Going:
-    """A claimed message; once `marked`, it leaves before `until` or not at all."""
+    """A claimed message; once it is marked, it leaves before `until` or not at all."""
 
     entry: ClaimedEntry
     message: OutboundMessage
-    marked: bool = False
     until: float = float("inf")
+    left_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """What the use cases need from outside; `whatsapp.infrastructure` provides it."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from whatsapp.application.conversation_views import ConversationViews
@@ -83,6 +84,18 @@ class BeginWork(Protocol):
         ...
 
 
+class NotLeaving(Exception):
+    """A request that was ready to leave and was not let go: nothing of it has left."""
+
+
+Leave: TypeAlias = Callable[[], Awaitable[None]]
+"""Awaited when all but the first byte of a request is done; what it raises keeps it here."""
+
+
+async def leave_at_once() -> None:
+    """Let a request go as soon as it is ready."""
+
+
 class Sender(Protocol):
     """Sends one message to Meta."""
 
@@ -92,10 +105,11 @@ class Sender(Protocol):
         message: OutboundMessage,
         attempt: int,
         *,
-        until: float = float("inf"),
+        leave: Leave = leave_at_once,
     ) -> Outcome:
         """One request, never repeated; what became of it. Never raises for the network's sake.
 
-        It leaves before `until` on the monotonic clock, however long connecting takes, or not.
+        `leave` is awaited once there is a connection, and the first byte follows it at once; what
+        it raises comes out of here as it is, and nothing has left.
         """
         ...

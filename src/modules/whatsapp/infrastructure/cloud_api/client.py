@@ -8,7 +8,6 @@ at once, which makes the body's turn the moment of departure.
 
 import errno
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +21,7 @@ from aiohttp.http import StreamWriter
 from yarl import URL
 
 from shared.kernel.errors import InvalidInput, Misconfigured, TellwireError, Unavailable
+from whatsapp.application.ports import Leave, leave_at_once
 from whatsapp.domain.outcome import Outcome, Refusal, Rejected, Unknown, Unreachable
 from whatsapp.domain.phone_number_info import PhoneNumberInfo
 from whatsapp.domain.value_objects import AccessToken
@@ -72,21 +72,19 @@ class MetaUnreachable(Unavailable):
 
 @dataclass(slots=True)
 class Departure:
-    """Whether a request has left; for whoever cancels a send and has to know what that means.
+    """How a request leaves, and whether it has; for whoever cancels it has to know that.
 
-    After `until` on the monotonic clock it does not leave any more.
+    `leave` is awaited when all but the first byte is done. Where it raises, nothing leaves, and
+    `refusal` is what it raised.
     """
 
+    leave: Leave = leave_at_once
     has_left: bool = False
-    until: float = float("inf")
-
-
-class _TooLate(aiohttp.ClientError):
-    """The request was not let go."""
+    refusal: Exception | None = None
 
 
 class _Body(aiohttp.BytesPayload):
-    """A request's body that notes the moment in which it leaves, with the headers before it."""
+    """A request's body that waits to be let go, and notes the moment in which it leaves."""
 
     def __init__(self, value: bytes, departure: Departure) -> None:
         super().__init__(value, content_type=_JSON)
@@ -95,12 +93,15 @@ class _Body(aiohttp.BytesPayload):
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
-        # Asked here, since a process may be stopped for any time while it connects.
-        if time.monotonic() >= self._departure.until:
-            raise _TooLate
+        departure = self._departure
+        try:
+            await departure.leave()
+        except Exception as refusal:
+            departure.refusal = refusal
+            raise
         # A transport that is closing already is not written to: aiohttp raises before it.
         transport = writer.transport if isinstance(writer, StreamWriter) else None
-        self._departure.has_left = transport is None or not transport.is_closing()
+        departure.has_left = transport is None or not transport.is_closing()
         await super().write_with_length(writer, content_length)
 
 
@@ -166,7 +167,7 @@ class CloudApiClient:
         """Send one message, once; the network's troubles are outcomes, not errors.
 
         A cancellation passes through; `departure` then says whether the message may be out
-        (`has_left`: `Unknown`) or cannot be (`Unreachable`).
+        (`has_left`: `Unknown`) or cannot be (`Unreachable`). So does what `departure.leave` raises.
         """
         left = departure or Departure()
         body = _Body(orjson.dumps(payload), left)
@@ -175,6 +176,8 @@ class CloudApiClient:
                 "POST", self._messages_url(phone_number_id), token, body
             )
         except Exception as error:
+            if left.refusal is not None:
+                raise left.refusal from None
             if left.has_left:
                 return Unknown(_reason(error))  # Whatever it was, the message may be out.
             if isinstance(error, aiohttp.ClientError | OSError):

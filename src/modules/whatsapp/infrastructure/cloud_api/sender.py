@@ -1,5 +1,6 @@
 """Sends the domain's messages through the Cloud API."""
 
+from whatsapp.application.ports import Leave, leave_at_once
 from whatsapp.application.send_uploads import heed_lost_upload
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Outcome
@@ -20,7 +21,7 @@ class CloudApiSender:
         message: OutboundMessage,
         attempt: int,
         *,
-        until: float = float("inf"),
+        leave: Leave = leave_at_once,
     ) -> Outcome:
         """One request, never repeated, that carries the message's id and attempt along."""
         payload = message_payload(
@@ -37,6 +38,6 @@ class CloudApiSender:
             phone_number_id=channel.phone_number_id,
             token=channel.access_token,
             payload=payload,
-            departure=Departure(until=until),
+            departure=Departure(leave),
         )
         return heed_lost_upload(message, outcome)

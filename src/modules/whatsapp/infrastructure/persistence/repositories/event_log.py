@@ -24,8 +24,9 @@ from whatsapp.infrastructure.persistence.repositories.storable import (
 class SQLAlchemyEventLog:
     """The events of the tenant that the session serves.
 
-    Recording takes the lock of the tenant's stream until the transaction ends, one short statement
-    where nobody listens: call it last in a transaction, and commit at once.
+    Recording takes the lock of the tenant's stream until the transaction ends: call it last in a
+    transaction, and commit at once. Where nobody listens it is one short statement, and no lock
+    that another one that records would wait for.
     """
 
     def __init__(self, session: AsyncSession) -> None:

@@ -32,28 +32,15 @@ def _rank(status: str) -> str:
 
 
 RESERVE: Final = _typed(
-    """
-    INSERT INTO event_streams AS s (tenant_id, id, last_number, forgotten_number, is_open)
-    VALUES (:tenant, :tenant, 0, 0, false)
-    ON CONFLICT (tenant_id, id) DO UPDATE
-    SET last_number = s.last_number + CASE WHEN s.is_open THEN :count ELSE 0 END
-    RETURNING s.last_number - :count AS before, s.is_open
-    """,
+    "SELECT before, is_open FROM whatsapp_reserve_events(:tenant, :count)",
     tenant=Uuid(),
     count=BigInteger(),
 )
-"""Take `:count` numbers where the stream is open. From here until the transaction ends nobody else
-of the tenant records anything, also where it is closed: whoever opens it misses nothing after."""
+"""Take `:count` numbers where the stream is open: until the transaction ends, nobody else of the
+tenant records anything. Where it is closed nobody waits, but whoever opens it: so that it misses
+nothing after."""
 
-OPEN: Final = _typed(
-    """
-    INSERT INTO event_streams AS s (tenant_id, id, last_number, forgotten_number, is_open)
-    VALUES (:tenant, :tenant, 0, 0, true)
-    ON CONFLICT (tenant_id, id) DO UPDATE SET is_open = true
-    RETURNING s.last_number AS last, s.forgotten_number AS forgotten
-    """,
-    tenant=Uuid(),
-)
+OPEN: Final = _typed("SELECT last, forgotten FROM whatsapp_open_events(:tenant)", tenant=Uuid())
 
 # One entry for an event and an endpoint, however often it is asked for: the id says so.
 DELIVERY_ID: Final = """

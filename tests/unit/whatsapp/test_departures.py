@@ -1,0 +1,128 @@
+"""The gate: who leaves on which slot, and who does not."""
+
+import asyncio
+import time
+
+import pytest
+
+from whatsapp.application.departures import PUNCTUALITY_SECONDS, Departures
+from whatsapp.application.ports import NotLeaving
+from whatsapp.application.slot_use import SlotUse
+from whatsapp.domain.rate_limit import Slot
+
+FOREVER = float("inf")
+LATE = 0.008
+
+
+def slot(*, after: float) -> Slot:
+    at = time.monotonic() + after
+    return Slot(at, at + LATE)
+
+
+class Gate(Departures):
+    """A gate that keeps who left in which order, and when."""
+
+    def __init__(self):
+        self.asked_for_slots = asyncio.Event()
+        self.left: list[tuple[str, float]] = []
+        super().__init__(use=SlotUse(), changed=self.asked_for_slots.set)
+
+    async def take(self, name: str, *, until: float = FOREVER) -> None:
+        await self.leave(until=until)
+        self.left.append((name, time.monotonic()))
+
+
+@pytest.fixture
+async def gate() -> Gate:
+    return Gate()
+
+
+async def test_each_leaves_on_a_slot_of_its_own_in_the_order_in_which_they_came(gate) -> None:
+    slots = [slot(after=0.02 + 0.02 * number) for number in range(3)]
+    gate.add(slots)
+
+    await asyncio.gather(*(gate.take(name) for name in "abc"))
+
+    assert [name for name, _ in gate.left] == ["a", "b", "c"]
+    assert all(one.at <= at for one, (_, at) in zip(slots, gate.left, strict=True))
+    assert gate.use.used == 3
+
+
+async def test_a_request_that_comes_behind_its_slot_takes_the_next_one(gate) -> None:
+    gate.add([slot(after=-1), slot(after=0.01)])
+
+    await gate.take("late")
+
+    assert (gate.use.used, gate.use.forfeited) == (1, 1)
+
+
+async def test_a_slot_waits_for_a_request_as_long_as_it_may_be_used(gate) -> None:
+    gate.add([Slot(time.monotonic(), time.monotonic() + 60)])
+    await asyncio.sleep(PUNCTUALITY_SECONDS / 5)
+
+    await asyncio.wait_for(gate.take("a"), 5)
+
+    assert gate.use.used == 1
+
+
+async def test_the_last_moments_of_a_slot_are_left_to_the_way_to_meta(gate) -> None:
+    at = time.monotonic() - PUNCTUALITY_SECONDS - 0.001
+    gate.add([Slot(at, at + 60)])
+
+    assert gate.use.forfeited == 1
+
+
+async def test_who_waits_without_a_slot_asks_for_one(gate) -> None:
+    waiting = asyncio.create_task(gate.take("a"))
+
+    await asyncio.wait_for(gate.asked_for_slots.wait(), 5)
+
+    assert gate.lacking == 1
+    gate.add([slot(after=0)])
+    await waiting
+    assert gate.lacking == 0
+
+
+async def test_whose_lease_ends_too_soon_does_not_leave(gate) -> None:
+    gate.add([slot(after=0.01)])
+
+    with pytest.raises(NotLeaving):
+        await gate.take("a", until=time.monotonic())
+
+    assert gate.left == []
+
+
+async def test_once_closed_those_leave_for_whom_there_is_a_slot(gate) -> None:
+    gate.add([slot(after=0.02)])
+    tasks = [asyncio.create_task(gate.take(name)) for name in "ab"]
+    await gate.asked_for_slots.wait()
+
+    gate.close()
+    ends = await asyncio.gather(*tasks, gate.take("c"), return_exceptions=True)
+
+    assert [type(end) for end in ends] == [type(None), NotLeaving, NotLeaving]
+    assert [name for name, _ in gate.left] == ["a"]
+
+
+async def test_who_gave_up_takes_no_slot_from_those_behind(gate) -> None:
+    first, second = (asyncio.create_task(gate.take(name)) for name in "ab")
+    await gate.asked_for_slots.wait()
+    first.cancel()
+
+    gate.add([slot(after=0.01)])
+    await second
+
+    assert [name for name, _ in gate.left] == ["b"]
+
+
+async def test_a_stall_longer_than_all_slots_holds_nobody_back_for_ever(gate) -> None:
+    waiting = asyncio.create_task(gate.take("a"))
+    gate.add([slot(after=0.001 * number) for number in range(10)])
+    time.sleep(0.1)  # noqa: ASYNC251  # the loop itself stands still
+    gate.asked_for_slots.clear()
+
+    await asyncio.wait_for(gate.asked_for_slots.wait(), 5)
+    gate.add([slot(after=0)])
+    await waiting
+
+    assert gate.use.used == 1
