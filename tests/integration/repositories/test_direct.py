@@ -1,9 +1,10 @@
 """Look-ups that go straight to the driver: as right, as guarded and as clean as those that do not.
 
-The first statement of a transaction is SQLAlchemy's, so each test makes one before.
+The first statement of a transaction opens it on the way, so most tests make one before.
 """
 
 import asyncio
+from contextlib import suppress
 from contextvars import Context
 
 import pytest
@@ -46,14 +47,40 @@ async def test_a_look_up_in_an_open_transaction_goes_to_the_driver_and_finds_the
 ):
     async with at(ana) as desk:
         stored = await desk.messages.save_outbound(message(ana, metadata={"order": "7"}))
+    executed.clear()
     async with at(ana) as desk:
         first = await desk.messages.get_outbound_by_id(stored.id)
-        assert executed == []
-        second = await desk.messages.get_outbound_by_id(stored.id)
         assert len(executed) == 1
+        second = await desk.messages.get_outbound_by_id(stored.id)
+        assert len(executed) == 2
         assert await desk.messages.get_outbound_by_id(new_id()) is None
 
     assert first == second == stored
+
+
+async def test_what_a_first_statement_stored_is_undone_and_committed_as_any_other(at, ana, message):
+    undone, kept = message(ana), message(ana)
+    async with at(ana) as desk:
+        await desk.messages.save_outbound(undone)
+        await desk.uow.rollback()
+        await desk.messages.save_outbound(kept)
+    async with at(ana) as desk:
+        assert await desk.messages.get_outbound_by_id(undone.id) is None
+        assert await desk.messages.get_outbound_by_id(kept.id) == kept
+
+
+async def test_a_connection_lost_in_the_pool_is_replaced(at, ana, superuser):
+    async with at(ana) as desk:
+        await begin(desk)
+        lost = await desk.uow.session.scalar(text("SELECT pg_backend_pid()"))
+    await superuser.fetchval("SELECT pg_terminate_backend($1, 5000)", lost)
+
+    with suppress(DatabaseUnavailable):
+        async with at(ana) as desk:
+            await begin(desk)
+    async with at(ana) as desk:
+        await begin(desk)
+        assert await desk.uow.session.scalar(text("SELECT pg_backend_pid()")) != lost
 
 
 async def test_what_listens_to_statements_hears_them_all(at, ana, message, engine, executed):
@@ -76,7 +103,7 @@ async def test_a_driver_error_comes_out_as_ours_and_carries_nothing(at, ana, mes
         saved = await desk.messages.save_outbound(message(ana))
 
     assert (raised.value.__cause__, raised.value.__context__) == (None, None)
-    assert len(executed) == 1
+    assert len(executed) == 3
     assert saved.replayed is False
 
 

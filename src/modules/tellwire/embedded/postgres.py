@@ -26,6 +26,7 @@ _SETTINGS = {
     "shared_buffers": "256MB",
     "shared_preload_libraries": "",
     "idle_in_transaction_session_timeout": "60s",
+    "autovacuum_naptime": "5s",  # A plan from when a table was empty lasts until this has looked.
     "jit": "off",  # Costs more than it gives on short statements.
     "timezone": "UTC",
     "log_timezone": "UTC",

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -13,6 +14,8 @@ from whatsapp.application.record_events import record_results
 from whatsapp.domain.repositories import AttemptResult
 
 RECORD_DELAY_SECONDS: Final = 0.02
+LONGEST_RECORD_DELAY_SECONDS: Final = 0.1
+"""Where storing takes long, as on a machine with too much to do, more is stored at once."""
 RECORD_RETRY_SECONDS: Final = 0.5
 MAX_RECORDED: Final = 64
 """At most so many in one statement, whose cost grows faster than their number."""
@@ -40,6 +43,8 @@ class RecordResults:
         default_factory=asyncio.Queue, init=False
     )
 
+    _storing_seconds: float = field(default=RECORD_DELAY_SECONDS, init=False)
+
     def put(self, result: AttemptResult) -> None:
         """Have a result recorded."""
         self._results.put_nowait(result)
@@ -56,15 +61,22 @@ class RecordResults:
             if first is None:
                 return
             if self._results.qsize() < MAX_RECORDED:
-                await asyncio.sleep(RECORD_DELAY_SECONDS)
+                await asyncio.sleep(self._delay)
             batch = [first]
             while not self._results.empty() and going and len(batch) < MAX_RECORDED:
                 following = self._results.get_nowait()
                 going = following is not None
                 if following is not None:
                     batch.append(following)
+            began = time.monotonic()
             await self._store(batch)
+            self._storing_seconds = time.monotonic() - began
             self.stored(len(batch))
+
+    @property
+    def _delay(self) -> float:
+        slow = min(self._storing_seconds, LONGEST_RECORD_DELAY_SECONDS)
+        return max(RECORD_DELAY_SECONDS, slow)
 
     async def _store(self, batch: Sequence[AttemptResult]) -> None:
         """Record `batch`, however long PostgreSQL is gone: a lease that ends does no harm."""

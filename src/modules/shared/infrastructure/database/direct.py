@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import Connection, Dialect, Executable
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 from shared.infrastructure.database.driver_errors import InvalidValue
@@ -69,29 +69,71 @@ async def fetch(
 ) -> Sequence[Any]:
     """All rows of a statement that is built once; it must be one of a module's constants.
 
-    SQLAlchemy runs it where it is the first of a transaction (which SQLAlchemy then begins), on
-    other drivers, and while somebody listens to statements or has them logged.
+    SQLAlchemy opens the transaction where it is the first, and runs the statement on other drivers
+    and while somebody listens to statements or has them logged.
     """
     connection = _connection_of(session.sync_session)
-    driver = None if connection is None else _idle_driver(connection)
-    if connection is None or driver is None:
+    if connection is None:
+        connection = await session.run_sync(_connect)
+    driver = _driver_of(connection)
+    if driver is None:
         return await session.run_sync(_execute, statement, dict(parameters))
     finished = _finished(statement, connection.dialect)
     arguments = finished.arguments(parameters)
     try:
+        await _begin(connection, driver)
         rows: Sequence[Any] = await driver.fetch(finished.sql, *arguments, record_class=_Row)
     except BaseException as error:
-        if driver.is_closed() or not isinstance(error, asyncpg.PostgresError):
-            # As SQLAlchemy does: nobody knows what such a connection is in the middle of.
+        if _is_lost(driver, error):
             await session.run_sync(lambda _: connection.invalidate())
         raise
     return rows
 
 
-def _execute(session: Session, statement: Executable, parameters: dict[str, Any]) -> Sequence[Any]:
+async def fetch_alone(
+    engine: AsyncEngine, statement: Executable, parameters: Mapping[str, Any]
+) -> Sequence[Any]:
+    """All rows of a statement that is a transaction of its own; `engine` is on autocommit."""
+    async with engine.connect() as connection:
+        inner = connection.sync_connection
+        driver = None if inner is None else _driver_of(inner)
+        if driver is None:
+            return (await connection.execute(statement, dict(parameters))).all()
+        finished = _finished(statement, connection.dialect)
+        arguments = finished.arguments(parameters)
+        try:
+            rows: Sequence[Any] = await driver.fetch(finished.sql, *arguments, record_class=_Row)
+        except BaseException as error:
+            if _is_lost(driver, error):
+                await connection.invalidate()
+            raise
+        return rows
+
+
+def _is_lost(driver: PreludeConnection, error: BaseException) -> bool:
+    """Whether nobody knows what the connection is in the middle of."""
+    return driver.is_closed() or not isinstance(error, asyncpg.PostgresError)
+
+
+async def _begin(connection: Connection, driver: PreludeConnection) -> None:
+    """Send BEGIN, which SQLAlchemy leaves to its first statement."""
+    if driver.is_in_transaction():
+        return
+    adapter: Any = connection.connection.dbapi_connection
+    try:
+        await adapter._start_transaction()  # noqa: SLF001  # so that SQLAlchemy knows of it
+    except adapter.dbapi.Error as error:
+        raise error.__cause__ or error from None  # The driver's own, as from any statement here.
+
+
+def _connect(session: Session) -> Connection:
     connection = session.connection()
     session.info[_KNOWN] = (session.get_transaction(), connection)
-    return connection.execute(statement, parameters).all()
+    return connection
+
+
+def _execute(session: Session, statement: Executable, parameters: dict[str, Any]) -> Sequence[Any]:
+    return session.connection().execute(statement, parameters).all()
 
 
 def _connection_of(session: Session) -> Connection | None:
@@ -103,12 +145,15 @@ def _connection_of(session: Session) -> Connection | None:
     return known[1] if known is not None and known[0] is session.get_transaction() else None
 
 
-def _idle_driver(connection: Connection) -> PreludeConnection | None:
-    """The connection of asyncpg, where a statement may go to it past SQLAlchemy."""
+def _driver_of(connection: Connection) -> PreludeConnection | None:
+    """The connection of asyncpg, where a statement may go to it past SQLAlchemy.
+
+    One that is lost already is left to SQLAlchemy, which then mistrusts the whole pool.
+    """
     if connection.invalidated:
         return None
     driver = connection.connection.driver_connection
-    if not isinstance(driver, PreludeConnection) or not driver.is_in_transaction():
+    if not isinstance(driver, PreludeConnection) or driver.is_closed():
         return None
     engine = connection.engine
     watched = engine.dispatch.before_cursor_execute or engine.dispatch.after_cursor_execute

@@ -131,11 +131,15 @@ class SQLAlchemyRepository(ABC, Generic[Entity, Model]):
             return await self._session.run_sync(_on_connection, statement, parameters)
 
     async def _find(self, statement: Executable, parameters: dict[str, Any]) -> Any:
-        """As `_run` for the row of a look-up by key, or None; straight to the driver if it can."""
+        """As `_fetch` for the row of a look-up by key, or None."""
+        rows = await self._fetch(statement, parameters)
+        return rows[0] if rows else None
+
+    async def _fetch(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Any]:
+        """As `_run` for all rows of one of a module's constants; straight to the driver."""
         _ = self.tenant_id
         async with translated(self.constraint_errors):
-            rows = await fetch(self._session, statement, parameters)
-        return rows[0] if rows else None
+            return await fetch(self._session, statement, parameters)
 
     @staticmethod
     def _values(row: TenantScoped) -> dict[str, Any]:

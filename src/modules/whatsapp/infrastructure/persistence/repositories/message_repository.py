@@ -248,7 +248,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     async def load_for_sending(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:
         """The messages that a worker has claimed, in no particular order."""
         parameters = {"tenant": self.tenant_id, "ids": list(ids)}
-        rows: Any = await self._run(sql.LOAD_FOR_SENDING, parameters)
+        rows = await self._fetch(sql.LOAD_FOR_SENDING, parameters)
         return [self._to_entity(row) for row in rows]
 
     async def record_attempts(self, results: Sequence[AttemptResult]) -> frozenset[UUID]:
@@ -257,7 +257,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         A result whose lease was lost, since somebody else has the message now, is kept as evidence
         in the history of attempts and changes nothing else. The same result again changes nothing.
         """
-        rows: Any = await self._run(
+        rows = await self._fetch(
             sql.RECORD_ATTEMPTS,
             attempt_arrays(results)
             | {
@@ -267,7 +267,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
                 "ranks": sql.RANKS,
             },
         )
-        return frozenset(rows.scalars())
+        return frozenset(row.id for row in rows)
 
     async def expect_answers(self, channel_id: UUID, wamids: Sequence[str]) -> None:
         """Wait for whoever is storing what these wamids are of, and keep others waiting.
@@ -288,7 +288,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         parameters = {"tenant": self.tenant_id, "channel": channel_id} | arrays
         parameters["forward"] = sql.FORWARD_PAIRS
         parameters |= {"known": sql.KNOWN_STATUSES, "known_ranks": sql.RANKS}
-        rows: Any = (await self._run(sql.RECORD_STATUSES, parameters)).all()
+        rows = await self._fetch(sql.RECORD_STATUSES, parameters)
         return recorded_of(rows, arrays["event_ids"])
 
     async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:

@@ -5,9 +5,10 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, TextClause
+from sqlalchemy import TextClause
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.infrastructure.database.direct import fetch_alone
 from shared.infrastructure.database.driver_errors import translated
 from whatsapp.domain.send_queue import (
     LANES,
@@ -122,6 +123,6 @@ class SQLAlchemySendQueue:
         )
         return frozenset(row.id for row in rows)
 
-    async def _run(self, statement: TextClause, **parameters: Any) -> Sequence[Row[Any]]:
-        async with translated(), self._engine.connect() as connection:
-            return (await connection.execute(statement, parameters)).all()
+    async def _run(self, statement: TextClause, **parameters: Any) -> Sequence[Any]:
+        async with translated():
+            return await fetch_alone(self._engine, statement, parameters)
