@@ -33,6 +33,7 @@ class Departures:
     use: SlotUse
     changed: Callable[[], None]
     """Told when a request waits for which there is no slot."""
+    punctuality: float = PUNCTUALITY_SECONDS
     monotonic: Callable[[], float] = time.monotonic
 
     _slots: deque[Slot] = field(default_factory=deque, init=False)
@@ -66,7 +67,7 @@ class Departures:
             now = self.monotonic()
             if now >= until:
                 raise NotLeaving
-            in_time = _is_usable(slot, now)
+            in_time = now <= self._latest(slot)
             self.use.reached(in_time=in_time, at=now)
             if in_time:
                 return
@@ -96,7 +97,7 @@ class Departures:
         slots, waiting = self._slots, self._waiting
         while slots:
             slot = slots[0]
-            if not _is_usable(slot, now):
+            if now > self._latest(slot):
                 slots.popleft()
                 self.use.reached(in_time=False, at=now)
             elif slot.at > now:
@@ -105,7 +106,7 @@ class Departures:
                 while waiting and waiting[0].done():  # Cancelled meanwhile.
                     del waiting[0]
                 if not waiting:
-                    return _latest(slot) - now
+                    return self._latest(slot) - now
                 slots.popleft()
                 waiting.popleft().set_result(slot)
         return None
@@ -116,10 +117,5 @@ class Departures:
             if not turn.done():
                 turn.set_exception(NotLeaving())
 
-
-def _latest(slot: Slot) -> float:
-    return min(slot.latest, slot.at + PUNCTUALITY_SECONDS)
-
-
-def _is_usable(slot: Slot, now: float) -> bool:
-    return now <= _latest(slot)
+    def _latest(self, slot: Slot) -> float:
+        return min(slot.latest, slot.at + self.punctuality)
