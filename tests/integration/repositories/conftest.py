@@ -112,3 +112,26 @@ def claim(send_queue):
         )
 
     return claim
+
+
+@pytest.fixture
+def everything_of(superuser):
+    """All rows of a customer, past every policy."""
+
+    async def everything_of(customer: Any) -> dict[str, list[str]]:
+        tables = await superuser.fetch(
+            "SELECT table_name FROM information_schema.columns"
+            " WHERE table_schema = 'public' AND column_name = 'tenant_id'"
+        )
+        return {
+            row["table_name"]: [
+                str(found)
+                for found in await superuser.fetch(
+                    f"SELECT t::text FROM {row['table_name']} t WHERE tenant_id = $1",  # noqa: S608  # our tables
+                    customer.tenant_id,
+                )
+            ]
+            for row in tables
+        }
+
+    return everything_of

@@ -30,12 +30,16 @@ ACROSS_TENANTS = {
     ("tellwire_process", "webhook_digests", "DELETE"),
     ("tellwire_process", "webhook_inbox", "SELECT"),
     ("tellwire_process", "webhook_inbox", "DELETE"),
+    # What was put aside goes back to be processed anew.
+    ("tellwire_process", "webhook_inbox", "INSERT"),
     ("tellwire_process", "webhook_inbox.attempts", "UPDATE"),
     ("tellwire_process", "webhook_inbox.lease_token", "UPDATE"),
     ("tellwire_process", "webhook_inbox.lease_until", "UPDATE"),
     ("tellwire_process", "webhook_quarantine", "SELECT"),
     ("tellwire_process", "webhook_quarantine", "INSERT"),
     ("tellwire_process", "webhook_quarantine", "DELETE"),
+    # To lock what is being requeued.
+    ("tellwire_process", "webhook_quarantine.requeues", "UPDATE"),
     ("tellwire_process", "whatsapp_channels.tenant_id", "SELECT"),
     ("tellwire_process", "whatsapp_channels.id", "SELECT"),
     ("tellwire_process", "whatsapp_channels.phone_number_id", "SELECT"),

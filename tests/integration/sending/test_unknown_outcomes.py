@@ -115,13 +115,14 @@ class Desk:
         return saved
 
     async def give_up(self, *, heard_until=None) -> int:
-        return await self.run(
+        given_up = await self.run(
             "give_up_unknown",
             self.customer.channel.id,
             at=utc_now(),
             unknown_for=T,
             heard_until=heard_until,
         )
+        return len(given_up)
 
     async def hear(self, *, pricing=None, **more) -> None:
         """A later message goes out, and Meta reports about it."""

@@ -36,12 +36,14 @@ class StatusApplied:
     """A report that was new, and the message of ours that it is about.
 
     `message_id` is None while nobody knows the message: its wamid comes later, or another program
-    sent it. `moved` says whether the message's status is the reported one now.
+    sent it. `moved` says whether the message's status is the reported one now, `overtaken` whether
+    one that was parked until now has moved it further.
     """
 
     reported: StatusReported
     message_id: UUID | None
     moved: bool
+    overtaken: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,8 @@ class ApplyStatuses:
         if not reported:
             return ()
         reports = [_report(one) for one in reported]
+        if strays := [one.wamid for one in reports if one.message_id is None]:
+            await work.messages.expect_answers(route.channel_id, strays)
         recorded = await work.messages.record_statuses(route.channel_id, reports)
         await self._try_again(work, route.channel_id, reported)
         if reached := _reached(reported):
@@ -48,7 +50,10 @@ class ApplyStatuses:
             await know_people(work, route.channel_id, people)
         return [
             StatusApplied(
-                reported=reported[one.position], message_id=one.message_id, moved=one.moved
+                reported=reported[one.position],
+                message_id=one.message_id,
+                moved=one.moved,
+                overtaken=one.overtaken,
             )
             for one in recorded.reports
         ]
@@ -89,19 +94,6 @@ class ApplyStatuses:
             return None
         outcome = self.judge(reported.errors)
         return wait_before_retry(outcome, attempt=reported.echo.attempt, rng=self.rng)
-
-
-async def _record(
-    work: Work, route: Route, reported: Sequence[StatusReported]
-) -> Sequence[StatusApplied]:
-    if not reported:
-        return ()
-    reports = [_report(one) for one in reported]
-    recorded = await work.messages.record_statuses(route.channel_id, reports)
-    return [
-        StatusApplied(reported=reported[one.position], message_id=one.message_id, moved=one.moved)
-        for one in recorded.reports
-    ]
 
 
 def _in_time(revival: Revival) -> bool:

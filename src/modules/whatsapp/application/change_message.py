@@ -5,6 +5,7 @@ from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.record_events import record_decided
 from whatsapp.domain.entities import InvalidTransition, MessageNotFound, OutboundMessage
 from whatsapp.domain.repositories import Revival
 from whatsapp.domain.value_objects import MessageStatus
@@ -30,7 +31,9 @@ class CancelMessage:
                 raise MessageNotFound
             if message.status is MessageStatus.CANCELLED:
                 return message
-            cancelled = await work.messages.cancel_outbound(message_id, self.now())
+            now = self.now()
+            cancelled = await work.messages.cancel_outbound(message_id, now)
+            await record_decided(work, [message_id], now)
             await work.commit()
         return cancelled
 

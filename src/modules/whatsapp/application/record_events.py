@@ -1,16 +1,17 @@
 """From what was applied to what the tenant is told, in the transaction that applied it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.applied import Applied, InboundApplied, StatusApplied
 from whatsapp.application.ports import Work
 from whatsapp.domain.entities import Channel
-from whatsapp.domain.events import EventType, MessageProgress, NewEvent
+from whatsapp.domain.events import TOLD_STATUSES, EventType, MessageProgress, NewEvent
 from whatsapp.domain.repositories import AttemptResult
-from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.domain.webhook import FieldChanged, InboundReceived
 from whatsapp.domain.webhook_inbox import Route
 
@@ -22,8 +23,6 @@ TEMPLATE_FIELDS: Final = frozenset(
         "template_category_update",
     }
 )
-_SETTLED: Final = frozenset({MessageStatus.SENT, MessageStatus.FAILED, MessageStatus.EXPIRED})
-"""What a request, or the decision to make none, may lead to and somebody wants to know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +34,11 @@ class RecordEvents:
     async def __call__(self, work: Work, route: Route, applied: Applied) -> None:
         """Write down what is worth telling of it, each thing once."""
         progress = [_progress(one) for one in applied.statuses if one.message_id is not None]
+        overtaken = {one.message_id for one in applied.statuses if one.message_id and one.overtaken}
+        progress += [
+            MessageProgress(message_id=message_id, occurred_at=self.now())
+            for message_id in sorted(overtaken)
+        ]
         received = [_received(route, one) for one in applied.inbound]
         changed = [
             self._changed(route, one) for one in applied.changes if one.field in TEMPLATE_FIELDS
@@ -53,14 +57,27 @@ class RecordEvents:
 
 async def record_results(work: Work, results: Sequence[AttemptResult]) -> None:
     """Tell what requests to Meta led to, where that was something final, or the message is out."""
-    settled = [one for one in results if one.status in _SETTLED]
+    settled = [one for one in results if one.status in TOLD_STATUSES]
     # Without a status: a report of Meta's may have overtaken the answer.
     await work.events.record(
         progress=[
             MessageProgress(
-                message_id=one.message_id, attempt=one.number or None, occurred_at=one.finished_at
+                message_id=one.message_id,
+                attempt=one.number or None,
+                occurred_at=one.finished_at,
+                decided=not one.number,
             )
             for one in settled
+        ]
+    )
+
+
+async def record_decided(work: Work, message_ids: Iterable[UUID], at: datetime) -> None:
+    """Tell what Tellwire itself has decided about messages, where that ended them."""
+    await work.events.record(
+        progress=[
+            MessageProgress(message_id=message_id, occurred_at=at, decided=True)
+            for message_id in message_ids
         ]
     )
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.record_events import record_decided
 from whatsapp.domain.send_queue import Lease
 from whatsapp.domain.webhook_inbox import WebhookInbox
 
@@ -71,11 +72,13 @@ class SettleUnknown:
         """
         heard_until = await self.inbox.read_until()
         async with self.begin(tenant_id) as work:
+            now = self.now()
             given_up = await work.messages.give_up_unknown(
                 channel_id,
-                at=self.now(),
+                at=now,
                 unknown_for=self.unknown_for,
                 heard_until=heard_until,
             )
+            await record_decided(work, given_up, now)
             await work.commit()
-        return given_up
+        return len(given_up)

@@ -95,6 +95,10 @@ class ConversationRepository(Protocol):
         """Note what was sent last; gives whom Meta names otherwise than we know them."""
         ...
 
+    async def lock_people(self, channel_id: UUID) -> None:
+        """Keep others from changing who is who on a channel; before any other lock."""
+        ...
+
     async def know(self, channel_id: UUID, people: Sequence[Person]) -> Sequence[Sequence[UUID]]:
         """Let all names of each person lead to them; gives what is to become one conversation.
 

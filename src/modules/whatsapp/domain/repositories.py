@@ -57,12 +57,13 @@ class RecordedReport(NamedTuple):
     """A report that was new: its `position` among what was given, and what it is about.
 
     `message_id` is None while nobody knows the message; `moved` says whether it has that status
-    now because of this report.
+    now because of this report, `overtaken` whether a report that had waited for its wamid moved it.
     """
 
     position: int
     message_id: UUID | None
     moved: bool
+    overtaken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,6 @@ class MessageRepository(Protocol):
         unknown_for: timedelta,
         heard_until: datetime | None = None,
         limit: int = 1000,
-    ) -> int:
-        """Do by the channel's policy what silence leads to; gives for how many it came to that."""
+    ) -> Sequence[UUID]:
+        """Do by the channel's policy what silence leads to; gives those for which it came to it."""
         ...

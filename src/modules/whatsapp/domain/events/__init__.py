@@ -24,6 +24,7 @@ from whatsapp.domain.events.endpoint import (
     new_secret,
 )
 from whatsapp.domain.events.event import (
+    TOLD_STATUSES,
     Event,
     EventLog,
     EventsForgotten,
@@ -34,6 +35,7 @@ from whatsapp.domain.events.event import (
 )
 
 __all__ = [
+    "TOLD_STATUSES",
     "AddressPolicy",
     "Answer",
     "ClaimedDelivery",

@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from whatsapp.domain.events.event import Event, EventType
+from whatsapp.domain.media_type import MediaKind
 from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.domain.value_objects.given_id import given_wamid
 
@@ -16,6 +17,7 @@ _OBJECT: Final = "whatsapp_business_account"
 _UNKNOWN_ACCOUNT: Final = "0"
 _GENERIC_CODE: Final = 131000
 """Meta's code for something that went wrong, where no other is known."""
+_FILES: Final = frozenset(kind.value for kind in MediaKind)
 _OUTBOUND: Final = {
     EventType.MESSAGE_SENT: MessageStatus.SENT,
     EventType.MESSAGE_DELIVERED: MessageStatus.DELIVERED,
@@ -23,6 +25,7 @@ _OUTBOUND: Final = {
     EventType.MESSAGE_PLAYED: MessageStatus.PLAYED,
     EventType.MESSAGE_FAILED: MessageStatus.FAILED,
     EventType.MESSAGE_EXPIRED: MessageStatus.FAILED,
+    EventType.MESSAGE_CANCELLED: MessageStatus.FAILED,
 }
 """What became of a message that went out, and how Meta would call it."""
 
@@ -48,7 +51,8 @@ def meta_body(event: Event) -> dict[str, Any]:
         status = _status(event, _first(value.get("statuses")))
         value = {**value, "contacts": [_contact(status)], "statuses": [status]}
     elif event.type is EventType.MESSAGE_RECEIVED:
-        value["messages"] = [_answering(event, one) for one in value.get("messages", ())]
+        told = [_answering(event, one) for one in value.get("messages", ())]
+        value["messages"] = [_without_addresses(one) for one in told]
     elif event.type is EventType.ENDPOINT_TEST:
         change["field"] = "tellwire_test"
     if event.phone_number_id is not None:
@@ -106,13 +110,24 @@ def _contact(status: Mapping[str, Any]) -> dict[str, Any]:
 
 def _error(event: Event) -> dict[str, Any]:
     failure: Mapping[str, Any] = event.data.get("failure") or {}
-    title = failure.get("title") or "The message was not sent"
+    cancelled = event.type is EventType.MESSAGE_CANCELLED
+    otherwise = "The message was cancelled" if cancelled else "The message was not sent"
+    title = failure.get("title") or otherwise
     return {
         "code": failure.get("code") or _GENERIC_CODE,
         "title": title,
         "message": title,
         "error_data": {"details": failure.get("details") or ""},
     }
+
+
+def _without_addresses(message: dict[str, Any]) -> dict[str, Any]:
+    """Without the address at Meta of a file, which takes Meta's token; its id is known here."""
+    kind = str(message.get("type"))
+    content = message.get(kind) if kind in _FILES else None
+    if not isinstance(content, Mapping) or "url" not in content:
+        return message
+    return {**message, kind: {key: one for key, one in content.items() if key != "url"}}
 
 
 def _answering(event: Event, message: Mapping[str, Any]) -> dict[str, Any]:

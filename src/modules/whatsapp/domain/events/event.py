@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from shared.kernel.errors import TellwireError
@@ -26,11 +26,16 @@ class EventType(StrEnum):
     MESSAGE_PLAYED = "message.played"
     MESSAGE_FAILED = "message.failed"
     MESSAGE_EXPIRED = "message.expired"
+    MESSAGE_CANCELLED = "message.cancelled"
     MESSAGE_RECEIVED = "message.received"
     CHANNEL_PAUSED = "channel.paused"
     TEMPLATE_STATUS = "template.status"
     ENDPOINT_DISABLED = "webhook_endpoint.disabled"
     ENDPOINT_TEST = "webhook_endpoint.test"
+
+
+TOLD_STATUSES: Final = frozenset(status for status in MessageStatus if not status.is_pending)
+"""The statuses of a message that are told; those before are Tellwire's own affair."""
 
 
 class EventsForgotten(TellwireError):
@@ -46,6 +51,8 @@ class MessageProgress:
     """That an outbound message may have come on, known by our id or by Meta's.
 
     Without a `status` it is told as far as it stands. `meta` is Meta's own status object.
+    `decided` says that Tellwire itself moved it there without a request of its own: that happens
+    once, so that it is told whatever was told of earlier attempts.
     """
 
     occurred_at: datetime
@@ -53,6 +60,7 @@ class MessageProgress:
     message_id: UUID | None = None
     wamid: str | None = field(default=None, repr=False)
     attempt: int | None = None
+    decided: bool = False
     meta: Mapping[str, Any] | None = field(default=None, repr=False)
     id: UUID = field(default_factory=new_id)
 

@@ -39,7 +39,8 @@ class EventStreamModel(TenantScoped, Base):
 class EventModel(TenantScoped, Base):
     """Something that happened; never changed, deleted for its age.
 
-    `number` is the tenant's own and unique because it is given out under the stream's lock.
+    `number` is the tenant's own and unique because it is given out under the stream's lock. Without
+    an `attempt` it was Tellwire's own decision about a message.
     """
 
     __tablename__ = "events"
@@ -47,7 +48,7 @@ class EventModel(TenantScoped, Base):
     number: Mapped[int]
     type: Mapped[str]
     subject_id: Mapped[UUID | None]
-    attempt: Mapped[int] = mapped_column(SmallInteger)
+    attempt: Mapped[int | None] = mapped_column(SmallInteger)
     channel_id: Mapped[UUID | None]
     data: Mapped[dict[str, Any]]
     meta: Mapped[dict[str, Any] | None]

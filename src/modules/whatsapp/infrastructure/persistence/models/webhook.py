@@ -33,7 +33,10 @@ class MetaAppModel(Base):
 
 
 class WebhookInboxModel(Base):
-    """A verified body as it came, until every element of it is stored where it belongs."""
+    """A verified body as it came, until every element of it is stored where it belongs.
+
+    One that comes from the quarantine names the entry in which it first came, and how often it did.
+    """
 
     __tablename__ = "webhook_inbox"
 
@@ -44,6 +47,8 @@ class WebhookInboxModel(Base):
     attempts: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     lease_token: Mapped[UUID | None]
     lease_until: Mapped[datetime | None]
+    origin_id: Mapped[UUID | None]
+    requeues: Mapped[int] = mapped_column(SmallInteger, server_default="0")
 
     __table_args__ = (
         {
@@ -68,7 +73,10 @@ class WebhookDigestModel(Base):
 
 
 class QuarantinedWebhookModel(Base):
-    """An element that nobody could be given: kept raw, with the reason."""
+    """An element that nobody could be given: kept raw, with the reason.
+
+    `body` is a webhook that says this element alone, to be processed anew.
+    """
 
     __tablename__ = "webhook_quarantine"
 
@@ -78,8 +86,10 @@ class QuarantinedWebhookModel(Base):
     reason: Mapped[str]
     phone_number_id: Mapped[str | None]
     raw: Mapped[bytes]
+    body: Mapped[bytes | None]
     field: Mapped[str | None]
     waba_id: Mapped[str | None]
+    requeues: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (Index(None, "received_at"),)

@@ -20,6 +20,7 @@ from whatsapp.infrastructure.persistence.repositories.person_rows import people_
 from whatsapp.infrastructure.persistence.repositories.person_statements import (
     HOLD_PEOPLE,
     KNOW_PEOPLE,
+    LOCK_PEOPLE,
     MARK_READ,
     MERGE_PEOPLE,
 )
@@ -62,6 +63,13 @@ class SQLAlchemyConversationRepository(SQLAlchemyRepository[Conversation, Conver
         }
         rows: Any = await self._run(sql.RECORD_REACHED, parameters)
         return [_respelled(row) for row in rows]
+
+    async def lock_people(self, channel_id: UUID) -> None:
+        """Keep everybody else from changing who is who on a channel until the transaction ends.
+
+        Before anything that finds or makes several conversations, and before any other lock.
+        """
+        await self._run(LOCK_PEOPLE, {"channel": channel_id})
 
     async def know(self, channel_id: UUID, people: Sequence[Person]) -> Sequence[Sequence[UUID]]:
         """Let all names of each person lead to them; gives each one's conversations.

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import TextClause, select
@@ -12,13 +12,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.infrastructure.database.direct import fetch
 from shared.infrastructure.database.driver_errors import translated
 from shared.infrastructure.database.rls import bound_tenant
-from whatsapp.domain.events import Event, EventType, MessageProgress, NewEvent, StreamPosition
+from whatsapp.domain.events import (
+    TOLD_STATUSES,
+    Event,
+    EventType,
+    MessageProgress,
+    NewEvent,
+    StreamPosition,
+)
 from whatsapp.infrastructure.persistence.models import EventStreamModel
 from whatsapp.infrastructure.persistence.repositories import event_statements as sql
 from whatsapp.infrastructure.persistence.repositories.storable import (
     storable_attempt,
     storable_json,
 )
+
+TOLD: Final = sorted(status.value for status in TOLD_STATUSES)
 
 
 class SQLAlchemyEventLog:
@@ -44,7 +53,7 @@ class SQLAlchemyEventLog:
             return 0
         told, before = 0, reserved.before
         if progress:
-            parameters = _progress_arrays(progress) | {"before": before}
+            parameters = _progress_arrays(progress) | {"before": before, "told": TOLD}
             told += (await self._fetch(sql.RECORD_PROGRESS, **parameters))[0].told
         if others:
             parameters = _event_arrays(others) | {"before": before + len(progress)}
@@ -96,6 +105,7 @@ def _progress_arrays(progress: Sequence[MessageProgress]) -> dict[str, Any]:
         "wamids": [one.wamid for one in progress],
         "statuses": [one.status and one.status.value for one in progress],
         "attempts": [storable_attempt(one.attempt) for one in progress],
+        "decided": [one.decided for one in progress],
         "occurred": [one.occurred_at for one in progress],
         "metas": [_json(one.meta) for one in progress],
     }

@@ -6,6 +6,7 @@ from sqlalchemy import (
     ARRAY,
     TEXT,
     BigInteger,
+    Boolean,
     DateTime,
     Integer,
     SmallInteger,
@@ -72,12 +73,13 @@ RECORD_PROGRESS: Final = _typed(
     WITH given AS (
         SELECT * FROM unnest(
             CAST(:ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:wamids AS text[]),
-            CAST(:statuses AS text[]), CAST(:attempts AS smallint[]),
+            CAST(:statuses AS text[]), CAST(:attempts AS smallint[]), CAST(:decided AS boolean[]),
             CAST(:occurred AS timestamptz[]), CAST(:metas AS text[])
         ) WITH ORDINALITY
-          AS g(id, message_id, wamid, status, attempt, occurred_at, meta, place)
+          AS g(id, message_id, wamid, status, attempt, decided, occurred_at, meta, place)
     ), matched AS (
-        SELECT g.id, g.place, g.occurred_at, CAST(g.meta AS jsonb) AS meta,
+        SELECT g.id, g.place, g.decided, CAST(g.meta AS jsonb) AS meta,
+               CASE WHEN g.status IS NULL THEN m.status_at ELSE g.occurred_at END AS occurred_at,
                coalesce(g.status, m.status) AS status, coalesce(g.attempt, m.attempts) AS attempt,
                m.id AS subject_id, m.status AS current, m.channel_id,
                jsonb_build_object(
@@ -99,7 +101,7 @@ RECORD_PROGRESS: Final = _typed(
         ) m
     ), onward AS (
         SELECT x.* FROM matched x
-        WHERE x.status IN ('sent', 'delivered', 'read', 'played', 'failed', 'expired')
+        WHERE x.status = ANY(:told)
           -- As far as it stands, or a step on the way there.
           AND (x.status = x.current
                OR (x.status <> 'failed' AND x.current IN ('delivered', 'read', 'played')
@@ -107,13 +109,17 @@ RECORD_PROGRESS: Final = _typed(
           AND NOT EXISTS (
               SELECT FROM events e
               WHERE e.tenant_id = :tenant AND e.subject_id = x.subject_id
-                AND e.attempt >= x.attempt
-                AND {_rank("substr(e.type, 9)")} >= {_rank("x.status")})
+                AND CASE
+                    WHEN x.decided THEN e.type = 'message.' || x.status
+                         AND e.occurred_at = x.occurred_at
+                    -- What was decided belongs to no attempt, and ends those before it.
+                    ELSE coalesce(e.attempt, CAST(e.data ->> 'attempt' AS smallint)) >= x.attempt
+                         AND {_rank("substr(e.type, 9)")} >= {_rank("x.status")} END)
     ), told AS (
         INSERT INTO events ({_COLUMNS})
         SELECT :tenant, x.id, :before + row_number() OVER (ORDER BY {_rank("x.status")}, x.place),
-               'message.' || x.status, x.subject_id, x.attempt, x.channel_id, x.data, x.meta,
-               x.occurred_at
+               'message.' || x.status, x.subject_id, CASE WHEN NOT x.decided THEN x.attempt END,
+               x.channel_id, x.data, x.meta, x.occurred_at
         FROM onward x
         ON CONFLICT (tenant_id, subject_id, type, attempt) DO NOTHING
         RETURNING id, number, type, subject_id, channel_id, data, meta
@@ -127,8 +133,10 @@ RECORD_PROGRESS: Final = _typed(
     wamids=ARRAY(TEXT()),
     statuses=ARRAY(TEXT()),
     attempts=ARRAY(SmallInteger()),
+    decided=ARRAY(Boolean()),
     occurred=ARRAY(DateTime(timezone=True)),
     metas=ARRAY(TEXT()),
+    told=ARRAY(TEXT()),
 )
 """Tell how messages came on: each step once, never one behind another that was told already.
 

@@ -324,8 +324,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         unknown_for: timedelta,
         heard_until: datetime | None = None,
         limit: int = 1000,
-    ) -> int:
-        """Do what the channel's policy says about what silence has not settled; gives how many.
+    ) -> Sequence[UUID]:
+        """Do what the channel's policy says about what silence has not settled; gives their ids.
 
         Silence counts for `unknown_for` from the moment in which a report about a later message of
         the number has come in, and up to `heard_until` (now by default), since what Meta reported
@@ -334,7 +334,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         parameters: dict[str, Any] = {"tenant": self.tenant_id, "channel": channel_id}
         parameters |= {"at": at, "unknown_for": unknown_for, "heard_until": heard_until}
         parameters["limit"] = limit
-        return len((await self._run(sql.GIVE_UP_UNKNOWN, parameters)).all())
+        return (await self._run(sql.GIVE_UP_UNKNOWN, parameters)).scalars().all()
 
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:
         """Store it once per channel and wamid; a repetition gives the stored one, `replayed`.

@@ -209,7 +209,10 @@ def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
 def recorded_of(rows: Sequence[Any], event_ids: Sequence[UUID]) -> StatusesRecorded:
     """What became of the reports that were given these ids."""
     position_of = {event_id: position for position, event_id in enumerate(event_ids)}
-    new = (RecordedReport(position_of[row.event_id], row.message_id, row.moved) for row in rows)
+    new = (
+        RecordedReport(position_of[row.event_id], row.message_id, row.moved, row.overtaken)
+        for row in rows
+    )
     return StatusesRecorded(sorted(new), rows[0].doubled if rows else 0)
 
 

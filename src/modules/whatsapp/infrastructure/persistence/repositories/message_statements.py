@@ -554,6 +554,8 @@ RECORD_STATUSES: Final = _typed(
         RETURNING id
     )
     SELECT x.event_id, x.id AS message_id, u.id IS NOT NULL AS moved,
+           x.id IS NOT NULL AND x.id IN (
+               SELECT o.id FROM updated o JOIN adopted a ON a.id = o.event_id) AS overtaken,
            (SELECT count(*) FROM doubled) AS doubled
     FROM kept JOIN matched x ON x.event_id = kept.id
     LEFT JOIN updated u ON u.event_id = kept.id

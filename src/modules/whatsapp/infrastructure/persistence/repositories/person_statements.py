@@ -146,6 +146,13 @@ KNOW_PEOPLE: Final = typed(
 Where a person's names led to several before, these stay until they are merged. No address may be
 given for two people at once. Facts are kept by their own time, in whatever order they come."""
 
+LOCK_PEOPLE: Final = typed(
+    "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:channel AS text), 1999))",
+    channel=Uuid(),
+)
+"""One lock before all others. Who is one person with whom shows only on the way, so that no order
+of rows could be kept by everybody."""
+
 HOLD_PEOPLE: Final = typed(
     """
     WITH current AS MATERIALIZED (
