@@ -169,6 +169,8 @@ BANS = (
             "change several tables",
             "whatsapp/infrastructure/persistence/repositories/queue_statements.py": "claims",
             "whatsapp/infrastructure/persistence/repositories/webhook_queue.py": "claims",
+            "whatsapp/infrastructure/persistence/repositories/webhook_quarantine.py": "a CTE that "
+            "moves rows between two tables",
         },
         (
             "from sqlalchemy import text\ntext('x')",

@@ -25,10 +25,14 @@ from whatsapp.application.change_channel import (
     RotateToken,
 )
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.requeue_quarantined import RequeueQuarantined
 from whatsapp.domain.entities.meta_app import MetaApp
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
 from whatsapp.infrastructure.persistence.repositories.meta_app_repository import (
     SQLAlchemyMetaAppRepository,
+)
+from whatsapp.infrastructure.persistence.repositories.webhook_quarantine import (
+    SQLAlchemyWebhookQuarantine,
 )
 from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
 from whatsapp.infrastructure.persistence.work import work_in
@@ -103,8 +107,18 @@ class Installation:
 
     @property
     def webhooks(self) -> SQLAlchemyWebhookQueue:
-        """What came in and was put aside."""
+        """What came in and waits."""
         return SQLAlchemyWebhookQueue(self.process_engine)
+
+    @property
+    def quarantine(self) -> SQLAlchemyWebhookQuarantine:
+        """What came in and was put aside."""
+        return SQLAlchemyWebhookQuarantine(self.process_engine)
+
+    @property
+    def requeue_quarantined(self) -> RequeueQuarantined:
+        """Have what was put aside processed anew."""
+        return RequeueQuarantined(quarantine=self.quarantine)
 
     async def add_app(self, app_id: str, *, secret: Secret, verify_token: Secret) -> None:
         """Store a Meta app; the secret it had before stays valid beside the new one."""

@@ -108,10 +108,16 @@ class ProcessWebhooks:
     async def _take_apart(self, entry: InboxEntry) -> None:
         """Store everything but what cannot be stored; that is tried again, and kept in the end."""
         found = await self._find([entry])
-        broken = [
-            _quarantined(entry, one.element, code)
+        refused = [
+            one
             for route, belonging in found.placed.items()
-            for one, code in await self._apply_sound(route, belonging)
+            for one in await self._apply_sound(route, belonging)
+        ]
+        batch = self.parse(entry.body)
+        bodies = batch.alone() if refused else ()
+        broken = [
+            _quarantined(entry, one.element, code, bodies[batch.elements.index(one.element)])
+            for one, code in refused
         ]
         # Until then it is left to its next lease: what is wrong may be mended by then.
         if not broken or entry.attempts >= MAX_ATTEMPTS:
@@ -166,20 +172,25 @@ class ProcessWebhooks:
 
     async def _find(self, entries: Sequence[InboxEntry]) -> _Found:
         """Read the bodies, and ask whose the numbers and accounts in them are."""
-        elements = [(entry, one) for entry in entries for one in self.parse(entry.body).elements]
+        batches = [(entry, self.parse(entry.body)) for entry in entries]
+        elements = [(entry, one) for entry, batch in batches for one in batch.elements]
         routes = await self.inbox.routes(
             numbers={number for _, one in elements if (number := one.phone_number_id)},
             accounts={account for _, one in elements if (account := one.waba_id)},
         )
         found = _Found(defaultdict(list), [], [])
-        for entry, one in elements:
-            if isinstance(one, FieldChanged | TroubleReported) and _when(one) is None:
-                found.undated.append(entry)
-            owners = _owners(entry, one, routes)
-            for route in owners:
-                found.placed[route].append(Placed(entry.id, one))
-            if not owners:
-                found.quarantined.append(_quarantined(entry, one, _reason(one)))
+        for entry, batch in batches:
+            nobodys = list[int]()
+            for place, one in enumerate(batch.elements):
+                if isinstance(one, FieldChanged | TroubleReported) and _when(one) is None:
+                    found.undated.append(entry)
+                owners = _owners(entry, one, routes)
+                for route in owners:
+                    found.placed[route].append(Placed(entry.came_as, one))
+                if not owners:
+                    nobodys.append(place)
+            if nobodys:
+                found.quarantined += _nobodys(entry, batch, nobodys)
         return found
 
     def _count(self, applied: Applied) -> None:
@@ -230,7 +241,17 @@ def _reason(element: WebhookElement) -> str:
     return "an account that no channel has"
 
 
-def _quarantined(entry: InboxEntry, element: WebhookElement, reason: str) -> Quarantined:
+def _nobodys(
+    entry: InboxEntry, batch: WebhookBatch, places: Sequence[int]
+) -> Sequence[Quarantined]:
+    bodies = batch.alone()
+    elements = [(batch.elements[place], bodies[place]) for place in places]
+    return [_quarantined(entry, one, _reason(one), body) for one, body in elements]
+
+
+def _quarantined(
+    entry: InboxEntry, element: WebhookElement, reason: str, body: bytes | None
+) -> Quarantined:
     raw = entry.body if element.raw is None else json.dumps(element.raw).encode()
     return Quarantined(
         inbox_id=entry.id,
@@ -238,6 +259,7 @@ def _quarantined(entry: InboxEntry, element: WebhookElement, reason: str) -> Qua
         reason=reason,
         phone_number_id=element.phone_number_id,
         raw=raw,
+        body=body,
         field_name=_field(element),
         waba_id=element.waba_id,
     )

@@ -6,7 +6,7 @@ out of every repr.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -117,8 +117,18 @@ WebhookElement: TypeAlias = (
 )
 
 
+def _no_bodies() -> Sequence[bytes | None]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class WebhookBatch:
-    """Every element of one webhook, in the order in which Meta wrote them."""
+    """Every element of one webhook, in the order in which Meta wrote them.
+
+    `alone` writes for each of them a webhook that says nothing else, or None where there is none.
+    """
 
     elements: tuple[WebhookElement, ...]
+    alone: Callable[[], Sequence[bytes | None]] = dataclasses.field(
+        default=_no_bodies, repr=False, compare=False
+    )

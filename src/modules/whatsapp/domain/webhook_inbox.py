@@ -10,13 +10,22 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class InboxEntry:
-    """One body as it came, leased to this processor; `attempts` counts this one too."""
+    """One body as it came, leased to this processor; `attempts` counts this one too.
+
+    `origin_id` is the entry in which it first came, where it was put aside since.
+    """
 
     id: UUID
     app_id: str
     body: bytes = field(repr=False)
     attempts: int
     lease_token: UUID
+    origin_id: UUID | None = None
+
+    @property
+    def came_as(self) -> UUID:
+        """The same for everything that came in one body, however often it is processed."""
+        return self.origin_id or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +69,42 @@ class Routes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """An element that nobody could be given, with the reason, and with what it is about."""
+    """An element that nobody could be given, with the reason, and with what it is about.
+
+    `raw` is the element as Meta wrote it, `body` a webhook that says nothing else; None where there
+    cannot be one.
+    """
 
     inbox_id: UUID
     app_id: str
     reason: str
     phone_number_id: str | None
     raw: bytes = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
     field_name: str | None = None
     waba_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOver:
+    """A quarantined element as it lies there; `requeues` is how often it was tried anew in vain."""
+
+    id: UUID
+    element: Quarantined
+    put_aside_at: datetime
+    requeues: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOverFilter:
+    """Which quarantined elements are meant; everything given must hold, nothing given means all."""
+
+    ids: Collection[UUID] = ()
+    reason: str | None = None
+    app_id: str | None = None
+    phone_number_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +124,21 @@ class Waiting:
 
     number: int
     oldest: timedelta
+
+
+class WebhookQuarantine(Protocol):
+    """What nobody could be given, of all tenants and none."""
+
+    async def find_time(self) -> datetime:
+        """The time by the clock that puts things aside."""
+        ...
+
+    async def requeue(self, wanted: LeftOverFilter, *, limit: int) -> int:
+        """Move up to `limit` elements back into the inbox, the oldest first; gives how many.
+
+        Each is moved by one caller alone, and is in the one place or in the other whatever ends.
+        """
+        ...
 
 
 class WebhookInbox(Protocol):

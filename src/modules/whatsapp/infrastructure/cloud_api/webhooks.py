@@ -8,6 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from shared.kernel.secret import Secret
@@ -21,6 +22,7 @@ from whatsapp.domain.webhook import (
     WebhookBatch,
     WebhookElement,
 )
+from whatsapp.infrastructure.cloud_api.alone import bodies_of, items_of
 from whatsapp.infrastructure.cloud_api.callback import parse_callback_data
 from whatsapp.infrastructure.cloud_api.changes import facts_of
 from whatsapp.infrastructure.cloud_api.fields import (
@@ -83,11 +85,12 @@ def parse_webhook(raw: bytes) -> WebhookBatch:
     """
     document = read_json(raw)
     if not isinstance(document, dict):
-        return WebhookBatch((Unrecognised(reason="not a JSON object"),))
+        return WebhookBatch((Unrecognised(reason="not a JSON object"),), lambda: [raw])
     elements: Iterable[WebhookElement] = _elements(document)
     if not is_storable(document):
         elements = map(_without_endless_nesting, elements)
-    return WebhookBatch(tuple(elements))
+    found = tuple(elements)
+    return WebhookBatch(found, partial(bodies_of, raw, len(found)))
 
 
 def _without_endless_nesting(element: WebhookElement) -> WebhookElement:
@@ -104,20 +107,13 @@ def _elements(document: dict[str, Any]) -> Iterator[WebhookElement]:
     if document.get("object") != _OBJECT:
         yield Unrecognised(reason="not about a WhatsApp account", raw=document)
         return
-    for entry in _each(document.get("entry")):
+    for entry in items_of(document.get("entry")):
         if not isinstance(entry, dict) or not isinstance(entry.get("changes"), list):
             yield Unrecognised(reason="entry without changes", raw=entry)
             continue
         waba_id, at = identifier(entry.get("id")), moment(entry.get("time"))
         for change in entry["changes"]:
             yield from _change(change, waba_id=waba_id, at=at)
-
-
-def _each(value: object) -> list[Any]:
-    """The items of a list; something else that is there counts as one item, to be reported."""
-    if isinstance(value, list):
-        return value
-    return [] if value is None else [value]
 
 
 def _change(change: Any, *, waba_id: str | None, at: datetime | None) -> Iterator[WebhookElement]:
@@ -148,7 +144,7 @@ def _messages(
     value: dict[str, Any], *, waba_id: str | None, number: str
 ) -> Iterator[WebhookElement]:
     """The elements of a `messages` change; statuses first, so that a reply finds its message."""
-    statuses, messages = _each(value.get("statuses")), _each(value.get("messages"))
+    statuses, messages = items_of(value.get("statuses")), items_of(value.get("messages"))
     contacts = objects(value.get("contacts"))
     for status in statuses:
         read = _status(status, waba_id=waba_id, number=number)

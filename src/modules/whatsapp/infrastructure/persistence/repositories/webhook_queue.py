@@ -26,7 +26,6 @@ from whatsapp.domain.webhook_inbox import (
     Quarantined,
     Route,
     Routes,
-    SetAside,
     Waiting,
 )
 from whatsapp.infrastructure.persistence.repositories.storable import storable_text
@@ -51,7 +50,7 @@ _CLAIM: Final = text(
     UPDATE webhook_inbox i
     SET lease_token = :token, lease_until = now() + :lease, attempts = i.attempts + 1
     FROM fitting f WHERE i.id = f.id AND f.before < :most_bytes
-    RETURNING i.id, i.app_id, i.body, i.attempts
+    RETURNING i.id, i.app_id, i.body, i.attempts, i.origin_id
     """
 ).bindparams(
     bindparam("limit", type_=Integer()),
@@ -84,17 +83,19 @@ _RELEASE: Final = text(
 _FINISH: Final = text(
     """
     WITH gone AS (
-        DELETE FROM webhook_inbox WHERE id = ANY(:done) RETURNING id
+        DELETE FROM webhook_inbox WHERE id = ANY(:done) RETURNING id, origin_id, requeues
     ), forgotten AS (
         DELETE FROM webhook_digests WHERE digest = ANY(:digests)
     )
     INSERT INTO webhook_quarantine
-        (id, inbox_id, app_id, reason, phone_number_id, raw, field, waba_id)
-    SELECT u.* FROM unnest(
+        (id, inbox_id, app_id, reason, phone_number_id, raw, body, field, waba_id, requeues)
+    SELECT u.id, coalesce(gone.origin_id, gone.id), u.app_id, u.reason, u.phone_number_id, u.raw,
+           u.body, u.field, u.waba_id, gone.requeues
+    FROM unnest(
         CAST(:ids AS uuid[]), CAST(:inbox_ids AS uuid[]), CAST(:app_ids AS text[]),
         CAST(:reasons AS text[]), CAST(:numbers AS text[]), CAST(:raws AS bytea[]),
-        CAST(:fields AS text[]), CAST(:accounts AS text[])
-    ) AS u(id, inbox_id, app_id, reason, phone_number_id, raw, field, waba_id)
+        CAST(:alone AS bytea[]), CAST(:fields AS text[]), CAST(:accounts AS text[])
+    ) AS u(id, inbox_id, app_id, reason, phone_number_id, raw, body, field, waba_id)
     JOIN gone ON gone.id = u.inbox_id  -- Whoever was slow and overtaken keeps nothing twice.
     """
 ).bindparams(
@@ -104,6 +105,7 @@ _FINISH: Final = text(
     bindparam("reasons", type_=ARRAY(TEXT())),
     bindparam("numbers", type_=ARRAY(TEXT())),
     bindparam("raws", type_=ARRAY(LargeBinary())),
+    bindparam("alone", type_=ARRAY(LargeBinary())),
     bindparam("fields", type_=ARRAY(TEXT())),
     bindparam("accounts", type_=ARRAY(TEXT())),
     bindparam("digests", type_=ARRAY(Uuid())),
@@ -117,19 +119,6 @@ _FORGET: Final = text(
     )
     """
 ).bindparams(bindparam("age", type_=Interval()), bindparam("limit", type_=Integer()))
-_SET_ASIDE: Final = text(
-    """
-    SELECT reason, field, count(*) AS number, min(received_at) AS first_at,
-           max(received_at) AS last_at
-    FROM webhook_quarantine GROUP BY reason, field ORDER BY number DESC, reason LIMIT :limit
-    """
-)
-_QUARANTINED: Final = text(
-    """
-    SELECT id, inbox_id, app_id, reason, phone_number_id, raw, field, waba_id
-    FROM webhook_quarantine ORDER BY received_at DESC, id DESC LIMIT :limit
-    """
-)
 _WAITING: Final = text(
     """
     SELECT count(*) AS number, coalesce(now() - min(received_at), '0') AS oldest
@@ -156,7 +145,8 @@ class SQLAlchemyWebhookQueue:
             rows = (await connection.execute(_CLAIM, parameters)).all()
         token = parameters["token"]
         entries = [
-            InboxEntry(row.id, row.app_id, bytes(row.body), row.attempts, token) for row in rows
+            InboxEntry(row.id, row.app_id, bytes(row.body), row.attempts, token, row.origin_id)
+            for row in rows
         ]
         return sorted(entries, key=lambda entry: entry.id)
 
@@ -212,6 +202,7 @@ class SQLAlchemyWebhookQueue:
             "reasons": [element.reason for element in quarantined],
             "numbers": [storable_text(element.phone_number_id) for element in quarantined],
             "raws": [element.raw for element in quarantined],
+            "alone": [element.body for element in quarantined],
             "fields": [storable_text(element.field_name) for element in quarantined],
             "accounts": [storable_text(element.waba_id) for element in quarantined],
         }
@@ -224,38 +215,6 @@ class SQLAlchemyWebhookQueue:
         """Forget bodies that came so long ago; gives how many."""
         async with translated(), self._engine.connect() as connection:
             return (await connection.execute(_FORGET, {"age": age, "limit": limit})).rowcount
-
-    async def count_set_aside(self, *, limit: int = 100) -> Sequence[SetAside]:
-        """What lies in quarantine, by reason, the most frequent first."""
-        async with translated(), self._engine.connect() as connection:
-            rows = (await connection.execute(_SET_ASIDE, {"limit": limit})).all()
-        return [
-            SetAside(
-                reason=row.reason,
-                field_name=row.field,
-                number=row.number,
-                first_at=row.first_at,
-                last_at=row.last_at,
-            )
-            for row in rows
-        ]
-
-    async def list_quarantined(self, *, limit: int) -> Sequence[Quarantined]:
-        """What was put aside last, as it came."""
-        async with translated(), self._engine.connect() as connection:
-            rows = (await connection.execute(_QUARANTINED, {"limit": limit})).all()
-        return [
-            Quarantined(
-                inbox_id=row.inbox_id,
-                app_id=row.app_id,
-                reason=row.reason,
-                phone_number_id=row.phone_number_id,
-                raw=bytes(row.raw),
-                field_name=row.field,
-                waba_id=row.waba_id,
-            )
-            for row in rows
-        ]
 
     async def count_waiting(self) -> Waiting:
         """What waits to be processed."""
