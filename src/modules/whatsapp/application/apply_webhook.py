@@ -7,6 +7,7 @@ from whatsapp.application.applied import Applied, Follow, Placed
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
+from whatsapp.application.know_contact import concerns_people
 from whatsapp.application.ports import BeginWork
 from whatsapp.domain.webhook import FieldChanged, InboundReceived, StatusReported
 from whatsapp.domain.webhook_inbox import Route
@@ -31,6 +32,8 @@ class ApplyWebhook:
         reported = [e for e in elements if isinstance(e, StatusReported)]
         received = [e for e in elements if isinstance(e, InboundReceived)]
         async with self.begin(route.tenant_id) as work:
+            if concerns_people(elements):
+                await work.conversations.lock_people(route.channel_id)
             statuses = await self.statuses(work, route, reported)
             inbound = await self.inbound(work, route, received)
             kept = await self.changes(work, route, placed)

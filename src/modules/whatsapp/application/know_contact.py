@@ -16,8 +16,13 @@ from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
 from whatsapp.domain.account import PreferenceReported
 from whatsapp.domain.conversation import Person
-from whatsapp.domain.value_objects import PhoneNumber, Recipient, UserId
-from whatsapp.domain.webhook import FieldChanged, StatusReported
+from whatsapp.domain.value_objects import MessageStatus, PhoneNumber, Recipient, UserId
+from whatsapp.domain.webhook import (
+    FieldChanged,
+    InboundReceived,
+    StatusReported,
+    WebhookElement,
+)
 from whatsapp.domain.webhook_inbox import Route
 
 MARKETING: Final = "marketing_messages"
@@ -50,6 +55,23 @@ class KnowContact:
         wishes = [wish for one in applied.statuses for wish in _opted_out(one.reported)]
         wishes += [wish for one in applied.changes for wish in _told(one, self.now())]
         await heed_marketing_wishes(work, route.channel_id, wishes)
+
+
+def concerns_people(elements: Iterable[WebhookElement]) -> bool:
+    """Whether applying these may find, name or merge conversations."""
+    return any(map(_concerns_people, elements))
+
+
+def _concerns_people(element: WebhookElement) -> bool:
+    match element:
+        case InboundReceived():
+            return True
+        case StatusReported():
+            return element.status is MessageStatus.SENT or bool(_opted_out(element))
+        case FieldChanged():
+            return any(isinstance(fact, PreferenceReported) for fact in element.facts)
+        case _:
+            return False
 
 
 async def heed_marketing_wishes(

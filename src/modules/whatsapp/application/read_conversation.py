@@ -116,9 +116,10 @@ async def _view(work: Work, conversation_id: UUID) -> ConversationView:
 async def _hold(work: Work, conversation_id: UUID) -> UUID:
     """The conversation, locked: what comes in meanwhile stays unread. Also where it just merged."""
     while True:
-        found = (await _view(work, conversation_id)).conversation.id
-        if await work.conversations.hold([found]):
-            return found
+        found = (await _view(work, conversation_id)).conversation
+        await work.conversations.lock_people(found.channel_id)
+        if await work.conversations.hold([found.id]):
+            return found.id
 
 
 async def _channel(work: Work, view: ConversationView) -> Channel:
