@@ -43,6 +43,7 @@ from whatsapp.application.change_endpoint import (
 )
 from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.create_endpoint import CreateEndpoint
+from whatsapp.application.graph_media import FindGraphMedia
 from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.media_ports import MediaStore
 from whatsapp.application.ports import BeginWork
@@ -51,7 +52,7 @@ from whatsapp.application.receive_webhook import AnswerHandshake, KnownApps, Rec
 from whatsapp.application.replay_events import ReplayEvents
 from whatsapp.application.retry_dead_letters import RetryDeadLetters
 from whatsapp.application.send_test_event import SendTestEvent
-from whatsapp.application.store_media import ReadMedia, StoreMedia
+from whatsapp.application.store_media import ReadMedia, RemoveMedia, StoreMedia
 from whatsapp.application.stream_events import StreamEvents
 from whatsapp.domain.events import AddressPolicy
 from whatsapp.domain.rate_limit import RateLimiter
@@ -63,6 +64,7 @@ from whatsapp.entrypoints.http import (
     dead_letters,
     events,
     graph,
+    graph_media,
     media,
     messages,
     webhook_endpoints,
@@ -103,6 +105,7 @@ ROUTERS: Final = (
     account_events.router,
     webhooks.router,
     graph.router,
+    graph_media.router,
 )
 
 
@@ -110,7 +113,7 @@ def body_limit_of(path: str) -> BodyLimit:
     """How much may come in at `path`, and in what time."""
     if path.startswith(f"{webhooks.PREFIX}/"):
         return WEBHOOK_LIMIT
-    if path == media.PREFIX:
+    if path == media.PREFIX or graph_media.UPLOAD_PATH.fullmatch(path):
         return MEDIA_LIMIT
     return BATCH_LIMIT if path == "/v1/messages/batch" else REQUEST_LIMIT
 
@@ -226,6 +229,8 @@ def _services(
         retry_dead_letters=RetryDeadLetters(begin=begin),
         store_media=StoreMedia(begin=begin, store=store),
         read_media=ReadMedia(begin=begin, store=store),
+        remove_media=RemoveMedia(begin=begin, store=store),
+        find_graph_media=FindGraphMedia(begin=begin),
         explain=advice_for,
         add_channel=AddChannel(begin=begin),
         verify_channel=VerifyChannel(begin=begin, directory=client),

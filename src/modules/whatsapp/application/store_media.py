@@ -1,7 +1,8 @@
 """A tenant's own files: taken in once by what they hold, and given back as they are stored."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
@@ -12,9 +13,23 @@ from whatsapp.domain.media import (
     Media,
     MediaDirection,
     MediaNotFound,
+    MediaNotReady,
     MediaStatus,
 )
-from whatsapp.domain.media_type import MediaTooLarge, ensure_fits, essence, sendable
+from whatsapp.domain.media_type import (
+    MAX_OUTBOUND_BYTES,
+    MediaTooLarge,
+    ensure_fits,
+    essence,
+    sendable,
+)
+
+ToldBehind: TypeAlias = Callable[[], Awaitable[str | None]]
+"""Reads what comes behind a file, and gives the type if it is told there."""
+
+
+async def _nothing() -> None:
+    """Nothing comes behind the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,19 +45,23 @@ class StoreMedia:
         tenant_id: UUID,
         content: AsyncIterator[bytes],
         *,
-        mime_type: str,
+        mime_type: str | None,
+        told_behind: ToldBehind = _nothing,
         filename: str | None = None,
         user_id: UUID | None = None,
     ) -> tuple[Media, bool]:
         """The media and whether it is new; the same bytes of the same type are one media.
 
-        Type and size are checked before and while it is read. Raises MediaTypeRefused,
-        MediaTooLarge, InvalidMedia, MediaStoreUnavailable.
+        Type and size are checked before and while it is read; a type that is only told behind the
+        bytes, or differently, is checked then. Raises MediaTypeRefused, MediaTooLarge,
+        InvalidMedia, MediaStoreUnavailable.
         """
-        kind, at_most = sendable(mime_type)
+        at_most = MAX_OUTBOUND_BYTES if mime_type is None else sendable(mime_type)[1]
         at = self.now()
         async with self.store.drafting() as draft:
             await _copy(content, draft, at_most=at_most)
+            mime_type = await told_behind() or mime_type or ""
+            kind, _ = sendable(mime_type)
             ensure_fits(kind, draft.size, draft.head)
             media = Media(
                 tenant_id=tenant_id,
@@ -78,6 +97,35 @@ async def _copy(content: AsyncIterator[bytes], draft: MediaDraft, *, at_most: in
             await draft.write(chunk)
     if not draft.size:
         raise InvalidMedia("The file is empty", field="body")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveMedia:
+    """Deletes a file: its bytes are gone when this returns, its row says `removed`."""
+
+    begin: BeginWork
+    store: MediaStore
+
+    async def __call__(
+        self, tenant_id: UUID, media_id: UUID, *, user_id: UUID | None = None
+    ) -> None:
+        """A second time changes nothing. Raises MediaNotFound, MediaNotReady.
+
+        Dying in between loses nothing: what is marked is removed by the next cleaning up.
+        """
+        async with self.begin(tenant_id, user_id) as work:
+            media = await work.media.mark_for_removal(media_id)
+            await work.commit()
+        if media is None:
+            raise MediaNotFound
+        if media.status is MediaStatus.PENDING:
+            raise MediaNotReady
+        if media.status is not MediaStatus.REMOVING:
+            return
+        await self.store.remove(media.place)
+        async with self.begin(tenant_id, user_id) as work:
+            await work.media.record_removed([media_id])
+            await work.commit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

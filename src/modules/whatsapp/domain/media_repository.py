@@ -138,6 +138,10 @@ class MediaRepository(Protocol):
         """Mark what nobody used since `before` as being removed; gives all that is."""
         ...
 
+    async def mark_for_removal(self, media_id: UUID) -> Media | None:
+        """Mark it as being removed if it is stored; gives it as it stands then."""
+        ...
+
     async def record_removed(self, ids: Sequence[UUID]) -> int:
         """Their bytes are gone."""
         ...

@@ -13,6 +13,8 @@ from shared.kernel.errors import InvalidInput
 
 KIBIBYTE: Final = 1024
 MEBIBYTE: Final = 1024 * KIBIBYTE
+MAX_OUTBOUND_BYTES: Final = 100 * MEBIBYTE
+"""Of any type that Meta takes: documents may be the largest."""
 MAX_INBOUND_BYTES: Final = 100 * MEBIBYTE
 """What people send beyond this does not reach a business (code 131052)."""
 MAX_STATIC_STICKER_BYTES: Final = 100 * KIBIBYTE

@@ -6,7 +6,12 @@ from whatsapp.domain.value_objects.access_token import (
     InvalidAccessToken,
     UnreadableToken,
 )
-from whatsapp.domain.value_objects.given_id import given_wamid, message_id_behind
+from whatsapp.domain.value_objects.given_id import (
+    given_media_id,
+    given_wamid,
+    media_id_behind,
+    message_id_behind,
+)
 from whatsapp.domain.value_objects.idempotency_key import IdempotencyKey, InvalidIdempotencyKey
 from whatsapp.domain.value_objects.inbound_content import (
     InboundContent,
@@ -72,7 +77,9 @@ __all__ = [
     "SystemChange",
     "UnreadableToken",
     "UserId",
+    "given_media_id",
     "given_wamid",
+    "media_id_behind",
     "message_id_behind",
     "parse_recipient",
     "sources_of",

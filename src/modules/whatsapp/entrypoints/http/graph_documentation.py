@@ -98,3 +98,48 @@ GRAPH_OPENAPI: Final[dict[str, Any]] = {
         },
     }
 }
+
+
+_MEDIA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "messaging_product": {"type": "string", "enum": ["whatsapp"]},
+        "url": {"type": "string", "description": "To be downloaded with the same key."},
+        "mime_type": _TEXT,
+        "sha256": {"type": "string", "description": "In hexadecimal."},
+        "file_size": {"type": "integer"},
+        "id": _TEXT,
+    },
+}
+
+
+def _answers(description: str, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    told = {"description": description, "content": {"application/json": {"schema": schema}}}
+    return {**GRAPH_RESPONSES, 200: told}
+
+
+GRAPH_MEDIA_STORED: Final = _answers(
+    "Taken in", {"type": "object", "properties": {"id": _TEXT}, "required": ["id"]}
+)
+GRAPH_MEDIA_FOUND: Final = _answers("The file", _MEDIA)
+GRAPH_MEDIA_DELETED: Final = _answers(
+    "It is gone", {"type": "object", "properties": {"success": {"type": "boolean"}}}
+)
+GRAPH_MEDIA_FORM: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["messaging_product", "file"],
+                    "properties": {
+                        "messaging_product": {"type": "string", "enum": ["whatsapp"]},
+                        "file": {"type": "string", "format": "binary"},
+                        "type": {"type": "string", "description": "The file's MIME type."},
+                    },
+                }
+            }
+        },
+    }
+}

@@ -14,7 +14,7 @@ from shared.infrastructure.http.problem import REQUEST_ID, RETRY_AFTER_SECONDS
 from shared.kernel.errors import InvalidInput, TellwireError, Unavailable
 from whatsapp.domain.outcome import Deferred, Rejected, Throttled
 
-GRAPH_PATH: Final = re.compile(r"/v[1-9][0-9]?\.[0-9]/.*|/(?!v1/)[^/]+/[^/]+/messages")
+GRAPH_PATH: Final = re.compile(r"/v[1-9][0-9]?\.[0-9]/.*|/(?!v1/)[^/]+/[^/]+/(?:messages|media)")
 """Where clients of Meta's endpoint call, rightly or not."""
 _OBJECT_MISSING_SUBCODE: Final = 33
 
@@ -52,6 +52,20 @@ _BY_CODE: Final[Mapping[str, _Shape]] = MappingProxyType(
         ),
         "channel_not_active": _Shape(400, 133010, "Phone number not registered"),
         "service_window_closed": _Shape(400, 131047, "Re-engagement message"),
+        "media_not_found": _Shape(
+            400,
+            100,
+            "Unsupported get request. Object with this ID does not exist, cannot be loaded due "
+            "to missing permissions, or does not support this operation",
+            kind="GraphMethodException",
+            subcode=_OBJECT_MISSING_SUBCODE,
+            is_bare=True,
+        ),
+        "media_not_available": _Shape(400, 131052, "Media download error"),
+        "media_type_refused": _WRONG_TYPE,
+        "media_too_large": _WRONG_TYPE,
+        "invalid_media": _WRONG_TYPE,
+        "bad_request": _WRONG_TYPE,
         "malformed_body": _WRONG_TYPE,
         "invalid_graph_request": _WRONG_TYPE,
         "route_not_found": _Shape(404, 2500, "Unknown path components", is_bare=True),

@@ -10,10 +10,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
-from shared.infrastructure.http.errors import BadRequest
 from shared.kernel.errors import InvalidInput
 from whatsapp.domain.media import MAX_FILENAME_CHARACTERS, Media
 from whatsapp.domain.media_repository import MediaFilter
@@ -21,6 +19,7 @@ from whatsapp.domain.media_type import essence
 from whatsapp.entrypoints.http.caller import Reader, Sender
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
 from whatsapp.entrypoints.http.documentation import Responses, problems
+from whatsapp.entrypoints.http.media_forms import FORM_SCHEMA, MediaForm, body_of, is_form
 from whatsapp.entrypoints.http.services import Services
 
 PREFIX: Final = "/v1/media"
@@ -40,8 +39,11 @@ _FILE: Final[Responses] = {
 _BODY: Final = {
     "requestBody": {
         "required": True,
-        "description": "The file itself, its type in Content-Type.",
-        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The file itself, its type in Content-Type; or a form with it.",
+        "content": {
+            "*/*": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": FORM_SCHEMA,
+        },
     }
 }
 
@@ -112,13 +114,24 @@ async def upload_media(
     filename: Annotated[str | None, Query(max_length=MAX_FILENAME_CHARACTERS)] = None,
 ) -> MediaResponse:
     """Take in a file to send; the same file again is the same media (200)."""
-    media, is_new = await services.store_media(
-        caller.tenant_id,
-        _body(request),
-        mime_type=content_type,
-        filename=filename,
-        user_id=caller.key_id,
-    )
+    if is_form(content_type):
+        form = await MediaForm.open(request, content_type)
+        media, is_new = await services.store_media(
+            caller.tenant_id,
+            form.content,
+            mime_type=form.mime_type,
+            told_behind=form.told_behind,
+            filename=filename or form.filename,
+            user_id=caller.key_id,
+        )
+    else:
+        media, is_new = await services.store_media(
+            caller.tenant_id,
+            body_of(request),
+            mime_type=content_type,
+            filename=filename,
+            user_id=caller.key_id,
+        )
     services.metrics.media_uploaded(media, is_new=is_new)
     response.status_code = 201 if is_new else 200
     return MediaResponse.of(media)
@@ -158,6 +171,12 @@ async def get_media(media_id: UUID, services: Services, caller: Reader) -> Media
     """What is known of one file."""
     found = await services.read_media.find(caller.tenant_id, media_id, user_id=caller.key_id)
     return MediaResponse.of(found)
+
+
+@router.delete("/{media_id}", status_code=204, responses=problems(404, 409))
+async def delete_media(media_id: UUID, services: Services, caller: Sender) -> None:
+    """Delete the file; a message that still waits to send it fails."""
+    await services.remove_media(caller.tenant_id, media_id, user_id=caller.key_id)
 
 
 @router.get(
@@ -203,7 +222,8 @@ def disposition(media: Media) -> str:
     kind = essence(media.mime_type)
     name = media.filename or f"{media.id}{mimetypes.guess_extension(kind) or ''}"
     tame = _TAME.sub("_", name).strip("._") or "file"
-    return f"attachment; filename=\"{tame}\"; filename*=UTF-8''{quote(name, safe='')}"
+    # The plain name last: there are clients that take all that follows it for a part of it.
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}; filename=\"{tame}\""
 
 
 def _range(given: str | None, size: int) -> tuple[int, int | None]:
@@ -221,11 +241,3 @@ async def _joined(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[b
     yield first
     async for piece in others:
         yield piece
-
-
-async def _body(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in request.stream():
-            yield chunk
-    except ClientDisconnect:
-        raise BadRequest("The body ended early") from None

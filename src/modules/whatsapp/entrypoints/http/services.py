@@ -21,6 +21,7 @@ from whatsapp.application.change_endpoint import (
 )
 from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.create_endpoint import CreateEndpoint
+from whatsapp.application.graph_media import FindGraphMedia
 from whatsapp.application.mark_as_read import MarkAsRead
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.read_conversation import ReadConversation, ShowTyping
@@ -28,7 +29,7 @@ from whatsapp.application.receive_webhook import AnswerHandshake, ReceiveWebhook
 from whatsapp.application.replay_events import ReplayEvents
 from whatsapp.application.retry_dead_letters import RetryDeadLetters
 from whatsapp.application.send_test_event import SendTestEvent
-from whatsapp.application.store_media import ReadMedia, StoreMedia
+from whatsapp.application.store_media import ReadMedia, RemoveMedia, StoreMedia
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.entrypoints.http.event_stream import EventStreams
 from whatsapp.entrypoints.http.metrics import ApiMetrics
@@ -67,6 +68,8 @@ class HttpServices:
     retry_dead_letters: RetryDeadLetters
     store_media: StoreMedia
     read_media: ReadMedia
+    remove_media: RemoveMedia
+    find_graph_media: FindGraphMedia
     explain: Explain
     add_channel: AddChannel
     verify_channel: VerifyChannel

@@ -1,19 +1,19 @@
 """Files in a message that a tenant uploaded to Tellwire: found, and named as Meta knows them.
 
 Where Meta's objects take the `id` of an upload (`image.id`, the header of a template or of an
-interactive message, a card of a carousel), ours may stand: they are UUIDs, Meta's never are.
+interactive message, a card of a carousel), ours may stand: they are UUIDs, or the same in digits,
+which Meta's never are.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from whatsapp.domain.media_type import MediaKind
+from whatsapp.domain.value_objects.given_id import media_id_behind
 from whatsapp.domain.value_objects.message_content.frozen_json import Json
 
-_OURS: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _KINDS: Final = {kind.value: kind for kind in MediaKind}
 
 
@@ -60,4 +60,4 @@ def with_uploads(value: Json, known: Mapping[UUID, str]) -> Json:
 
 def _ours(key: str, inner: Json) -> UUID | None:
     given = inner.get("id") if key in _KINDS and isinstance(inner, Mapping) else None
-    return UUID(given) if isinstance(given, str) and _OURS.fullmatch(given) else None
+    return media_id_behind(given) if isinstance(given, str) else None

@@ -130,6 +130,11 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
         rows = await self._rows(sql.TAKE_FOR_REMOVAL, {"before": before, "limit": limit})
         return [self._to_entity(row) for row in rows]
 
+    async def mark_for_removal(self, media_id: UUID) -> Media | None:
+        """Mark it as being removed if it is stored; gives it as it stands then."""
+        rows = await self._rows(sql.MARK_FOR_REMOVAL, {"id": media_id})
+        return self._to_entity(rows[0]) if rows else None
+
     async def record_removed(self, ids: Sequence[UUID]) -> int:
         """Their bytes are gone."""
         return len(await self._rows(sql.RECORD_REMOVED, {"ids": list(ids)}))

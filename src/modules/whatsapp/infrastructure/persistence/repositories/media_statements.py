@@ -193,6 +193,14 @@ TAKE_FOR_REMOVAL: Final = _statement(
     RETURNING {", ".join(f"m.{name}" for name in _COLUMNS.split(", "))}
     """  # noqa: S608  # constants of this module
 )
+MARK_FOR_REMOVAL: Final = _statement(
+    f"""
+    UPDATE whatsapp_media
+    SET status = CASE status WHEN 'stored' THEN 'removing' ELSE status END
+    WHERE tenant_id = :tenant AND id = :id
+    RETURNING {_COLUMNS}
+    """  # noqa: S608  # constants of this module
+)
 RECORD_REMOVED: Final = _statement(
     """
     UPDATE whatsapp_media SET status = 'removed'
