@@ -1,5 +1,6 @@
 """The API behind its server, until a signal ends it."""
 
+import resource
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -8,6 +9,7 @@ import uvicorn
 
 from shared.infrastructure.settings import Settings
 from tellwire.api import close_streams, create_api
+from tellwire.bounded_head import BoundedHead
 
 
 class _ApiServer(uvicorn.Server):
@@ -25,9 +27,11 @@ class _ApiServer(uvicorn.Server):
 
 def serve_api(settings: Settings) -> bool:
     """Serve until stopped; False where it did not even start."""
+    _allow_many_connections()
     app = create_api(settings)
     config = uvicorn.Config(
         app,
+        http=BoundedHead,
         host=settings.api_host,
         port=settings.api_port,
         log_config=None,
@@ -39,3 +43,11 @@ def serve_api(settings: Settings) -> bool:
     with suppress(KeyboardInterrupt):
         server.run()
     return server.started
+
+
+def _allow_many_connections() -> None:
+    """Use what the system allows: the default of many is enough for a thousand connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
