@@ -195,7 +195,7 @@ async def test_a_disabled_number_is_not_registered(send, world, ana) -> None:
 
 
 async def test_other_addresses_of_a_version_do_not_exist_in_metas_form(client, ana) -> None:
-    missing = await client.get("/v23.0/1001/media", headers=ana.headers)
+    missing = await client.get("/v23.0/1001/phone_numbers", headers=ana.headers)
     wrong = await client.get("/v23.0/1001/messages", headers=ana.headers)
 
     assert (missing.status_code, error_of(missing)["code"]) == (404, 2500)

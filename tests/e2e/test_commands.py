@@ -158,7 +158,7 @@ def signed(body: dict) -> tuple[bytes, dict[str, str]]:
     return raw, {"X-Hub-Signature-256": f"sha256={digest}", "Content-Type": "application/json"}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_what_came_before_its_channel_is_delivered_by_command(stack) -> None:
     number = "515100"
     message = {

@@ -104,7 +104,12 @@ class MediaPageResponse(BaseModel):
     next_cursor: str | None
 
 
-@router.post("", status_code=201, responses=problems(415), openapi_extra=_BODY)
+_KNOWN: Final[Responses] = {
+    200: {"description": "The same file was there already", "model": MediaResponse}
+}
+
+
+@router.post("", status_code=201, responses=_KNOWN | problems(415), openapi_extra=_BODY)
 async def upload_media(
     request: Request,
     response: Response,
