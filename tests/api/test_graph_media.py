@@ -388,7 +388,9 @@ async def test_keys_need_their_scopes(client, world, ana, upload) -> None:
     assert (await client.get(f"/v23.0/{given}")).status_code == 401
 
 
-@pytest.mark.parametrize("given", ["0", "1", "9" * 37, "x", "..%2F1", "a" * 600, "\N{SNOWMAN}"])
+@pytest.mark.parametrize(
+    "given", ["0", "1", "9" * 37, "x", "..%2F1", "a" * 600, "\N{SNOWMAN}", "a%0Ab"]
+)
 async def test_any_text_for_an_id_is_an_id_that_nothing_has(client, ana, given) -> None:
     for method in ("GET", "DELETE"):
         answer = await client.request(method, f"/v23.0/{given}", headers=ana.headers)
