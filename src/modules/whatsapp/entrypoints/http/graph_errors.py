@@ -14,7 +14,7 @@ from shared.infrastructure.http.problem import REQUEST_ID, RETRY_AFTER_SECONDS
 from shared.kernel.errors import InvalidInput, TellwireError, Unavailable
 from whatsapp.domain.outcome import Deferred, Rejected, Throttled
 
-GRAPH_PATH: Final = re.compile(r"/v[0-9]+\.[0-9]+/(?s:.*)|/(?!v1/)[^/]+/[^/]+/(?:messages|media)")
+GRAPH_PATH: Final = re.compile(r"/v(?!1/)(?s:.*\..*/.*)|/(?!v1/)[^/]+/[^/]+/(?:messages|media)")
 """Where clients of Meta's endpoint call, rightly or not."""
 _OBJECT_MISSING_SUBCODE: Final = 33
 
