@@ -30,6 +30,22 @@ def inbound_to(customer: Any, wamid: str | None = None, **values: Any) -> dict[s
     return messages_of(customer, messages=[message | values])
 
 
+def edit_of(
+    customer: Any, target: str, message: dict[str, Any], *, wamid: str | None = None, **values: Any
+) -> dict[str, Any]:
+    """A change in which a customer of the customer makes `message` of what they wrote before."""
+    edit = {"original_message_id": target, "message": message}
+    return inbound_to(customer, wamid, type="edit", edit=edit, **values)
+
+
+def revoke_of(
+    customer: Any, target: str, *, wamid: str | None = None, **values: Any
+) -> dict[str, Any]:
+    """A change in which a customer of the customer takes back what they wrote before."""
+    revoke = {"original_message_id": target}
+    return inbound_to(customer, wamid, type="revoke", revoke=revoke, **values)
+
+
 def status_of(
     customer: Any, wamid: str, status: str = "sent", *, at: int = 1795420800, **values: Any
 ) -> dict[str, Any]:

@@ -177,6 +177,66 @@ async def test_a_window_closes(apply, call) -> None:
     assert not (await only(call))["window"]["is_open"]
 
 
+async def test_what_was_read_from_a_message_is_shown_part_by_part(apply, call) -> None:
+    raw = {
+        "context": {"forwarded": True, "referred_product": {"product_retailer_id": "SKU-1"}},
+        "referral": {"source_type": "ad", "ctwa_clid": "click", "welcome_message": {"text": "Hi"}},
+        "errors": [{"code": 131051, "title": "Unknown", "error_data": {"details": "Not yet"}}],
+    }
+    card = {"name": {"formatted_name": "Bo"}, "phones": [{"phone": "+1 650", "wa_id": "1650"}]}
+    await apply(inbound(content=InboundContent("contacts", [card]), raw=raw))
+
+    shown = (await only(call))["last_message"]
+
+    assert shown["context"] == {
+        "is_forwarded": True,
+        "referred_product": {"product_retailer_id": "SKU-1", "catalog_id": None},
+    }
+    assert shown["referral"]["ctwa_clid"] == "click"
+    assert shown["referral"]["welcome_message"] == "Hi"
+    assert shown["errors"] == [
+        {"code": 131051, "title": "Unknown", "details": "Not yet", "advice": None}
+    ]
+    assert set(shown["details"]) == {"contacts"}
+    (contact,) = shown["details"]["contacts"]
+    assert contact["name"]["formatted_name"] == "Bo"
+    assert contact["phones"] == [
+        {"phone": "+1 650", "wa_id": "1650", "user_id": None, "type": None}
+    ]
+    assert (shown["edited_at"], shown["revoked_at"], shown["original"]) == (None, None, None)
+
+
+async def test_an_edited_message_is_shown_as_it_is_now_and_a_removed_one_not_at_all(
+    apply, call
+) -> None:
+    wrong, gone = inbound(body="the 12", ago=2 * HOUR), inbound(body="Oh", ago=2 * HOUR)
+    edit = {"type": "text", "text": {"body": "the 21"}}
+    edited = InboundContent("edit", {"original_message_id": wrong.wamid, "message": edit})
+    revoked = InboundContent("revoke", {"original_message_id": gone.wamid})
+    later = wrong.sent_at + timedelta(minutes=5)
+    await apply(
+        inbound(content=edited, sent_at=later), wrong, gone, inbound(content=revoked, sent_at=later)
+    )
+
+    conversation = await only(call)
+    path = f"/v1/conversations/{conversation['id']}/messages"
+    thread = {one["wamid"]: one for one in (await call(path)).json()["data"]}
+
+    assert set(thread) == {wrong.wamid, gone.wamid}
+    now, away = thread[wrong.wamid], thread[gone.wamid]
+    assert (now["content"], now["details"]) == ({"body": "the 21"}, {"text": "the 21"})
+    assert (now["edited_at"], now["revoked_at"]) == (_iso(later), None)
+    assert now["original"] == {
+        "type": "text",
+        "content": {"body": "the 12"},
+        "details": {"text": "the 12"},
+    }
+    assert (away["content"], away["details"], away["revoked_at"]) == (None, None, _iso(later))
+    assert away["original"]["content"] == {"body": "Oh"}
+    assert conversation["unread_count"] == 2
+    assert conversation["last_message"] == thread[conversation["last_message"]["wamid"]]
+
+
 async def test_what_was_sent_is_the_last_message_then(apply, call, send) -> None:
     await apply(inbound())
     message = await send()

@@ -13,6 +13,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from whatsapp.domain.value_objects import InboundDetails
+from whatsapp.entrypoints.http.conversation_shapes import ThreadMessageResponse
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -71,6 +74,21 @@ def test_every_operation_describes_itself_and_its_problems(live_url) -> None:
                 for status, answer in operation["responses"].items():
                     if int(status) >= 400:
                         assert list(answer["content"]) == ["application/problem+json"], path
+
+
+def test_what_customers_write_is_described_part_by_part(live_url) -> None:
+    document = httpx.get(f"{live_url}/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    details = schemas["InboundDetailsResponse"]
+
+    assert set(details["properties"]) == set(InboundDetails.__slots__)
+    assert not details.get("required")
+    for name in ("ContactCard", "CardPhone", "CallPermission", "ProductReference", "Referral"):
+        assert schemas[name]["description"], name
+        assert schemas[name]["properties"], name
+    for example in schemas["ThreadMessageResponse"]["examples"]:
+        shown = ThreadMessageResponse.model_validate(example)
+        assert shown.model_dump(mode="json") == example
 
 
 def test_what_is_sent_is_shown_by_example(live_url) -> None:

@@ -73,8 +73,10 @@ SEED = """
            now() - interval '1 hour', now() - interval '1 hour'
     FROM seed_messages;
     INSERT INTO whatsapp_inbound_messages
-        (tenant_id, id, channel_id, wamid, type, body, raw, sent_at, sender, author)
-    SELECT tenant_id, id, channel_id, 'wamid.in.' || n, 'text', '{{}}', '{{}}', now(), a, a
+        (tenant_id, id, channel_id, wamid, type, body, raw, sent_at, sender, author, amends)
+    SELECT tenant_id, id, channel_id, 'wamid.in.' || n, CASE n % 60 WHEN 6 THEN 'edit'
+           ELSE 'text' END, '{{}}', '{{}}', now(), a, a,
+           CASE n % 60 WHEN 6 THEN 'wamid.in.' || n - 6 END
     FROM seed_messages CROSS JOIN LATERAL (
         SELECT '+49151' || CASE n % 4 WHEN 0 THEN 300 ELSE n END AS a) author;
     INSERT INTO whatsapp_status_events
@@ -178,6 +180,7 @@ _MESSAGES = "pk_whatsapp_outbound_messages"
 _QUEUE = "pk_whatsapp_send_queue"
 _RECIPIENT = "ix_whatsapp_send_queue_tenant_id_recipient_key_id"
 _DUE = "ix_whatsapp_send_queue_tenant_id_channel_id_lane_due_at_id"
+_WAMID = "uq_whatsapp_inbound_messages_tenant_id_channel_id_wamid"
 # Each statement and the indexes it has to go by.
 AS_APP = {
     "channels.get_by_id": (lambda c, _m: c.get_by_id(CHANNEL), {"pk_whatsapp_channels"}),
@@ -258,7 +261,7 @@ AS_APP = {
     ),
     "messages.get_inbound_by_wa_id": (
         lambda _c, m: m.get_inbound_by_wa_id("wamid.in.300"),
-        {"uq_whatsapp_inbound_messages_tenant_id_channel_id_wamid"},
+        {_WAMID},
     ),
 }
 _CONVERSATIONS = "pk_whatsapp_conversations"
@@ -293,6 +296,10 @@ LOOKING = {
         {_OF_CONVERSATION, _HEARD, _SAID},
     ),
     "get_newest_inbound": (lambda v: v.get_newest_inbound(MESSAGE), {_HEARD}),
+    "list_amended": (
+        lambda v: v.list_amended(CHANNEL, ["wamid.in.300", "wamid.in.1"]),
+        {"ix_whatsapp_inbound_messages_amends", _WAMID},
+    ),
     "list_contacts": (lambda v: v.list_contacts(limit=50), {_CONVERSATIONS}),
     "list_contacts of a channel": (
         lambda v: v.list_contacts(limit=50, channel_id=CHANNEL),

@@ -1,6 +1,7 @@
 """What came in is kept as Meta sent it, answers the common questions and never raises."""
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -8,14 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whatsapp.domain.value_objects import (
+    CallPermission,
+    CardName,
+    ContactCard,
+    FlowReply,
     InboundContent,
+    InboundDetails,
     InboundLocation,
     InboundMedia,
     InboundOrder,
     InboundReaction,
     InboundReply,
     OrderItem,
+    ProductReference,
     SystemChange,
+    Unsupported,
 )
 
 CANARY = "Canary7f3a"
@@ -23,7 +31,14 @@ ACCESSORS = (
     "text",
     "media",
     "reply",
+    "flow",
     "flow_response",
+    "call_permission",
+    "products",
+    "contacts",
+    "unsupported",
+    "edited",
+    "amends",
     "reaction",
     "location",
     "order",
@@ -31,6 +46,11 @@ ACCESSORS = (
 )
 
 FILE = {"id": "m1", "mime_type": "image/jpeg", "sha256": "abc=", "url": "https://example.org/m1"}
+PERMISSION = {
+    "response": "accept",
+    "is_permanent": True,
+    "expiration_timestamp": 1795420800000,
+}
 READ = InboundMedia(id="m1", mime_type="image/jpeg", sha256="abc=", url="https://example.org/m1")
 ORDER = {
     "catalog_id": "c1",
@@ -80,7 +100,7 @@ QUESTIONS = [
     (
         "interactive",
         {"type": "nfm_reply", "nfm_reply": {"response_json": '{"a": [1]}'}},
-        {"flow_response": {"a": [1]}},
+        {"flow": FlowReply(response={"a": [1]}), "flow_response": {"a": [1]}},
     ),
     ("button", {"payload": "stop", "text": "Stop"}, {"reply": InboundReply("stop", "Stop")}),
     (
@@ -119,8 +139,36 @@ QUESTIONS = [
         {"type": "user_changed_user_id", "previous_user_id": "US.1"},
         {"system_change": SystemChange("user_changed_user_id", previous_user_id="US.1")},
     ),
-    ("unsupported", {"type": "poll"}, {}),
-    ("contacts", [{"name": {"formatted_name": "A"}}], {}),
+    ("unsupported", {"type": "poll"}, {"unsupported": Unsupported("poll")}),
+    (
+        "contacts",
+        [{"name": {"formatted_name": "A"}}, "no card"],
+        {"contacts": (ContactCard(name=CardName(formatted_name="A")),)},
+    ),
+    (
+        "interactive",
+        {"type": "call_permission_reply", "call_permission_reply": PERMISSION},
+        {
+            "call_permission": CallPermission(
+                "accept", is_permanent=True, expires_at=datetime(2026, 11, 23, 8, tzinfo=UTC)
+            )
+        },
+    ),
+    (
+        "interactive",
+        {"type": "product", "product": {"product_retailer_id": "p1", "catalog_id": "c1"}},
+        {"products": (ProductReference("p1", "c1"),)},
+    ),
+    (
+        "edit",
+        {"original_message_id": "w", "message": {"type": "text", "text": {"body": "x"}}},
+        {"edited": InboundContent("text", {"body": "x"}), "amends": "w"},
+    ),
+    ("edit", {"original_message_id": "w", "message": {"type": "text"}}, {}),
+    ("revoke", {"original_message_id": "w"}, {"amends": "w"}),
+    ("revoke", {"original_message_id": "w" * 513}, {}),
+    ("location", {"latitude": 91, "longitude": 0}, {}),
+    ("location", {"latitude": "1e999999999", "longitude": 0}, {}),
     ("something_new", {"a": 1}, {}),
 ]
 
@@ -180,6 +228,14 @@ def test_answers_of_a_flow_that_are_no_json_are_no_answers(text) -> None:
     assert inbound.flow_response in (None, {"a": None})
 
 
+@pytest.mark.parametrize("at", ["1e999999999", "-1", "NaN", True, [], "99999999999999"])
+def test_a_time_that_is_none_is_no_time(at) -> None:
+    reply = {"response": "accept", "expiration_timestamp": at}
+    inbound = InboundContent("interactive", {"call_permission_reply": reply})
+
+    assert inbound.call_permission == CallPermission("accept")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
@@ -199,6 +255,8 @@ def test_no_content_makes_an_accessor_raise(kind, body) -> None:
     inbound = InboundContent(kind, body)
     for name in ACCESSORS:
         getattr(inbound, name)
+    details = InboundDetails.of(inbound).to_dict()
+    json.dumps(details, allow_nan=False, ensure_ascii=False).encode()
 
     assert InboundContent(kind, inbound.to_dict()[kind]) == inbound
     json.dumps(inbound.to_dict()[kind], allow_nan=False, ensure_ascii=False).encode()
@@ -212,6 +270,9 @@ def test_nothing_that_a_person_sent_shows_itself(kind, show) -> None:
         "latitude": 1,
         "longitude": 1,
         "product_items": [{"product_retailer_id": CANARY}],
+        "call_permission_reply": {"response": CANARY},
+        "nfm_reply": {"name": CANARY, "body": CANARY},
+        "message": {"type": "text", "text": {"body": CANARY}},
     }
     inbound = InboundContent(kind, marked)
     values = [inbound, *(getattr(inbound, n) for n in ACCESSORS if n not in _PLAIN)]
@@ -221,7 +282,7 @@ def test_nothing_that_a_person_sent_shows_itself(kind, show) -> None:
     assert CANARY not in "".join(show(value) for value in values if value is not None)
 
 
-_PLAIN = {"text", "flow_response"}
+_PLAIN = {"text", "flow_response", "amends"}
 
 
 def test_a_type_of_another_shape_does_not_show_itself() -> None:

@@ -55,11 +55,24 @@ class InboundApplied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AmendmentApplied:
+    """An edit or a removal, and the message that it is about, with all that amends it.
+
+    One of the two was new. `moved` says whether the message is as the amendment says now.
+    """
+
+    message: InboundMessage
+    amendment: InboundMessage
+    moved: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     """Everything that was new in one transaction; in each list in the order of application."""
 
     statuses: Sequence[StatusApplied] = ()
     inbound: Sequence[InboundApplied] = ()
+    amended: Sequence[AmendmentApplied] = ()
     changes: Sequence[FieldChanged] = ()
     unread: Sequence[Unrecognised | TroubleReported] = ()
     """What was kept for a person to look at."""

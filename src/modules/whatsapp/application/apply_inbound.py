@@ -25,7 +25,7 @@ class ApplyInbound:
         # In one order for all processors: two that write to the same conversations wait for,
         # and not on, each other.
         for one in sorted(received, key=lambda e: (e.wa_id or "", e.user_id or "")):
-            stored = await work.messages.save_inbound(_message(route, one))
+            stored = await work.messages.save_inbound(message_of(route, one))
             if not stored.replayed:
                 applied.append(InboundApplied(received=one, stored=stored))
                 if (media := _media(stored)) is not None:
@@ -51,7 +51,8 @@ def _media(message: InboundMessage) -> Media | None:
     )
 
 
-def _message(route: Route, received: InboundReceived) -> InboundMessage:
+def message_of(route: Route, received: InboundReceived) -> InboundMessage:
+    """The message that an element is to one channel; nothing is stored yet."""
     return InboundMessage(
         tenant_id=route.tenant_id,
         channel_id=route.channel_id,

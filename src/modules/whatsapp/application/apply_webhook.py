@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from whatsapp.application.applied import Applied, Follow, Placed
+from whatsapp.application.apply_amendments import apply_amendments
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
@@ -36,10 +37,12 @@ class ApplyWebhook:
                 await work.conversations.lock_people(route.channel_id)
             statuses = await self.statuses(work, route, reported)
             inbound = await self.inbound(work, route, received)
+            amended = await apply_amendments(work, route, inbound)
             kept = await self.changes(work, route, placed)
             applied = Applied(
                 statuses=statuses,
                 inbound=inbound,
+                amended=amended,
                 changes=[one for one in kept if isinstance(one, FieldChanged)],
                 unread=[one for one in kept if not isinstance(one, FieldChanged)],
             )

@@ -68,6 +68,7 @@ def result_of(
         wamid=step.wamid,
         failure=step.failure,
         due_at=step.due_at,
+        recipient=message.recipient,
     )
 
 

@@ -73,6 +73,12 @@ class ConversationViews(Protocol):
         """What the contact wrote last."""
         ...
 
+    async def list_amended(
+        self, channel_id: UUID, wamids: Sequence[str]
+    ) -> Sequence[InboundMessage]:
+        """Which of these messages of a channel were edited or removed, each with what amends it."""
+        ...
+
     async def list_contacts(
         self,
         *,

@@ -99,7 +99,11 @@ class DispatchChannel:
         self._gate = Departures(use=self._use, changed=self._changed.set, monotonic=self.monotonic)
         self._turns = LaneTurns(self.rng.randrange(LANE_CYCLE))
         self._recorder = RecordResults(
-            tenant_id=self.tenant_id, begin=self.begin, observe=self.observe, stored=self._closed
+            tenant_id=self.tenant_id,
+            channel_id=self.channel_id,
+            begin=self.begin,
+            observe=self.observe,
+            stored=self._closed,
         )
         self._load = LoadClaimed(
             tenant_id=self.tenant_id,

@@ -16,6 +16,7 @@ from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
 from whatsapp.domain.account import PreferenceReported
 from whatsapp.domain.conversation import Person
+from whatsapp.domain.repositories import AttemptResult
 from whatsapp.domain.value_objects import MessageStatus, PhoneNumber, Recipient, UserId
 from whatsapp.domain.webhook import (
     FieldChanged,
@@ -157,6 +158,22 @@ def _opted_out(reported: StatusReported) -> Sequence[MarketingWish]:
         return ()
     phone, user_id = phone_of(reported.wa_id), user_of(reported.user_id)
     return (MarketingWish(phone=phone, user_id=user_id, stopped=True, at=reported.occurred_at),)
+
+
+def wishes_in_answers(results: Sequence[AttemptResult]) -> Sequence[MarketingWish]:
+    """What refusals tell of their recipients' wishes, where Meta refuses at once."""
+    return [
+        MarketingWish(
+            phone=to if isinstance(to, PhoneNumber) else None,
+            user_id=to if isinstance(to, UserId) else None,
+            stopped=True,
+            at=one.finished_at,
+        )
+        for one in results
+        if (to := one.recipient) is not None
+        and one.failure is not None
+        and one.failure.code == OPTED_OUT
+    ]
 
 
 def _told(changed: FieldChanged, now: datetime) -> Sequence[MarketingWish]:

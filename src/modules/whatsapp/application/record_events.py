@@ -1,18 +1,19 @@
 """From what was applied to what the tenant is told, in the transaction that applied it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
-from whatsapp.application.applied import Applied, InboundApplied, StatusApplied
+from whatsapp.application.applied import Applied, StatusApplied
+from whatsapp.application.inbound_events import amended_event, received_event
 from whatsapp.application.ports import Work
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.events import TOLD_STATUSES, EventType, MessageProgress, NewEvent
 from whatsapp.domain.repositories import AttemptResult
-from whatsapp.domain.webhook import FieldChanged, InboundReceived
+from whatsapp.domain.webhook import FieldChanged
 from whatsapp.domain.webhook_inbox import Route
 
 TEMPLATE_FIELDS: Final = frozenset(
@@ -39,11 +40,15 @@ class RecordEvents:
             MessageProgress(message_id=message_id, occurred_at=self.now())
             for message_id in sorted(overtaken)
         ]
-        received = [_received(route, one) for one in applied.inbound]
+        told_as_changes = {one.amendment.id for one in applied.amended}
+        received = [
+            received_event(one) for one in applied.inbound if one.stored.id not in told_as_changes
+        ]
+        amended = [amended_event(one) for one in applied.amended if one.moved]
         changed = [
             self._changed(route, one) for one in applied.changes if one.field in TEMPLATE_FIELDS
         ]
-        await work.events.record(progress=progress, others=[*received, *changed])
+        await work.events.record(progress=progress, others=[*received, *amended, *changed])
 
     def _changed(self, route: Route, change: FieldChanged) -> NewEvent:
         return NewEvent(
@@ -101,37 +106,3 @@ def _progress(applied: StatusApplied) -> MessageProgress:
         attempt=reported.echo.attempt if reported.echo else None,
         meta={"field": "messages", "value": {"statuses": [reported.raw]}},
     )
-
-
-def _received(route: Route, applied: InboundApplied) -> NewEvent:
-    received, stored = applied.received, applied.stored
-    data = {
-        "message_id": str(stored.id),
-        "channel_id": str(route.channel_id),
-        "wamid": received.wamid,
-        "from": stored.sender.e164 if stored.sender else None,
-        "user_id": received.user_id,
-        "profile_name": received.profile_name,
-        "type": received.content.type,
-        "content": received.raw.get(received.content.type),
-        "context_wamid": received.context_wamid,
-    }
-    return NewEvent(
-        type=EventType.MESSAGE_RECEIVED,
-        occurred_at=received.sent_at,
-        subject_id=stored.id,
-        channel_id=route.channel_id,
-        context_wamid=received.context_wamid,
-        data=data,
-        meta={"field": "messages", "value": _value(received)},
-    )
-
-
-def _value(received: InboundReceived) -> Mapping[str, Any]:
-    """What Meta's own webhook has in its `value` besides the number's metadata."""
-    contact: dict[str, Any] = {"profile": {"name": received.profile_name or ""}}
-    if received.wa_id is not None:
-        contact["wa_id"] = received.wa_id
-    if received.user_id is not None:
-        contact["user_id"] = received.user_id
-    return {"contacts": [contact], "messages": [received.raw]}

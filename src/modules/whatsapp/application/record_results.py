@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from shared.kernel.errors import TellwireError
+from whatsapp.application.know_contact import heed_marketing_wishes, wishes_in_answers
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.record_events import record_results
 from whatsapp.domain.repositories import AttemptResult
@@ -34,6 +35,7 @@ class RecordResults:
     """Takes results by `put` and stores them while `run` runs, until `finish` and all is stored."""
 
     tenant_id: UUID
+    channel_id: UUID
     begin: BeginWork
     observe: Observe
     stored: Callable[[int], None]
@@ -103,6 +105,8 @@ class RecordResults:
     async def _record(self, batch: Sequence[AttemptResult]) -> frozenset[UUID]:
         async with self.begin(self.tenant_id) as work:
             held = await work.messages.record_attempts(batch)
+            # Also where a lease was lost: what somebody wishes does not hang on it.
+            await heed_marketing_wishes(work, self.channel_id, wishes_in_answers(batch))
             await record_results(work, [one for one in batch if one.message_id in held])
             await work.commit()
         return held

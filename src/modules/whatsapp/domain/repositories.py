@@ -14,7 +14,7 @@ from shared.kernel.errors import TellwireError
 from shared.kernel.ids import new_id
 from whatsapp.domain.entities import Channel, InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
-from whatsapp.domain.value_objects import IdempotencyKey, MessageStatus
+from whatsapp.domain.value_objects import IdempotencyKey, MessageStatus, Recipient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,7 @@ class AttemptResult:
     `lease_token` is the one under which the attempt was marked; `due_at` is when a retry is due, or
     when an unknown outcome is given up on. `outcome` names the class of the answer. `id` is the
     evidence's own, so that recording it twice keeps it once. `number` is 0 where nothing was sent.
+    `recipient` is whom it was sent to, for what an answer says about the person.
     """
 
     message_id: UUID
@@ -36,6 +37,7 @@ class AttemptResult:
     wamid: str | None = None
     failure: FailureReason | None = None
     due_at: datetime | None = None
+    recipient: Recipient | None = field(default=None, repr=False)
     id: UUID = field(default_factory=new_id)
 
 

@@ -12,7 +12,7 @@ from whatsapp.domain.entities.channel import (
     UnknownPolicy,
     WindowPolicy,
 )
-from whatsapp.domain.entities.inbound_message import InboundMessage
+from whatsapp.domain.entities.inbound_message import InboundMessage, Step, steps_of
 from whatsapp.domain.entities.outbound_message import (
     IdempotencyKeyReused,
     InvalidMetadata,
@@ -38,6 +38,8 @@ __all__ = [
     "MarketingPolicy",
     "MessageNotFound",
     "OutboundMessage",
+    "Step",
     "UnknownPolicy",
     "WindowPolicy",
+    "steps_of",
 ]

@@ -28,6 +28,8 @@ class EventType(StrEnum):
     MESSAGE_EXPIRED = "message.expired"
     MESSAGE_CANCELLED = "message.cancelled"
     MESSAGE_RECEIVED = "message.received"
+    MESSAGE_EDITED = "message.edited"
+    MESSAGE_REVOKED = "message.revoked"
     CHANNEL_PAUSED = "channel.paused"
     TEMPLATE_STATUS = "template.status"
     ENDPOINT_DISABLED = "webhook_endpoint.disabled"
@@ -69,7 +71,8 @@ class MessageProgress:
 class NewEvent:
     """Anything else that happened.
 
-    An event of one type about one subject (an inbound message, say) is told once.
+    An event of one type about one subject (an inbound message, say) is told once; where there may
+    be several, such as edits, `number` tells them apart.
     `context_wamid` is the message that an inbound one answers. `meta` is what Meta's own webhook
     would have in its `value` for it.
     """
@@ -78,6 +81,7 @@ class NewEvent:
     occurred_at: datetime
     data: Mapping[str, Any] = field(repr=False)
     subject_id: UUID | None = None
+    number: int = 0
     channel_id: UUID | None = None
     context_wamid: str | None = field(default=None, repr=False)
     meta: Mapping[str, Any] | None = field(default=None, repr=False)

@@ -4,13 +4,19 @@ from datetime import datetime
 from typing import Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from whatsapp.application.conversation_views import ConversationView, ThreadMessage
 from whatsapp.application.read_conversation import ReceiptOutcome
 from whatsapp.domain.conversation import Conversation
-from whatsapp.domain.entities import InboundMessage, OutboundMessage
+from whatsapp.domain.entities import InboundMessage
 from whatsapp.domain.value_objects import MessageStatus
+from whatsapp.entrypoints.http.inbound_shapes import (
+    EDITED_MESSAGE,
+    TAKEN_BACK,
+    ContextResponse,
+    InboundShown,
+)
 from whatsapp.entrypoints.http.responses import Explain, FailureResponse, failure_of
 
 
@@ -67,14 +73,19 @@ class WindowResponse(BaseModel):
     )
 
 
-class ThreadMessageResponse(BaseModel):
+class ThreadMessageResponse(InboundShown):
     """A message of a conversation, in either direction."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EDITED_MESSAGE, TAKEN_BACK]})
 
     id: UUID
     direction: Literal["in", "out"]
     type: str
-    content: Any = Field(description="Meta's object under the type's name.")
-    context: dict[str, str] | None
+    content: Any = Field(
+        description="Meta's object under the type's name, after the latest edit; null where the "
+        "customer took the message back."
+    )
+    context: ContextResponse | None
     wamid: str | None
     at: datetime = Field(description="When it was written, or accepted to be sent.")
     status: MessageStatus | None = Field(description="Of a message out.")
@@ -83,28 +94,30 @@ class ThreadMessageResponse(BaseModel):
     @classmethod
     def of(cls, message: ThreadMessage, explain: Explain) -> Self:
         """What may be seen of `message`."""
-        content = message.content.to_dict()
-        shown = {"content": content[str(message.content.type)], "context": _context(message)}
         if isinstance(message, InboundMessage):
+            current = message.current
             return cls(
                 id=message.id,
                 direction="in",
-                type=message.content.type,
+                type=current.type,
+                content=None if message.revoked_at else current.to_dict()[current.type],
+                context=_context(message),
                 wamid=message.wamid,
                 at=message.sent_at,
                 status=None,
                 failure=None,
-                **shown,
+                **cls.read_from(message),
             )
         return cls(
             id=message.id,
             direction="out",
             type=message.content.type.value,
+            content=message.content.to_dict()[message.content.type],
+            context=_answered(message.content.context_message_id),
             wamid=message.wamid,
             at=message.created_at,
             status=message.status,
             failure=failure_of(message, explain),
-            **shown,
         )
 
 
@@ -164,10 +177,18 @@ class ReadResponse(BaseModel):
     )
 
 
-def _context(message: InboundMessage | OutboundMessage) -> dict[str, str] | None:
-    quoted = (
-        message.context_wamid
-        if isinstance(message, InboundMessage)
-        else message.content.context_message_id
+def _context(message: InboundMessage) -> ContextResponse | None:
+    context = message.context
+    if context is None:
+        return None
+    return ContextResponse(
+        message_id=context.message_id,
+        sender=context.sender,
+        is_forwarded=context.is_forwarded,
+        is_frequently_forwarded=context.is_frequently_forwarded,
+        referred_product=context.referred_product,
     )
-    return None if quoted is None else {"message_id": quoted}
+
+
+def _answered(wamid: str | None) -> ContextResponse | None:
+    return None if wamid is None else ContextResponse(message_id=wamid)

@@ -77,6 +77,7 @@ class InboundMessageModel(TenantScoped, Base):
     """A message of a customer, once per channel and wamid.
 
     `author` is the name under which its conversation has it; none for what was said in a group.
+    `amends` is the wamid of the message that it edits or removes, which may come later or never.
     """
 
     __tablename__ = "whatsapp_inbound_messages"
@@ -91,6 +92,7 @@ class InboundMessageModel(TenantScoped, Base):
     body: Mapped[dict[str, Any]]
     context_wamid: Mapped[str | None]
     raw: Mapped[dict[str, Any]]
+    amends: Mapped[str | None]
     sent_at: Mapped[datetime]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -103,6 +105,11 @@ class InboundMessageModel(TenantScoped, Base):
             "ix_whatsapp_inbound_messages_thread",
             *("tenant_id", "channel_id", "author", "id"),
             postgresql_where=text("author IS NOT NULL"),
+        ),
+        Index(
+            "ix_whatsapp_inbound_messages_amends",
+            *("tenant_id", "channel_id", "amends"),
+            postgresql_where=text("amends IS NOT NULL"),
         ),
     )
 

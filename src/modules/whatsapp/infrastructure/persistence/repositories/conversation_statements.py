@@ -100,9 +100,9 @@ SAVE_INBOUND: Final = typed(
         SELECT s.tenant_id, c.conversation_id, s.channel_id, s.sender, s.sender_user_id,
                s.profile_name, :username,
                CASE WHEN c.is_first AND :opens_window THEN least(s.sent_at, now()) END,
-               CASE WHEN c.is_first THEN 1 ELSE 0 END,
-               CASE WHEN c.is_first THEN s.id END,
-               CASE WHEN c.is_first THEN least(s.sent_at, now()) END
+               CASE WHEN c.is_first AND :is_news THEN 1 ELSE 0 END,
+               CASE WHEN c.is_first AND :is_news THEN s.id END,
+               CASE WHEN c.is_first AND :is_news THEN least(s.sent_at, now()) END
         FROM stored s CROSS JOIN contact c WHERE s.inserted
         ORDER BY c.conversation_id
         ON CONFLICT (tenant_id, id) DO UPDATE SET
@@ -130,6 +130,7 @@ SAVE_INBOUND: Final = typed(
         if c.name not in {"tenant_id", "channel_id", "received_at"}
     },
     opens_window=Boolean(),
+    is_news=Boolean(),
     username=TEXT(),
 ).columns(
     *(c for c in _INBOUND.c if c.name != "received_at"),
@@ -139,7 +140,8 @@ SAVE_INBOUND: Final = typed(
 )
 """Store it once per channel and wamid; only the first time does it open and count anything.
 
-The window opens at the customer's own time, or now where their clock is ahead."""
+The window opens at the customer's own time, or now where their clock is ahead. What amends another
+message is no news: it neither counts as unread nor becomes the last message."""
 
 GET_CONVERSATION_BY_ADDRESS: Final = typed(
     f"""

@@ -9,6 +9,8 @@ from typing import Final, cast
 from sqlalchemy import ARRAY, TEXT, DateTime, Integer, Table, Uuid
 from sqlalchemy.sql.selectable import TextualSelect
 
+from whatsapp.domain.entities.inbound_message import EDITED_WITHIN, REVOKED_WITHIN
+from whatsapp.domain.value_objects.inbound_content import REVOKE
 from whatsapp.infrastructure.persistence.models import InboundMessageModel
 from whatsapp.infrastructure.persistence.repositories.conversation_statements import (
     COLUMNS,
@@ -20,6 +22,30 @@ from whatsapp.infrastructure.persistence.repositories.conversation_statements im
 _INBOUND = cast("Table", InboundMessageModel.__table__)
 _INBOUND_COLUMNS = ", ".join(f"i.{column.name}" for column in _INBOUND.c)
 _AT = DateTime(timezone=True)
+_MOST_AMENDMENTS: Final = 100
+"""Of each message, removals and the latest edits first."""
+
+
+def _amendments_of(wamid: str, channel: str) -> str:
+    """What amends a message, in SQL; a subquery with LIMIT is looked up, never joined."""
+    return f"""
+        SELECT * FROM whatsapp_inbound_messages i
+        WHERE i.tenant_id = :tenant AND i.channel_id = {channel} AND i.amends = {wamid}
+        ORDER BY i.type = '{REVOKE}' DESC, i.sent_at DESC, i.wamid DESC LIMIT {_MOST_AMENDMENTS}
+    """  # noqa: S608  # names of this module's own
+
+
+_STANDS_ALONE: Final = f"""
+    NOT coalesce((
+        SELECT i.sent_at <= o.sent_at + CASE i.type
+            WHEN '{REVOKE}' THEN interval '{REVOKED_WITHIN.total_seconds():.0f} s'
+            ELSE interval '{EDITED_WITHIN.total_seconds():.0f} s' END
+        FROM whatsapp_inbound_messages o
+        WHERE i.amends IS NOT NULL AND o.tenant_id = :tenant AND o.channel_id = i.channel_id
+          AND o.wamid = i.amends AND o.amends IS NULL
+        LIMIT 1
+    ), false)"""  # noqa: S608  # constants of the domain
+"""Whether a message is shown by itself: it amends nothing, nothing that we have, or too late."""
 
 GET_VIEW: Final = typed(
     f"""
@@ -123,7 +149,7 @@ LIST_THREAD: Final = typed(
         SELECT m.id FROM place p CROSS JOIN LATERAL (
             SELECT i.id FROM whatsapp_inbound_messages i
             WHERE i.tenant_id = :tenant AND i.channel_id = p.channel_id
-              AND i.author = p.address AND i.id < :before
+              AND i.author = p.address AND i.id < :before AND {_STANDS_ALONE}
               AND (p.since IS NULL OR i.sent_at > p.since)
               AND (p.until IS NULL OR i.sent_at <= p.until)
             ORDER BY i.id DESC LIMIT :limit
@@ -155,7 +181,7 @@ GET_NEWEST_INBOUND: Final = typed(
     SELECT {_INBOUND_COLUMNS} FROM place p CROSS JOIN LATERAL (
         SELECT * FROM whatsapp_inbound_messages i
         WHERE i.tenant_id = :tenant AND i.channel_id = p.channel_id AND i.author = p.address
-          AND i.type <> 'system'
+          AND i.type <> 'system' AND i.amends IS NULL
           AND (p.since IS NULL OR i.sent_at > p.since)
           AND (p.until IS NULL OR i.sent_at <= p.until)
         ORDER BY i.id DESC LIMIT 1
@@ -168,9 +194,34 @@ GET_NEWEST_INBOUND: Final = typed(
 
 GET_INBOUND_MANY: Final = typed(
     f"""
-    SELECT {_INBOUND_COLUMNS} FROM whatsapp_inbound_messages i
-    WHERE i.tenant_id = :tenant AND i.id = ANY(:ids)
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM whatsapp_inbound_messages WHERE tenant_id = :tenant AND id = ANY(:ids)
+    )
+    SELECT {_INBOUND_COLUMNS} FROM wanted i
+    UNION ALL
+    SELECT {_INBOUND_COLUMNS} FROM wanted w
+    CROSS JOIN LATERAL ({_amendments_of("w.wamid", "w.channel_id")}) i
     """,  # noqa: S608  # column names of our own table
     tenant=Uuid(),
     ids=ARRAY(Uuid()),
 ).columns(*_INBOUND.c)
+"""Messages, and what amends them."""
+
+LIST_AMENDED: Final = typed(
+    f"""
+    WITH amendment AS MATERIALIZED (
+        SELECT i.* FROM unnest(:wamids) AS w(wamid)
+        CROSS JOIN LATERAL ({_amendments_of("w.wamid", ":channel")}) i
+    )
+    SELECT {_INBOUND_COLUMNS} FROM amendment i
+    UNION ALL
+    SELECT {_INBOUND_COLUMNS} FROM (SELECT DISTINCT amends FROM amendment) a CROSS JOIN LATERAL (
+        SELECT * FROM whatsapp_inbound_messages i
+        WHERE i.tenant_id = :tenant AND i.channel_id = :channel AND i.wamid = a.amends LIMIT 1
+    ) i
+    """,  # noqa: S608  # column names of our own table
+    tenant=Uuid(),
+    channel=Uuid(),
+    wamids=ARRAY(TEXT()),
+).columns(*_INBOUND.c)
+"""What amends the messages with these wamids, and those of them that we have."""

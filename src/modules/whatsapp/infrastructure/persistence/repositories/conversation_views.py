@@ -25,6 +25,7 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     inbound_of,
     other_address,
     recipient_text,
+    with_amendments,
 )
 from whatsapp.infrastructure.persistence.repositories.message_views import SQLAlchemyMessageViews
 
@@ -103,6 +104,14 @@ class SQLAlchemyConversationViews(SQLAlchemyConversationRepository):
         row: Any = (await self._run(sql.GET_NEWEST_INBOUND, parameters)).one_or_none()
         return None if row is None else inbound_of(row)
 
+    async def list_amended(
+        self, channel_id: UUID, wamids: Sequence[str]
+    ) -> Sequence[InboundMessage]:
+        """Which of these messages of a channel were edited or removed, each with what amends it."""
+        parameters = {"tenant": self.tenant_id, "channel": channel_id, "wamids": list(wamids)}
+        rows: Any = await self._run(sql.LIST_AMENDED, parameters)
+        return [one for one in with_amendments([inbound_of(row) for row in rows]) if one.amendments]
+
     async def list_contacts(
         self,
         *,
@@ -141,7 +150,8 @@ class SQLAlchemyConversationViews(SQLAlchemyConversationRepository):
             return {}
         parameters = {"tenant": self.tenant_id, "ids": list(ids)}
         rows: Any = await self._run(sql.GET_INBOUND_MANY, parameters)
-        heard: dict[UUID, ThreadMessage] = {row.id: inbound_of(row) for row in rows}
+        found = with_amendments([inbound_of(row) for row in rows])
+        heard: dict[UUID, ThreadMessage] = {one.id: one for one in found if one.id in set(ids)}
         if len(heard) == len(ids):
             return heard
         return heard | {one.id: one for one in await self._messages.get_outbound_many(ids)}

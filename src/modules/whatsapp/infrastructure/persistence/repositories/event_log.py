@@ -116,6 +116,7 @@ def _event_arrays(events: Sequence[NewEvent]) -> dict[str, Any]:
         "ids": [one.id for one in events],
         "types": [one.type.value for one in events],
         "subject_ids": [one.subject_id for one in events],
+        "numbers": [one.number for one in events],
         "channel_ids": [one.channel_id for one in events],
         "contexts": [one.context_wamid for one in events],
         "occurred": [one.occurred_at for one in events],

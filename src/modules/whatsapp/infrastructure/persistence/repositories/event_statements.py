@@ -147,16 +147,17 @@ RECORD_OTHERS: Final = _typed(
     f"""
     WITH told AS (
         INSERT INTO events ({_COLUMNS})
-        SELECT :tenant, g.id, :before + g.place, g.type, g.subject_id, 0, g.channel_id,
+        SELECT :tenant, g.id, :before + g.place, g.type, g.subject_id, g.number, g.channel_id,
                CAST(g.data AS jsonb) || CASE WHEN o.id IS NULL THEN '{{}}'
                    ELSE jsonb_build_object('answers', o.id) END,
                CAST(g.meta AS jsonb), g.occurred_at
         FROM unnest(
             CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:subject_ids AS uuid[]),
-            CAST(:channel_ids AS uuid[]), CAST(:contexts AS text[]),
+            CAST(:numbers AS smallint[]), CAST(:channel_ids AS uuid[]), CAST(:contexts AS text[]),
             CAST(:occurred AS timestamptz[]), CAST(:datas AS text[]), CAST(:metas AS text[])
         ) WITH ORDINALITY
-          AS g(id, type, subject_id, channel_id, context, occurred_at, data, meta, place)
+          AS g(id, type, subject_id, number, channel_id, context, occurred_at, data, meta,
+               place)
         LEFT JOIN LATERAL (
             SELECT m.id FROM whatsapp_outbound_messages m
             WHERE m.tenant_id = :tenant AND m.wamid = g.context
@@ -172,6 +173,7 @@ RECORD_OTHERS: Final = _typed(
     ids=ARRAY(Uuid()),
     types=ARRAY(TEXT()),
     subject_ids=ARRAY(Uuid()),
+    numbers=ARRAY(SmallInteger()),
     channel_ids=ARRAY(Uuid()),
     contexts=ARRAY(TEXT()),
     occurred=ARRAY(DateTime(timezone=True)),

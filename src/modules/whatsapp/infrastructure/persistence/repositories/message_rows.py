@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
@@ -167,6 +168,7 @@ def inbound_columns_of(message: InboundMessage) -> dict[str, Any]:
         "body": storable_json(message.content.to_dict()[message.content.type]),
         "context_wamid": storable_text(message.context_wamid),
         "raw": storable_json(dict(message.raw)),
+        "amends": message.amends,
         "sent_at": message.sent_at,
     }
 
@@ -227,6 +229,7 @@ def inbound_parameters(message: InboundMessage) -> dict[str, Any]:
         "address_ids": [new_id() for _ in addresses],
         "new_id": new_id(),
         "opens_window": message.opens_window,
+        "is_news": message.amends is None,
         "username": storable_text(message.username),
     }
 
@@ -247,6 +250,17 @@ def inbound_of(row: InboundMessageModel) -> InboundMessage:
         raw=row.raw,
         received_at=row.received_at,
     )
+
+
+def with_amendments(messages: Sequence[InboundMessage]) -> Sequence[InboundMessage]:
+    """The messages of a tenant, each with those among them that amend it; each once."""
+    found = {message.id: message for message in messages}.values()
+    amending: defaultdict[tuple[UUID, str | None], list[InboundMessage]] = defaultdict(list)
+    for message in found:
+        amending[message.channel_id, message.amends].append(message)
+    for message in found:
+        message.amendments = tuple(amending.get((message.channel_id, message.wamid), ()))
+    return list(found)
 
 
 def sources_for(message: OutboundMessage) -> Iterable[MessageStatus]:
