@@ -130,7 +130,7 @@ async def test_a_taken_port_is_named_before_anything_starts(stack) -> None:
     assert "TELLWIRE_API_PORT" in said
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("command", ["api", "worker"])
 async def test_a_process_that_cannot_start_says_why_in_one_line(stack, command) -> None:
     free = {"TELLWIRE_API_PORT": str(free_port())}
@@ -162,14 +162,14 @@ async def test_a_database_that_is_gone_is_told_in_one_line(stack, command) -> No
     )
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_an_api_whose_port_is_taken_names_it(stack) -> None:
     code, said = await tellwire(stack, "api")
 
     assert (code, said.split(":")[0]) == (1, "port_taken")
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_an_api_that_is_told_to_stop_closes_everything_and_ends_well(stack) -> None:
     parent = psutil.Process(stack.processes["serve"].pid)
     running = next(one for one in parent.children(recursive=True) if "api" in one.cmdline())
@@ -191,7 +191,7 @@ async def test_an_api_that_is_told_to_stop_closes_everything_and_ends_well(stack
     assert "rror" not in said.decode()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_what_answers_in_the_place_of_the_api_is_not_taken_for_it(stack) -> None:
     port = stack.simulator.rsplit(":", 1)[1]
 
