@@ -10,6 +10,8 @@ from whatsapp.domain.entities import ChannelStatus, WindowPolicy
 from whatsapp.domain.value_objects import message_id_behind
 from whatsapp.infrastructure.cloud_api.client import MetaBusy, MetaRefused
 from whatsapp.infrastructure.cloud_api.outcomes import refusal_of_response
+from whatsapp_simulator.graph_errors import GraphError
+from whatsapp_simulator.validation import check_message
 
 EXAMPLES = json.loads(
     (Path(__file__).parents[1] / "unit/whatsapp/message_examples.json").read_text("utf-8")
@@ -123,11 +125,13 @@ async def test_an_answer_may_quote_an_id_that_was_given(send, world) -> None:
         ({"type": "fax"}, 400, 100, "type"),
         ({"text": None}, 400, 131008, "text: is required"),
         ({"text": {}}, 400, 131008, "text.body: is required"),
-        ({"text": {"body": "x" * 4097}}, 400, 131009, "text.body"),
-        ({"to": None}, 400, 131009, "to"),
+        ({"text": {"body": "x" * 4097}}, 400, 100, "text.body"),
+        ({"to": None}, 400, 100, "to: is required"),
         ({"to": "01234"}, 400, 131009, "to"),
         ({"to": 5}, 400, 131009, "to"),
         ({"recipient_type": "crowd"}, 400, 131009, "recipient_type"),
+        ({"recipient_type": "group"}, 400, 131009, "recipient_type"),
+        ({"recipient_type": "group", "to": "Y2FwaV9ncm91cDox"}, 400, 131009, "recipient_type"),
         ({"context": {"message_id": 5}}, 400, 131009, "context.message_id"),
         ({"biz_opaque_callback_data": "x" * 513}, 400, 100, "biz_opaque_callback_data"),
         ({"biz_opaque_callback_data": "\0"}, 400, 131009, "biz_opaque_callback_data"),
@@ -145,6 +149,68 @@ async def test_a_fault_is_told_in_metas_form(send, change, status, code, said) -
     assert error["type"] == "OAuthException"
     assert error["error_data"]["messaging_product"] == "whatsapp"
     assert said in error["error_data"]["details"]
+
+
+def interactive(kind, action, **more):
+    content = {"type": kind, "body": {"text": "Choose"}, "action": action, **more}
+    return {"type": "interactive", "text": None, "interactive": content}
+
+
+def media(kind, **content):
+    return {"type": kind, "text": None, kind: content}
+
+
+def buttons(number, **change):
+    each = [{"id": f"b{n}", "title": f"Title {n}"} | change for n in range(number)]
+    return {"buttons": [{"type": "reply", "reply": one} for one in each]}
+
+
+FAULTS = [
+    {"messaging_product": None},
+    {"to": None},
+    {"to": "01234"},
+    {"to": None, "recipient": "nobody"},
+    {"text": None},
+    {"text": "Hello"},
+    {"text": {}},
+    {"text": {"body": ""}},
+    {"text": {"body": 5}},
+    {"text": {"body": "x" * 4097}},
+    {"text": {"body": "x", "preview_url": "yes"}},
+    {"recipient_type": "crowd"},
+    {"context": {}},
+    {"context": {"message_id": 5}},
+    {"biz_opaque_callback_data": "x" * 513},
+    media("image"),
+    media("image", link="ftp://a.example/b.png"),
+    media("image", link="https://a.example/b.png", caption="x" * 1025),
+    media("location", latitude=91, longitude=0),
+    media("location", latitude=1),
+    media("reaction", message_id="wamid.1"),
+    media("template") | {"template": None},
+    {"type": "contacts", "text": None, "contacts": []},
+    {"type": "contacts", "text": None, "contacts": [{"name": {}}]},
+    interactive("nothing", {}),
+    interactive("button", {}),
+    interactive("button", buttons(4)),
+    interactive("button", buttons(1, title="x" * 21)),
+    interactive("button", buttons(1, title=None)),
+    interactive("button", buttons(2, title="Same")),
+    interactive("button", buttons(1), body={"text": "x" * 1025}),
+    interactive("list", {"button": "Open"}),
+    interactive("list", {"button": "x" * 21, "sections": [{"rows": [{"id": "1", "title": "A"}]}]}),
+    interactive("cta_url", {"name": "cta_url", "parameters": {"display_text": "Go", "url": "x"}}),
+    interactive("cta_url", {"name": "other", "parameters": {}}),
+    interactive("product", {"catalog_id": "1"}),
+]
+
+
+async def test_every_fault_has_the_code_that_the_simulated_meta_gives_it(send) -> None:
+    for change in FAULTS:
+        with pytest.raises(GraphError) as meta:
+            check_message(TEXT | change)
+
+        assert error_of(await send(TEXT | change))["code"] == meta.value.code, change
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"5", b"\xff"])
@@ -261,5 +327,6 @@ async def test_what_meta_says_against_a_receipt_is_told_under_its_code(send, met
     held = await send(RECEIPT)
 
     assert (refused.status_code, error_of(refused)["code"]) == (400, 131009)
+    assert error_of(refused)["message"] == "(#131009) Wrong"
     assert (held.status_code, error_of(held)["code"]) == (503, 130429)
     assert held.headers["Retry-After"] == "1"

@@ -123,6 +123,26 @@ async def test_a_message_with_a_file_that_does_not_exist_is_refused_with_its_pla
     assert (answer.json()["code"], answer.json()["field"]) == ("media_not_found", "image.id")
 
 
+async def test_a_replay_is_none_the_worse_for_its_file_being_gone(client, world, ana) -> None:
+    media = (await upload(client, ana)).json()
+    body = {
+        "channel_id": str(ana.channel_id),
+        "to": "+4915550000001",
+        "type": "image",
+        "image": {"id": media["id"]},
+    }
+    headers = ana.headers | {"Idempotency-Key": "picture-1"}
+    first = await client.post("/v1/messages", json=body, headers=headers)
+    assert first.status_code == 202
+
+    await world.query("UPDATE whatsapp_media SET status = 'removed' WHERE id = :id", id=media["id"])
+    again = await client.post("/v1/messages", json=body, headers=headers)
+    anew = await client.post("/v1/messages", json=body, headers=ana.headers)
+
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    assert (anew.status_code, anew.json()["code"]) == (404, "media_not_found")
+
+
 @pytest.mark.parametrize(
     ("size", "mime_type", "status", "code"),
     [

@@ -1,3 +1,4 @@
+import asyncio
 from datetime import timedelta
 from uuid import UUID
 
@@ -69,6 +70,13 @@ async def test_a_queued_message_can_be_taken_back_and_asked_again(client, world,
     assert not await world.query(
         "SELECT 1 FROM whatsapp_send_queue WHERE id = :id", id=message["id"]
     )
+
+
+async def test_all_who_take_a_message_back_at_once_find_it_cancelled(client, ana, message) -> None:
+    answers = await asyncio.gather(*(act(client, ana, message, "cancel") for _ in range(8)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["status"] for answer in answers} == {"cancelled"}
 
 
 async def test_a_message_on_its_way_is_not_taken_back(client, world, ana, message) -> None:

@@ -1,8 +1,12 @@
 import asyncio
 from collections import Counter
+from dataclasses import replace
+from datetime import timedelta, timezone
 from uuid import uuid4
 
 import pytest
+
+from shared.kernel.clock import utc_now
 
 
 def message_to(customer, body="Hello", **more):
@@ -81,3 +85,102 @@ async def test_another_tenants_channel_does_not_exist(client, ana, bea) -> None:
     assert answer.status_code == 404
     assert answer.json()["code"] == "channel_not_found"
     assert answer.json()["field"] == "channel_id"
+
+
+async def test_a_time_is_the_same_in_every_zone(client, ana) -> None:
+    noon = utc_now().replace(microsecond=0) + timedelta(days=30)
+    zones = [timezone(timedelta(hours=hours)) for hours in (0, 5.5, -9)]
+    key = {"Idempotency-Key": "order-noon"}
+
+    answers = [
+        await post(
+            client,
+            ana,
+            message_to(
+                ana,
+                send_at=noon.astimezone(zone).isoformat(),
+                expires_at=(noon + timedelta(hours=1)).astimezone(zone).isoformat(),
+            ),
+            **key,
+        )
+        for zone in reversed(zones)
+    ]
+
+    assert [one.status_code for one in answers] == [202, 200, 200]
+    assert answers[0].json() == answers[1].json() == answers[2].json()
+    assert answers[0].json()["send_at"] == noon.isoformat().replace("+00:00", "Z")
+
+
+@pytest.fixture
+def later(client, monkeypatch):
+    """Let the API accept as if so much time had passed."""
+
+    def later(**passed):
+        state = client._transport.app.state
+        services = state.tellwire_services
+
+        def now():
+            return utc_now() + timedelta(**passed)
+
+        changed = {
+            name: replace(getattr(services, name), now=now)
+            for name in ("accept_message", "accept_batch", "accept_graph_message")
+        }
+        monkeypatch.setattr(state, "tellwire_services", replace(services, **changed))
+
+    return later
+
+
+@pytest.mark.parametrize(
+    ("name", "hours"), [("expires_at", 1), ("send_at", 1), ("send_at", -23), ("expires_at", 8000)]
+)
+async def test_a_replay_is_none_the_worse_for_its_time_having_passed(
+    client, world, ana, later, name, hours
+) -> None:
+    wanted = message_to(ana, **{name: (utc_now() + timedelta(hours=hours)).isoformat()})
+    key = {"Idempotency-Key": "order-late"}
+    first = await post(client, ana, wanted, **key)
+    assert first.status_code == 202
+
+    later(days=400)
+    again = await post(client, ana, wanted, **key)
+    other = await post(client, ana, wanted | {"text": {"body": "Else"}}, **key)
+    unheard = await post(client, ana, wanted, **{"Idempotency-Key": "order-unheard"})
+    batch = await client.post(
+        "/v1/messages/batch",
+        json={
+            "messages": [
+                wanted | {"idempotency_key": "order-late"},
+                wanted | {"idempotency_key": "order-unheard"},
+                message_to(ana, "In time"),
+                wanted,
+            ]
+        },
+        headers=ana.headers,
+    )
+
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert (unheard.status_code, unheard.json()["field"]) == (422, name)
+    assert [one["status"] for one in batch.json()["results"]] == [200, 422, 202, 422]
+    assert batch.json()["results"][0]["message"]["id"] == first.json()["id"]
+    stored = await world.query(
+        "SELECT count(*) FROM whatsapp_outbound_messages WHERE tenant_id = :t", t=ana.tenant_id
+    )
+    assert stored[0][0] == 2
+
+
+async def test_a_replay_outlives_the_expiry_that_a_retry_took_away(
+    client, world, ana, later
+) -> None:
+    wanted = message_to(ana, expires_at=(utc_now() + timedelta(hours=1)).isoformat())
+    key = {"Idempotency-Key": "order-revived"}
+    first = (await post(client, ana, wanted, **key)).json()["id"]
+    await world.query(
+        "UPDATE whatsapp_outbound_messages SET expires_at = NULL WHERE id = :id", id=first
+    )
+
+    later(days=2)
+
+    assert (await post(client, ana, wanted, **key)).json()["id"] == first

@@ -21,6 +21,7 @@ INVALID = {
     "number as a number": ({"to": 4915550000001}, "to", "validation_failed"),
     "not a user id": ({"to": ..., "recipient": "x"}, "recipient", "invalid_user_id"),
     "unknown type": ({"type": "fax"}, "type", "validation_failed"),
+    "a pin, which is for groups": ({"type": "pin", "text": ...}, "type", "validation_failed"),
     "no content": ({"text": ...}, "text", "invalid_content"),
     "content of another type": (
         {"image": {"link": "https://a.example/b.png"}},

@@ -135,6 +135,7 @@ class Stack:
         channel = await self.command(
             *("channel", "add", "--tenant", tenant, "--phone-number-id", number),
             *("--name", "Main", "--app-id", APP_ID, "--window-policy", "allow"),
+            *("--marketing-policy", "allow"),
             TELLWIRE_ACCESS_TOKEN=f"EAAG{number}",
         )
         key = await self.command("key", "create", "--tenant", tenant)

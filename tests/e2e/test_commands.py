@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from shared.kernel.ids import new_id
-from stack import APP_ID, APP_SECRET
+from stack import APP_ID, APP_SECRET, free_port
+from tellwire.supervisor import answers_http
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -42,6 +43,9 @@ async def test_an_operator_sets_up_sends_and_looks_after_an_installation(stack) 
 
     code, said = await tellwire(stack, "migrate")
     assert code == 0, said
+    code, said = await tellwire(stack, "migrate", "--revision", "nosuch")
+    assert (code, said.split(":")[0]) == (1, "unknown_revision")
+    assert "Traceback" not in said
 
     send = ("send", "+4915112345678", "Hello", "--channel", sender.channel_id)
     key = {"TELLWIRE_API_KEY": sender.api_key}
@@ -89,10 +93,13 @@ async def change_pause_and_resume(stack, sender) -> None:
         async with stack.http.get(url, headers=sender.headers) as answer:
             return await answer.json()
 
+    assert (await channel("list"))["marketing_policy"] == "allow"
     changed = await channel(
         *("change", sender.channel_id, "--rate", "250", "--on-unknown", "hold"),
         *("--window-policy", "allow", "--no-keeps-order", "--name", "Renamed"),
+        *("--marketing-policy", "enforce"),
     )
+    assert changed["marketing_policy"] == "enforce"
     assert (changed["messages_per_second"], changed["on_unknown"]) == (250, "hold")
     assert (changed["window_policy"], changed["keeps_order"]) == ("allow", False)
     assert changed["name"] == "Renamed"
@@ -121,6 +128,82 @@ async def test_a_taken_port_is_named_before_anything_starts(stack) -> None:
     assert code == 1
     assert "port_taken" in said
     assert "TELLWIRE_API_PORT" in said
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("command", ["api", "worker"])
+async def test_a_process_that_cannot_start_says_why_in_one_line(stack, command) -> None:
+    free = {"TELLWIRE_API_PORT": str(free_port())}
+
+    code, said = await tellwire(stack, command, **free)
+
+    assert code == os.EX_CONFIG
+    assert said.splitlines() == [said.strip()]
+    assert said.startswith("misconfigured: TELLWIRE_DATABASE_URL is not set")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("command", ["api", "worker", "migrate", "tenant create x"])
+async def test_a_database_that_is_gone_is_told_in_one_line(stack, command) -> None:
+    port = free_port()
+
+    code, said = await tellwire(
+        stack,
+        *command.split(),
+        TELLWIRE_DATABASE_URL=f"postgresql://tellwire_app:canary@127.0.0.1:{port}/tellwire",
+        TELLWIRE_REDIS_URL=f"redis://127.0.0.1:{port}",
+        TELLWIRE_ENCRYPTION_KEY_FILE=str(stack.directory / "data" / "encryption.keys"),
+        TELLWIRE_API_PORT=str(port),
+    )
+
+    assert (code, said.strip()) == (
+        1,
+        "database_unavailable: The database does not answer; try again",
+    )
+
+
+@pytest.mark.timeout(180)
+async def test_an_api_whose_port_is_taken_names_it(stack) -> None:
+    code, said = await tellwire(stack, "api")
+
+    assert (code, said.split(":")[0]) == (1, "port_taken")
+
+
+@pytest.mark.timeout(180)
+async def test_an_api_that_is_told_to_stop_closes_everything_and_ends_well(stack) -> None:
+    parent = psutil.Process(stack.processes["serve"].pid)
+    running = next(one for one in parent.children(recursive=True) if "api" in one.cmdline())
+    port = free_port()
+    environment = running.environ() | {"TELLWIRE_API_PORT": str(port)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tellwire", "api"),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(40):
+        while not await answers_http("127.0.0.1", port):  # noqa: ASYNC110  # it is another process's
+            await asyncio.sleep(0.05)
+        process.terminate()
+        said, _ = await process.communicate()
+
+    assert process.returncode == 0
+    assert "rror" not in said.decode()
+
+
+@pytest.mark.timeout(180)
+async def test_what_answers_in_the_place_of_the_api_is_not_taken_for_it(stack) -> None:
+    port = stack.simulator.rsplit(":", 1)[1]
+
+    code, said = await tellwire(
+        stack,
+        *("send", "+4915112345678", "Hello", "--channel", str(new_id())),
+        TELLWIRE_API_KEY="tw_any",
+        TELLWIRE_API_PORT=port,
+    )
+
+    assert (code, said.split(":")[0]) == (1, "api_unreachable")
+    assert "Traceback" not in said
 
 
 @pytest.mark.timeout(180)

@@ -1,9 +1,10 @@
 """The API behind its server, until a signal ends it."""
 
+import asyncio
 import resource
-from collections.abc import Callable
-from contextlib import suppress
-from types import FrameType
+import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
@@ -19,14 +20,25 @@ class _ApiServer(uvicorn.Server):
         super().__init__(config)
         self._on_exit = on_exit
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """As uvicorn's, after `on_exit`."""
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Not as uvicorn's, which raises them again and ends us before everything is closed."""
+        loop, handled = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+        for number in handled:
+            loop.add_signal_handler(number, self._stop, number)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def _stop(self, number: signal.Signals) -> None:
         self._on_exit()
-        super().handle_exit(sig, frame)
+        self.handle_exit(number, None)
 
 
-def serve_api(settings: Settings) -> bool:
-    """Serve until stopped; False where it did not even start."""
+async def serve_api(settings: Settings) -> None:
+    """Serve until stopped; raises what keeps it from starting."""
     _allow_many_connections()
     app = create_api(settings)
     config = uvicorn.Config(
@@ -34,15 +46,15 @@ def serve_api(settings: Settings) -> bool:
         http=BoundedHead,
         host=settings.api_host,
         port=settings.api_port,
+        # Entered here: the server would answer a refusal of ours with a traceback.
+        lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
     )
-    server = _ApiServer(config, on_exit=lambda: close_streams(app))
-    with suppress(KeyboardInterrupt):
-        server.run()
-    return server.started
+    async with app.router.lifespan_context(app):
+        await _ApiServer(config, on_exit=lambda: close_streams(app)).serve()
 
 
 def _allow_many_connections() -> None:

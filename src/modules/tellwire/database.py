@@ -7,14 +7,23 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database import DatabaseFailed
-from shared.infrastructure.database.driver_errors import translated
-from shared.kernel.errors import Misconfigured
+from shared.infrastructure.database.driver_errors import translate, translated
+from shared.kernel.errors import InvalidInput, Misconfigured, TellwireError
 
 _MODELS = ("tenancy.infrastructure.models", "whatsapp.infrastructure.persistence.models")
+
+
+class UnknownRevision(InvalidInput):
+    """The schema has no such revision, or the database has one of a later release."""
+
+    code = "unknown_revision"
+    title = "This release does not know that revision of the schema"
 
 
 def load_models() -> None:
@@ -41,8 +50,20 @@ def migrate(owner_url: str, revision: str = "head") -> None:
     """Bring the schema to `revision`, as the owner; safe to run again, and by several at once.
 
     Blocks; it runs an event loop of its own, so call it outside one (or see `migrate_async`).
+    Raises UnknownRevision, DatabaseUnavailable.
     """
-    command.upgrade(alembic_config(owner_url), revision)
+    ours: TellwireError | None = None
+    try:
+        command.upgrade(alembic_config(owner_url), revision)
+    except CommandError:
+        raise UnknownRevision from None
+    except Exception as error:
+        ours = translate(error, {})
+        # What a revision itself does wrong is for developers to read as it is.
+        if ours is None or (not ours.retryable and isinstance(error, SQLAlchemyError)):
+            raise
+    if ours is not None:
+        raise ours
 
 
 async def refuse_other_schema(engine: AsyncEngine) -> None:

@@ -16,9 +16,14 @@ def api_child(settings: Settings) -> Child:
         name="api",
         command=tellwire_command("api"),
         environment=settings.to_environment(),
-        listener=Listener(settings.api_host, settings.api_port, "TELLWIRE_API_PORT"),
+        listener=api_listener(settings),
         ready=ready,
     )
+
+
+def api_listener(settings: Settings) -> Listener:
+    """Where the HTTP API listens."""
+    return Listener(settings.api_host, settings.api_port, "TELLWIRE_API_PORT")
 
 
 def worker_children(settings: Settings, number: int) -> list[Child]:

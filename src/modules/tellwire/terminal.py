@@ -17,8 +17,14 @@ errors: Final = Console(stderr=True)
 
 def complain(error: TellwireError) -> None:
     """Say what is wrong, with the code under which the documentation explains it."""
-    where = f" ({error.field})" if error.field else ""
-    errors.print(f"[bold red]{error.code}[/]{where}: {error.detail}", highlight=False)
+    complain_of(error.code, error.detail, field=error.field)
+
+
+def complain_of(code: str, detail: str, *, field: str | None = None) -> None:
+    """The same for what another process says; one line, for whoever searches a log."""
+    where = f" ({field})" if field else ""
+    errors.print(code, style="bold red", end="", highlight=False, markup=False)
+    errors.print(f"{where}: {detail}", highlight=False, markup=False, soft_wrap=True)
 
 
 def run(work: Coroutine[Any, Any, ResultT]) -> ResultT:

@@ -1,7 +1,7 @@
 """What the simulator simulates: numbers, secrets, delays. Immutable; JSON or environment in."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -131,15 +131,7 @@ class SimulatorConfig:
     @classmethod
     def from_json(cls, source: Path | str | Mapping[str, Any]) -> "SimulatorConfig":
         """Read a JSON file or an object; raises `Misconfigured` without showing any value."""
-        raw = source if isinstance(source, Mapping) else _load(Path(source))
-        try:
-            return _adapter().validate_python(_without_units(raw))
-        except ValidationError as error:
-            where = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}: {e['msg']}"
-                for e in error.errors(include_input=False, include_url=False)
-            )
-            raise Misconfigured(f"simulator configuration: {where}") from None
+        return _read(source if isinstance(source, Mapping) else _load(Path(source)))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "SimulatorConfig":
@@ -150,7 +142,28 @@ class SimulatorConfig:
             if key.startswith(ENVIRONMENT_PREFIX)
         }
         path = given.pop("config", None)
-        return cls.from_json({**(_load(Path(path)) if path else {}), **given})
+        return _read(
+            {**(_load(Path(path)) if path else {}), **given}, called=_variable if not path else str
+        )
+
+
+def _variable(name: str) -> str:
+    return f"{ENVIRONMENT_PREFIX}{name.upper()}"
+
+
+def _read(raw: Mapping[str, Any], *, called: Callable[[str], str] = str) -> SimulatorConfig:
+    """The configuration; an error calls its members as whoever gave them does."""
+    try:
+        return _adapter().validate_python(_without_units(raw))
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False)
+    where = "; ".join(f"{_place(fault['loc'], called)}: {fault['msg']}" for fault in faults)
+    raise Misconfigured(f"simulator configuration: {where}")
+
+
+def _place(path: Sequence[int | str], called: Callable[[str], str]) -> str:
+    first, *rest = path or ("",)
+    return ".".join([called(str(first)), *map(str, rest)])
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -183,6 +183,11 @@ async def test_a_role_that_could_evade_the_policies_is_refused(
         await superuser.execute("DROP ROLE IF EXISTS between")
 
 
+async def test_a_role_that_postgresql_does_not_let_in_is_a_setting_to_mend(database):
+    with pytest.raises(Misconfigured, match=r"does not let us in.*SQLSTATE 28"):
+        await _start_as(database.url("nobody_of_that_name"))
+
+
 async def _all_rights_are_as_designed(superuser):
     await test_rights_are_given_to_our_roles_by_name_and_cannot_be_passed_on(superuser)
     await test_roles_that_work_for_all_tenants_have_the_rights_they_were_designed_with(superuser)

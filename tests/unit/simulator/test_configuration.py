@@ -84,3 +84,12 @@ def test_the_environment_overrides_the_file(tmp_path):
     assert (config.port, config.webhook_url) == (9999, "http://127.0.0.1/hook")
     assert config.app_secret.reveal() == MARK
     assert len(config.numbers) == 1
+
+
+def test_what_the_environment_lacks_is_called_by_its_variable():
+    with pytest.raises(Misconfigured) as refused:
+        SimulatorConfig.from_env({"TELLWIRE_SIMULATOR_PORT": MARK})
+
+    assert "TELLWIRE_SIMULATOR_APP_SECRET: Field required" in str(refused.value)
+    assert "TELLWIRE_SIMULATOR_PORT: " in str(refused.value)
+    assert MARK not in str(refused.value)

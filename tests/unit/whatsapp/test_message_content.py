@@ -3,10 +3,17 @@
 import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from whatsapp.domain.value_objects import InvalidContent, MessageContent, MessageType
+from whatsapp.domain.entities import OutboundMessage
+from whatsapp.domain.value_objects import (
+    InvalidContent,
+    MessageContent,
+    MessageType,
+    PhoneNumber,
+)
 
 WAMID = "wamid.HBgNNDkxNTEyMzQ1Njc4ORUCABEYEjQ2"
 LINK = "https://example.org/file"
@@ -55,6 +62,20 @@ def test_a_reaction_cannot_be_a_reply() -> None:
         MessageContent.reaction(WAMID, "!").replying_to(WAMID)
 
     assert refusal.value.field == "context.message_id"
+
+
+def test_a_message_to_a_group_is_not_made_into_one_to_a_person() -> None:
+    content = MessageContent.parse("text", {"body": "x"}, recipient_type="group")
+
+    with pytest.raises(InvalidContent) as refusal:
+        OutboundMessage(
+            tenant_id=uuid4(),
+            channel_id=uuid4(),
+            recipient=PhoneNumber("+4915550000001"),
+            content=content,
+        )
+
+    assert refusal.value.field == "recipient_type"
 
 
 PIN = {"type": "pin", "message_id": WAMID, "expiration_days": 7}

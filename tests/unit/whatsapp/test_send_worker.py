@@ -1,8 +1,10 @@
 """Which channels a worker serves, with a queue, drivers and dispatchers of the test's own."""
 
 import asyncio
+from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 
@@ -10,7 +12,7 @@ from shared.kernel.errors import Unavailable
 from shared.kernel.ids import new_id
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
 from whatsapp.domain.driving import Stance
-from whatsapp.domain.send_queue import ChannelWork
+from whatsapp.domain.send_queue import ChannelWork, Lease
 from whatsapp.entrypoints.workers.send_worker import SendWorker
 
 
@@ -46,6 +48,7 @@ class Installation:
     given_away: set = field(default_factory=set)
     workers: int = 1
     is_gone: bool = False
+    is_tended: bool = False
     served: list[Dispatcher] = field(default_factory=list)
     stances: dict = field(default_factory=dict)
     left: list = field(default_factory=list)
@@ -53,7 +56,8 @@ class Installation:
 
     async def find_work(self, *, after, limit):
         keys = sorted(key for key in self.channels if key > after)[:limit]
-        return [ChannelWork(*key, sending=True, retrying=False, unknown=False) for key in keys]
+        tended = self.is_tended
+        return [ChannelWork(*key, sending=True, retrying=tended, unknown=tended) for key in keys]
 
     async def drive(self, stances):
         self.asked += 1
@@ -77,13 +81,15 @@ class Installation:
 @asynccontextmanager
 async def working(installation, **more):
     stopping = asyncio.Event()
+    untended = {
+        "retry": RetryFailed(begin=None),
+        "settle": SettleUnknown(begin=None, inbox=None, unknown_for=None),
+    }
     worker = SendWorker(
         queue=installation,
         dispatch=installation.dispatch,
         drivers=installation,
-        retry=RetryFailed(begin=None),
-        settle=SettleUnknown(begin=None, inbox=None, unknown_for=None),
-        **more,
+        **untended | more,
     )
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run(stopping))
@@ -188,3 +194,42 @@ async def test_many_workers_look_less_often_each(installation) -> None:
         assert worker.stretch() == 1
         installation.workers = 16
         assert worker.stretch() == 4
+
+
+@dataclass
+class Tending:
+    """Retries, and outcomes that are unknown, of which one tenant's are beyond mending."""
+
+    broken: object
+    lease: Lease = field(default_factory=lambda: Lease(timedelta(seconds=1)))
+    done: dict = field(default_factory=lambda: defaultdict(set))
+
+    async def tend(self, what, tenant_id) -> int:
+        self.done[what].add(tenant_id)
+        if tenant_id == self.broken:
+            raise ValueError("a row that nobody can read")
+        return 0
+
+    async def __call__(self, tenant_id) -> int:
+        return await self.tend("retry", tenant_id)
+
+    async def give_up(self, tenant_id, _channel_id) -> int:
+        return await self.tend("give up", tenant_id)
+
+    async def hold_abandoned(self, tenant_id, _channel_id) -> int:
+        return await self.tend("hold", tenant_id)
+
+
+async def test_one_tenants_trouble_keeps_no_other_from_being_tended(installation) -> None:
+    installation.is_tended = True
+    tenants = {tenant for tenant, _ in installation.channels}
+
+    for broken in tenants:
+        tending = Tending(broken)
+        async with working(installation, retry=tending, settle=tending):
+            done = tending.done
+            await until(
+                lambda done=done: len(done) == 3 and all(len(d) == 5 for d in done.values())
+            )
+
+        assert tending.done == {"retry": tenants, "give up": tenants, "hold": tenants}

@@ -47,6 +47,7 @@ def add_channel(
     token: Token,
     rate: Annotated[int, _RATE] = DEFAULT_MESSAGES_PER_SECOND,
     window_policy: Annotated[WindowPolicy, _WINDOW] = WindowPolicy.ENFORCE,
+    marketing_policy: Annotated[MarketingPolicy, _MARKETING] = MarketingPolicy.ENFORCE,
     on_unknown: Annotated[UnknownPolicy, _UNKNOWN] = UnknownPolicy.CATEGORY,
     keeps_order: Annotated[bool, _ORDER] = True,  # noqa: FBT002  # Typer's way
     account: Annotated[str | None, _ACCOUNT] = None,
@@ -61,6 +62,7 @@ def add_channel(
         access_token=AccessToken(token),
         messages_per_second=rate,
         window_policy=window_policy,
+        marketing_policy=marketing_policy,
         on_unknown=on_unknown,
         keeps_order=keeps_order,
         provider_account_id=account,

@@ -1,14 +1,17 @@
 """Send a message from the terminal, through the HTTP API as any program would."""
 
+import json
 from typing import Annotated, Any
 from uuid import UUID
 
 import aiohttp
 import typer
+from yarl import URL
 
 from shared.infrastructure.settings import load_settings
 from shared.kernel.errors import Unavailable
-from tellwire.terminal import console, errors, run
+from tellwire.terminal import complain_of, console, run
+from whatsapp.domain.value_objects import IdempotencyKey
 
 TIMEOUT = aiohttp.ClientTimeout(total=15)
 
@@ -44,27 +47,35 @@ def send(
 ) -> None:
     """Send a text message; prints its id and status."""
     settings = load_settings()
-    headers = {"Authorization": f"Bearer {api_key}"}
+    headers = {"Authorization": f"Bearer {api_key.strip()}"}
     if idempotency_key:
-        headers["Idempotency-Key"] = idempotency_key
+        headers["Idempotency-Key"] = IdempotencyKey(idempotency_key).value
     message = {"channel_id": str(channel_id), "to": to, "type": "text", "text": {"body": body}}
-    url = f"http://{settings.api_host}:{settings.api_port}/v1/messages"
+    url = URL.build(
+        scheme="http", host=settings.api_host, port=settings.api_port, path="/v1/messages"
+    )
     status, answer = run(_post(url, message, headers))
     if status not in {200, 202}:
-        errors.print(f"[bold red]{answer.get('code')}[/]: {answer.get('detail')}", highlight=False)
+        complain_of(answer["code"], answer["detail"], field=answer.get("field"))
         raise typer.Exit(1)
     console.print(f"{answer['id']} {answer['status']}", highlight=False)
 
 
 async def _post(
-    url: str, message: dict[str, Any], headers: dict[str, str]
+    url: URL, message: dict[str, Any], headers: dict[str, str]
 ) -> tuple[int, dict[str, Any]]:
     try:
         async with (
             aiohttp.ClientSession(timeout=TIMEOUT) as http,
             http.post(url, json=message, headers=headers) as answer,
         ):
-            return answer.status, await answer.json(content_type=None)
+            status, said = answer.status, await answer.read()
     except (aiohttp.ClientError, TimeoutError):
-        pass
-    raise ApiUnreachable
+        raise ApiUnreachable from None
+    try:
+        document = json.loads(said)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not {"id", "code"} & document.keys():
+        raise ApiUnreachable("What answers there is not Tellwire's API: set TELLWIRE_API_PORT")
+    return status, document

@@ -2,20 +2,17 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from shared.infrastructure.observability import configure_logging
 from shared.infrastructure.settings import Settings, load_settings
 from tellwire.embedded.services import embedded_services
-from tellwire.processes import api_child, worker_children
+from tellwire.processes import api_child, api_listener, worker_children
 from tellwire.supervisor import Supervisor
 from tellwire.terminal import console, run, run_until_signalled
 from tellwire.worker import run_worker
-
-STARTUP_FAILURE: Final = 3
-"""As uvicorn's own command ends where the app did not start."""
 
 
 def register(app: typer.Typer) -> None:
@@ -52,12 +49,13 @@ def api() -> None:
     # A web framework that no other command should wait for.
     from tellwire.api_server import serve_api  # noqa: PLC0415  # see above
 
-    if not serve_api(_settings()):
-        raise typer.Exit(STARTUP_FAILURE)
+    settings = _settings()
+    api_listener(settings).refuse_if_taken()
+    run(serve_api(settings))
 
 
 def worker() -> None:
-    """Run one worker: sending, retries, unknown outcomes, webhooks that came in."""
+    """Run one worker: sending and retries, webhooks that came in, files, events that go out."""
     settings = _settings()
 
     async def work(stopping: asyncio.Event) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
@@ -10,7 +10,11 @@ from shared.kernel.clock import Clock, utc_now
 from shared.kernel.errors import TellwireError
 from whatsapp.application.ports import BeginWork, Work
 from whatsapp.application.send_uploads import check_uploads, want_uploads
-from whatsapp.domain.entities import ChannelNotFound, InvalidSchedule, OutboundMessage
+from whatsapp.domain.entities import (
+    ChannelNotFound,
+    InvalidSchedule,
+    OutboundMessage,
+)
 from whatsapp.domain.value_objects import IdempotencyKey, MessageContent, Priority, Recipient
 
 MAX_AHEAD: Final = timedelta(days=366)
@@ -44,6 +48,8 @@ Accepted: TypeAlias = OutboundMessage
 Wanted: TypeAlias = NewMessage | TellwireError
 """What one entry of a batch asks for, or why it cannot be read."""
 Result: TypeAlias = Accepted | TellwireError
+_Asked: TypeAlias = tuple[UUID, MessageDraft] | TellwireError
+"""A draft and the channel that it goes out from, or why it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +67,8 @@ class AcceptMessage:
         Raises ChannelNotFound, ChannelNotActive, ServiceWindowClosed, IdempotencyKeyReused,
         InvalidSchedule, InvalidMetadata, MediaNotFound, InvalidMedia; nothing is stored then.
         """
-        at = self.now()
-        message = compose(tenant_id, new.channel_id, new, at)
         async with self.begin(tenant_id, user_id) as work:
-            stored = await _accept_one(work, message, at)
+            stored = await _accept_one(work, tenant_id, (new.channel_id, new), self.now())
             await work.commit()
         return stored
 
@@ -85,13 +89,11 @@ class AcceptGraphMessage:
         user_id: UUID | None = None,
     ) -> Accepted:
         """The stored message; raises what AcceptMessage raises."""
-        at = self.now()
         async with self.begin(tenant_id, user_id) as work:
             channel = await work.channels.get_by_phone_number_id(phone_number_id)
             if channel is None:
                 raise ChannelNotFound
-            message = compose(tenant_id, channel.id, draft, at)
-            stored = await _accept_one(work, message, at)
+            stored = await _accept_one(work, tenant_id, (channel.id, draft), self.now())
             await work.commit()
         return stored
 
@@ -110,43 +112,60 @@ class AcceptBatch:
 
         One that is refused keeps none of the others back.
         """
-        at = self.now()
-        results = [_composed(tenant_id, wanted, at) for wanted in batch]
-        places = [i for i, one in enumerate(results) if isinstance(one, OutboundMessage)]
-        messages = [one for one in results if isinstance(one, OutboundMessage)]
+        asked = [(one.channel_id, one) if isinstance(one, NewMessage) else one for one in batch]
         async with self.begin(tenant_id, user_id) as work:
-            accepted = await _accept(work, messages, at)
+            results = await _accept(work, tenant_id, asked, self.now())
             await work.commit()
-        for place, result in zip(places, accepted, strict=True):
-            results[place] = result
         return results
 
 
-async def _accept_one(work: Work, message: OutboundMessage, at: datetime) -> Accepted:
-    (result,) = await _accept(work, [message], at)
+async def _accept_one(work: Work, tenant_id: UUID, asked: _Asked, at: datetime) -> Accepted:
+    (result,) = await _accept(work, tenant_id, [asked], at)
     if isinstance(result, TellwireError):
         raise result
     return result
 
 
 async def _accept(
-    work: Work, messages: Sequence[OutboundMessage], at: datetime
+    work: Work, tenant_id: UUID, batch: Sequence[_Asked], at: datetime
 ) -> Sequence[Result]:
     """A result for each, in their order; files in what was stored are on their way to Meta."""
-    refused = await check_uploads(work, messages)
-    passed = [one for one in messages if one.id not in refused]
-    accepted = await work.messages.accept_outbound(passed, at=at)
-    stored = [one for one in accepted if isinstance(one, OutboundMessage) and not one.replayed]
-    await want_uploads(work, stored, at)
-    results = iter(accepted)
-    return [refused[one.id] if one.id in refused else next(results) for one in messages]
+    results = [_composed(tenant_id, asked, at) for asked in batch]
+    refused = await check_uploads(work, _messages(results))
+    for place, asked in enumerate(batch):
+        one = results[place]
+        fault = refused.get(one.id) if isinstance(one, OutboundMessage) else one
+        if fault is not None:
+            results[place] = await _as_before(work, tenant_id, asked) or fault
+    accepted = iter(await work.messages.accept_outbound(_messages(results), at=at))
+    results = [next(accepted) if isinstance(one, OutboundMessage) else one for one in results]
+    await want_uploads(work, [one for one in _messages(results) if not one.replayed], at)
+    return results
+
+
+async def _as_before(work: Work, tenant_id: UUID, asked: _Asked) -> OutboundMessage | None:
+    """The message as it was taken under its key, while time and files still allowed it; if it was.
+
+    To ask for it again is no fault, whatever has become of them.
+    """
+    if isinstance(asked, TellwireError) or asked[1].idempotency_key is None:
+        return None
+    first = await work.messages.get_outbound_by_idempotency_key(asked[1].idempotency_key)
+    again = None if first is None else _composed(tenant_id, asked, first.created_at)
+    return again if isinstance(again, OutboundMessage) else None
+
+
+def _messages(results: Sequence[Result]) -> list[OutboundMessage]:
+    return [one for one in results if isinstance(one, OutboundMessage)]
 
 
 def compose(tenant_id: UUID, channel_id: UUID, new: MessageDraft, at: datetime) -> OutboundMessage:
     """The message that `new` asks for; raises InvalidSchedule, InvalidMetadata."""
     for name, moment in (("send_at", new.send_at), ("expires_at", new.expires_at)):
         if moment is not None and not at - MAX_BACK <= moment <= at + MAX_AHEAD:
-            raise InvalidSchedule(f"At most {MAX_AHEAD.days} days ahead", field=name)
+            raise InvalidSchedule(
+                f"At most {MAX_AHEAD.days} days ahead and {MAX_BACK.days} day back", field=name
+            )
     if new.expires_at is not None and new.expires_at <= at:
         raise InvalidSchedule("It has expired already", field="expires_at")
     return OutboundMessage(
@@ -155,8 +174,8 @@ def compose(tenant_id: UUID, channel_id: UUID, new: MessageDraft, at: datetime) 
         recipient=new.recipient,
         content=new.content,
         priority=new.priority,
-        send_at=new.send_at,
-        expires_at=new.expires_at,
+        send_at=new.send_at and new.send_at.astimezone(UTC),
+        expires_at=new.expires_at and new.expires_at.astimezone(UTC),
         metadata=new.metadata,
         callback_data=new.callback_data,
         envelope=new.envelope,
@@ -166,10 +185,11 @@ def compose(tenant_id: UUID, channel_id: UUID, new: MessageDraft, at: datetime) 
     )
 
 
-def _composed(tenant_id: UUID, wanted: Wanted, at: datetime) -> Result:
-    if isinstance(wanted, TellwireError):
-        return wanted
+def _composed(tenant_id: UUID, asked: _Asked, at: datetime) -> Result:
+    if isinstance(asked, TellwireError):
+        return asked
+    channel_id, draft = asked
     try:
-        return compose(tenant_id, wanted.channel_id, wanted, at)
+        return compose(tenant_id, channel_id, draft, at)
     except TellwireError as error:
         return error

@@ -26,13 +26,17 @@ class CancelMessage:
         Raises MessageNotFound, and InvalidTransition once it is on its way.
         """
         async with self.begin(tenant_id, user_id) as work:
-            message = await work.messages.get_outbound_by_id(message_id)
-            if message is None:
-                raise MessageNotFound
-            if message.status is MessageStatus.CANCELLED:
-                return message
             now = self.now()
-            cancelled = await work.messages.cancel_outbound(message_id, now)
+            try:
+                cancelled = await work.messages.cancel_outbound(message_id, now)
+            except InvalidTransition:
+                # Looked at afterwards: two who cancel at once both find it cancelled.
+                message = await work.messages.get_outbound_by_id(message_id)
+                if message is not None and message.status is MessageStatus.CANCELLED:
+                    return message
+                if message is None:
+                    raise MessageNotFound from None
+                raise
             await record_decided(work, [message_id], now)
             await work.commit()
         return cancelled

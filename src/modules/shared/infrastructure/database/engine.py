@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import NullPool
 
+from shared.infrastructure.database.driver_errors import DatabaseFailed, translated
 from shared.infrastructure.database.rls import TENANT_SETTING, TenantSession
 from shared.kernel.errors import Misconfigured
 
@@ -128,7 +129,21 @@ _REASONS = (
 
 
 async def refuse_unsafe_role(engine: AsyncEngine) -> None:
-    """Raise Misconfigured if this engine's role, or one it is a member of, could evade policies."""
+    """Raise Misconfigured if this engine's role, or one it is a member of, could evade policies.
+
+    The same if PostgreSQL does not let it in; DatabaseUnavailable if nobody answers.
+    """
+    try:
+        async with translated():
+            await _refuse_unsafe_role(engine)
+    except DatabaseFailed as error:
+        raise Misconfigured(
+            f"The database does not let us in ({error.detail}): check user, password and name of "
+            "the database in the URLs"
+        ) from None
+
+
+async def _refuse_unsafe_role(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         found = (await connection.execute(_UNSAFE_ROLE)).one()
         role = await connection.scalar(text("SELECT current_user"))

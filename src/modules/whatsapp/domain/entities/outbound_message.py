@@ -113,6 +113,7 @@ class OutboundMessage:
                 timestamp=self.send_at or self.created_at,
             )
         self.status_at = self.status_at or self.created_at
+        self.content.ensure_to_a_person()
         self._check_schedule()
         size = sum(len(key) + len(value) for key, value in self.metadata.items())
         if len(self.metadata) > MAX_METADATA_ENTRIES or size > MAX_METADATA_CHARACTERS:

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from whatsapp.domain.value_objects import InvalidPhoneNumber, Recipient, parse_recipient
 from whatsapp.entrypoints.http.caller import Reader
 from whatsapp.entrypoints.http.conversation_shapes import ContactPageResponse, ContactResponse
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
 from whatsapp.entrypoints.http.documentation import problems
+from whatsapp.entrypoints.http.requests import read_recipient
 from whatsapp.entrypoints.http.services import Services
 
 router = APIRouter(prefix="/v1/contacts", tags=["Contacts"])
@@ -29,7 +29,7 @@ async def list_contacts(
     cursor: Annotated[str | None, Query(max_length=64)] = None,
 ) -> ContactPageResponse:
     """Contacts in the order in which they became known, by page; one for each channel."""
-    after, name = read_cursor(cursor), _recipient(known_as)
+    after, name = read_cursor(cursor), read_recipient(known_as, "known_as")
     async with services.begin(caller.tenant_id, caller.key_id) as work:
         found = await work.conversation_views.list_contacts(
             limit=limit + 1, channel_id=channel_id, known_as=name, after=after
@@ -39,13 +39,3 @@ async def list_contacts(
         data=[ContactResponse.of(contact) for contact in page],
         next_cursor=write_cursor(page[-1].id if len(found) > limit else None),
     )
-
-
-def _recipient(text: str | None) -> Recipient | None:
-    if text is None:
-        return None
-    try:
-        return parse_recipient(to=text)
-    except InvalidPhoneNumber as error:
-        detail = error.detail
-    raise InvalidPhoneNumber(detail, field="known_as")

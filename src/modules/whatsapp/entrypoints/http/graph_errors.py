@@ -13,6 +13,8 @@ from starlette.types import Scope
 from shared.infrastructure.http.problem import REQUEST_ID, RETRY_AFTER_SECONDS
 from shared.kernel.errors import InvalidInput, TellwireError, Unavailable
 from whatsapp.domain.outcome import Deferred, Rejected, Throttled
+from whatsapp.domain.value_objects import InvalidContent
+from whatsapp.domain.value_objects.message_content.frozen_json import Fault
 
 GRAPH_PATH: Final = re.compile(r"/v(?!1/)(?s:.*\..*/.*)|/(?!v1/)[^/]+/[^/]+/(?:messages|media)")
 """Where clients of Meta's endpoint call, rightly or not."""
@@ -34,7 +36,10 @@ class _Shape:
 
 _MISSING: Final = _Shape(400, 131008, "Required parameter is missing")
 _WRONG: Final = _Shape(400, 131009, "Parameter value is not valid")
-_WRONG_TYPE: Final = _Shape(400, 100, "Invalid parameter")
+_OF_GRAPH: Final = _Shape(400, 100, "Invalid parameter")
+_BY_FAULT: Final[Mapping[Fault, _Shape]] = MappingProxyType(
+    {Fault.WRONG: _WRONG, Fault.MISSING: _MISSING, Fault.TOO_LONG: _OF_GRAPH}
+)
 _GONE: Final = _Shape(503, 2, "Service temporarily unavailable", is_bare=True)
 _FAULT: Final = _Shape(500, 131000, "Something went wrong")
 _BY_CODE: Final[Mapping[str, _Shape]] = MappingProxyType(
@@ -51,6 +56,7 @@ _BY_CODE: Final[Mapping[str, _Shape]] = MappingProxyType(
             is_bare=True,
         ),
         "channel_not_active": _Shape(400, 133010, "Phone number not registered"),
+        "marketing_stopped": _Shape(400, 131050, "User has stopped marketing messages"),
         "service_window_closed": _Shape(400, 131047, "Re-engagement message"),
         "media_not_found": _Shape(
             400,
@@ -62,12 +68,12 @@ _BY_CODE: Final[Mapping[str, _Shape]] = MappingProxyType(
             is_bare=True,
         ),
         "media_not_available": _Shape(400, 131052, "Media download error"),
-        "media_type_refused": _WRONG_TYPE,
-        "media_too_large": _WRONG_TYPE,
-        "invalid_media": _WRONG_TYPE,
-        "bad_request": _WRONG_TYPE,
-        "malformed_body": _WRONG_TYPE,
-        "invalid_graph_request": _WRONG_TYPE,
+        "media_type_refused": _OF_GRAPH,
+        "media_too_large": _OF_GRAPH,
+        "invalid_media": _OF_GRAPH,
+        "bad_request": _OF_GRAPH,
+        "malformed_body": _OF_GRAPH,
+        "invalid_graph_request": _OF_GRAPH,
         "route_not_found": _Shape(404, 2500, "Unknown path components", is_bare=True),
         "method_not_allowed": _Shape(405, 100, "Unsupported request", is_bare=True),
         "body_too_large": _Shape(413, 100, "Invalid parameter"),
@@ -96,7 +102,9 @@ def graph_error_response(error: TellwireError, scope: Scope, **headers: str) -> 
 def _shape(error: TellwireError) -> _Shape:
     refusal = getattr(error, "refusal", None)
     if isinstance(refusal, Rejected | Deferred | Throttled) and refusal.code is not None:
-        return _Shape(503 if error.retryable else 400, refusal.code, refusal.title)
+        # What Meta said itself begins with the code already.
+        title = refusal.title.removeprefix(f"(#{refusal.code}) ")
+        return _Shape(503 if error.retryable else 400, refusal.code, title)
     if error.code in _BY_CODE:
         return _BY_CODE[error.code]
     if isinstance(error, Unavailable) or error.retryable:
@@ -108,8 +116,8 @@ def _shape(error: TellwireError) -> _Shape:
 
 def _of_input(error: TellwireError) -> _Shape:
     if error.field == "type":
-        return _WRONG_TYPE
-    return _MISSING if error.detail == "is required" else _WRONG
+        return _OF_GRAPH
+    return _BY_FAULT[error.fault] if isinstance(error, InvalidContent) else _WRONG
 
 
 def _details(error: TellwireError) -> str:

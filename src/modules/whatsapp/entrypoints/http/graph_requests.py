@@ -50,11 +50,15 @@ class Receipt:
 
 def graph_message(payload: Mapping[str, Any], key: IdempotencyKey | None) -> MessageDraft:
     """The message that a request asks for; raises the domain's errors with the field."""
+    content = MessageContent.from_payload(payload)
+    content.ensure_to_a_person()  # before `to` is read, which names a group then
+    if payload.get("to") is None and payload.get("recipient") is None:
+        raise InvalidGraphRequest("is required", field="to")
     return MessageDraft(
         recipient=parse_recipient(
             to=payload.get("to"), recipient=payload.get("recipient"), bare_digits=True
         ),
-        content=MessageContent.from_payload(payload),
+        content=content,
         idempotency_key=key,
         callback_data=_callback_data(payload.get("biz_opaque_callback_data")),
         envelope=_envelope(payload),

@@ -12,12 +12,7 @@ from shared.kernel.errors import TellwireError
 from whatsapp.application.accept_message import Wanted
 from whatsapp.application.message_views import MessageFilter
 from whatsapp.domain.entities import MessageNotFound, OutboundMessage
-from whatsapp.domain.value_objects import (
-    InvalidPhoneNumber,
-    MessageStatus,
-    Recipient,
-    parse_recipient,
-)
+from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.entrypoints.http.caller import Reader, Sender
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
 from whatsapp.entrypoints.http.documentation import IDEMPOTENT, problems
@@ -26,6 +21,7 @@ from whatsapp.entrypoints.http.requests import (
     SendBatchRequest,
     SendMessageRequest,
     read_key,
+    read_recipient,
 )
 from whatsapp.entrypoints.http.responses import (
     BatchResponse,
@@ -108,7 +104,7 @@ async def list_messages(
     wanted = MessageFilter(
         channel_id=channel_id,
         status=status,
-        recipient=_recipient(recipient),
+        recipient=read_recipient(recipient, "recipient"),
         created_from=created_from,
         created_before=created_before,
     )
@@ -162,13 +158,3 @@ def _result(result: OutboundMessage | TellwireError, explain: Explain) -> BatchR
         return BatchResult(status=result.status, problem=ProblemResponse(**problem(result)))
     status = 200 if result.replayed else 202
     return BatchResult(status=status, message=MessageResponse.of(result, explain))
-
-
-def _recipient(text: str | None) -> Recipient | None:
-    if text is None:
-        return None
-    try:
-        return parse_recipient(to=text)
-    except InvalidPhoneNumber as error:
-        detail = error.detail
-    raise InvalidPhoneNumber(detail, field="recipient")

@@ -1,6 +1,6 @@
 """What callers may send; the content of a message is checked by the domain, with its own paths."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -18,15 +18,32 @@ from whatsapp.domain.value_objects import (
     IdempotencyKey,
     InvalidContent,
     InvalidIdempotencyKey,
+    InvalidPhoneNumber,
     MessageContent,
     MessageStatus,
     MessageType,
     Priority,
+    Recipient,
     parse_recipient,
 )
 
 MAX_BATCH: Final = 1000
 _MetaObject = dict[str, Any] | None
+_T = MessageType
+SendableType: TypeAlias = Literal[
+    _T.TEXT,
+    _T.IMAGE,
+    _T.AUDIO,
+    _T.VIDEO,
+    _T.DOCUMENT,
+    _T.STICKER,
+    _T.LOCATION,
+    _T.CONTACTS,
+    _T.INTERACTIVE,
+    _T.TEMPLATE,
+    _T.REACTION,
+]
+"""The types that go to a person; a pin is for groups."""
 MetadataText = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\u0000]*$")]
 
 
@@ -72,7 +89,7 @@ class SendMessageRequest(BaseModel):
     recipient: str | None = Field(
         None, description="A business-scoped user id, where no number is known."
     )
-    type: MessageType = MessageType.TEXT
+    type: SendableType = MessageType.TEXT
     text: _MetaObject = _content("text")
     image: _MetaObject = _content("image")
     audio: _MetaObject = _content("audio")
@@ -114,12 +131,12 @@ class SendMessageRequest(BaseModel):
         )
 
     def _payload(self) -> dict[str, Any]:
-        for kind in MessageType:
-            if kind is not self.type and getattr(self, kind, None) is not None:
+        for kind in get_args(SendableType):
+            if kind is not self.type and getattr(self, kind) is not None:
                 raise InvalidContent(f"`type` is {self.type}, so that this is not sent", field=kind)
         payload: dict[str, Any] = {
             "type": self.type,
-            self.type.value: getattr(self, self.type, None),
+            self.type.value: getattr(self, self.type),
         }
         if self.context is not None:
             payload["context"] = {"message_id": self.context.message_id}
@@ -178,3 +195,14 @@ def read_key(text: str | None, field: str) -> IdempotencyKey | None:
     except InvalidIdempotencyKey as error:
         detail = error.detail
     raise InvalidIdempotencyKey(detail, field=field)
+
+
+def read_recipient(text: str | None, field: str) -> Recipient | None:
+    """Somebody to look for; InvalidPhoneNumber names `field`."""
+    if text is None:
+        return None
+    try:
+        return parse_recipient(to=text)
+    except InvalidPhoneNumber as error:
+        detail = error.detail
+    raise InvalidPhoneNumber(detail, field=field)

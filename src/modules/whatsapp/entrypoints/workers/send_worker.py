@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -202,17 +202,28 @@ class SendWorker:
         """Queue due retries again and give up what nobody reported, where the sweep saw some."""
         to_tend, self._to_tend = self._to_tend, {}
         for tenant_id in {work.tenant_id for work in to_tend.values() if work.retrying}:
-            await self.retry(tenant_id)
+            await _alone(self.retry(tenant_id))
         for work in to_tend.values():
             if work.unknown:
-                await self.settle.give_up(work.tenant_id, work.channel_id)
+                await _alone(self.settle.give_up(work.tenant_id, work.channel_id))
         return 0
 
     async def _hold_abandoned(self) -> int:
         """Look after the channels that the last sweeps have seen."""
         seen, self._seen = self._seen, set()
         for tenant_id, channel_id in seen:
-            held = await self.settle.hold_abandoned(tenant_id, channel_id)
+            held = await _alone(self.settle.hold_abandoned(tenant_id, channel_id))
             if held:
                 logger.warning("%d messages of unknown outcome held", held)
+        return 0
+
+
+async def _alone(tending: Awaitable[int]) -> int:
+    """Tend one channel; trouble of its own keeps nobody else waiting, and is looked at again."""
+    try:
+        return await tending
+    except Unavailable:  # It is gone for all of them.
+        raise
+    except Exception:
+        logger.exception("tending a channel failed in an unforeseen way")
         return 0

@@ -8,6 +8,7 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 from uuid import UUID
 
 from whatsapp.domain.value_objects.message_content.frozen_json import (
+    Fault,
     InvalidContent,
     Json,
     canonical,
@@ -164,7 +165,7 @@ class MessageContent:
         message_type = _choose(MessageType, _given(fields, "type", MessageType.TEXT), "type")
         body = fields.get(message_type.value)
         if body is None:
-            raise InvalidContent("is required", field=message_type)
+            raise InvalidContent("is required", field=message_type, fault=Fault.MISSING)
         return cls.parse(
             message_type,
             body,
@@ -284,6 +285,11 @@ class MessageContent:
         """Whether Meta takes it only within 24 hours of the person's last message (code 131047)."""
         return self.type is not MessageType.TEMPLATE
 
+    def ensure_to_a_person(self) -> None:
+        """Raise InvalidContent for a group's message: who it goes to would be lost on the way."""
+        if self.recipient_type is not RecipientType.INDIVIDUAL:
+            raise InvalidContent("messages to groups are not taken", field="recipient_type")
+
     def to_dict(self) -> dict[str, Any]:
         """The message in Meta's form, as new dicts and lists; without recipient and product."""
         return cast("dict[str, Any]", thaw(self._frozen()))
@@ -355,7 +361,7 @@ def _message_id_of(context: object) -> object:
         raise InvalidContent(f"an object is needed, found {kind_of(context)}", field="context")
     message_id = cast("Mapping[object, object]", context).get("message_id")
     if message_id is None:
-        raise InvalidContent("is required", field=_QUOTED_AT)
+        raise InvalidContent("is required", field=_QUOTED_AT, fault=Fault.MISSING)
     return message_id
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
@@ -18,6 +19,14 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _SHOWN_KEY = re.compile(r"[a-z_]{1,40}")
 
 
+class Fault(Enum):
+    """What Meta tells apart by codes."""
+
+    WRONG = auto()
+    MISSING = auto()
+    TOO_LONG = auto()
+
+
 class InvalidContent(InvalidInput):
     """Meta would refuse this content; `field` is its JSON path from the root of the message.
 
@@ -26,6 +35,12 @@ class InvalidContent(InvalidInput):
 
     code = "invalid_content"
     title = "The content of the message is not valid"
+
+    def __init__(
+        self, detail: str = "", *, field: str | None = None, fault: Fault = Fault.WRONG
+    ) -> None:
+        super().__init__(detail, field=field)
+        self.fault = fault
 
 
 def kind_of(value: object) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from whatsapp.domain.value_objects.message_content.frozen_json import InvalidContent
+from whatsapp.domain.value_objects.message_content.frozen_json import Fault, InvalidContent
 from whatsapp.domain.value_objects.message_content.rules import (
     Choice,
     Fields,
@@ -63,7 +63,9 @@ def _titled_if_many(sections: Any, at: str) -> None:
     for index, section in enumerate(sections):
         if len(sections) > 1 and not section.get("title"):
             raise InvalidContent(
-                "is required where there is more than one section", field=f"{at}[{index}].title"
+                "is required where there is more than one section",
+                field=f"{at}[{index}].title",
+                fault=Fault.MISSING,
             )
 
 

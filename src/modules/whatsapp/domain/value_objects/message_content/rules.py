@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from whatsapp.domain.value_objects.message_content.frozen_json import InvalidContent, Json, kind_of
+from whatsapp.domain.value_objects.message_content.frozen_json import (
+    Fault,
+    InvalidContent,
+    Json,
+    kind_of,
+)
 
 Law: TypeAlias = Callable[[Any, str], None]
 """What holds between parts; runs after they have passed, so that it may rely on their types."""
@@ -41,6 +46,10 @@ def refuse_kind(needed: str, value: Json, at: str) -> InvalidContent:
     return InvalidContent(f"{needed} is needed, found {kind_of(value)}", field=at)
 
 
+def _missing(at: str) -> InvalidContent:
+    return InvalidContent("is required", field=at, fault=Fault.MISSING)
+
+
 @dataclass(frozen=True, slots=True)
 class Text(Rule):
     """A text of `least` to `most` characters (code points); without `most`, of any length."""
@@ -52,9 +61,10 @@ class Text(Rule):
         if not isinstance(value, str):
             raise refuse_kind("a text", value, at)
         if len(value) < self.least:
-            raise InvalidContent("must not be empty", field=at)
+            raise InvalidContent("must not be empty", field=at, fault=Fault.MISSING)
         if self.most is not None and len(value) > self.most:
-            raise InvalidContent(f"{len(value)} characters, at most {self.most}", field=at)
+            detail = f"{len(value)} characters, at most {self.most}"
+            raise InvalidContent(detail, field=at, fault=Fault.TOO_LONG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +202,7 @@ class Fields(Rule):
     def _check_presence(self, value: Mapping[str, Json], at: str) -> None:
         for key in self.required:
             if value.get(key) is None:
-                raise InvalidContent("is required", field=f"{at}.{key}")
+                raise _missing(f"{at}.{key}")
         for key in self.never:
             if value.get(key) is not None:
                 raise InvalidContent("cannot be used here", field=f"{at}.{key}")
@@ -200,7 +210,11 @@ class Fields(Rule):
         if self.exactly_one and len(present) != 1:
             found = " and ".join(present) or "none"
             wanted = " and ".join(self.exactly_one)
-            raise InvalidContent(f"exactly one of {wanted} is needed, found {found}", field=at)
+            raise InvalidContent(
+                f"exactly one of {wanted} is needed, found {found}",
+                field=at,
+                fault=Fault.WRONG if present else Fault.MISSING,
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +235,7 @@ class Variant(Rule):
             raise refuse_kind("an object", value, at)
         name = value.get(self.key)
         if name is None:
-            raise InvalidContent("is required", field=f"{at}.{self.key}")
+            raise _missing(f"{at}.{self.key}")
         if not isinstance(name, str):
             raise refuse_kind("a text", name, f"{at}.{self.key}")
         rule = self.rules.get(name.lower() if self.fold_case else name, self.otherwise)
