@@ -20,6 +20,7 @@ from tellwire.embedded.roles import grant_database, quoted
 
 MOST_GROWTH_BYTES = 512 * 1024
 """Emptied indexes keep their pages: beyond this a database is not like a new one to the planner."""
+PATIENCE_SECONDS = 120  # To copy a database takes long where the machine has much else to do.
 KEPT = "alembic_version"
 _numbers = count(1)
 
@@ -120,7 +121,7 @@ class Databases:
 
     async def _connect(self, name: str) -> Any:
         url = self.server.url(SUPERUSER, name).replace("+asyncpg", "")
-        return await asyncpg.connect(url, command_timeout=20)
+        return await asyncpg.connect(url, command_timeout=PATIENCE_SECONDS)
 
     async def _look_at(self, name: str) -> tuple[str, int]:
         connection = await self._connect(name)
