@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from shared.infrastructure.settings import PREFIX, Settings
 from tellwire.cli.commands import app
@@ -115,9 +116,9 @@ def test_commands_exist(document) -> None:
     for words in COMMAND.findall(document.read_text("utf-8")):
         command = root
         for word in words.split():
-            if not hasattr(command, "commands"):
+            if not isinstance(command, TyperGroup):
                 break  # an argument
-            command = command.commands.get(word)
+            command = command.get_command(typer.Context(command), word)
             if command is None:
                 unknown.append(words)
                 break

@@ -172,22 +172,35 @@ class Fleet:
 
     async def new_channel(self, rate: int, **more: Any) -> Channel:
         """A tenant of its own with one verified channel."""
-        tenant = new_id()
-        channel = Channel(
-            tenant_id=tenant,
-            name="Main",
-            phone_number_id=str(10_000 + next(_numbers)),
-            access_token=AccessToken("EAAG-fleet"),
-            messages_per_second=rate,
-            **more,
-        )
-        channel.verify(utc_now())
+        return (await self.new_channels(1, rate, **more))[0]
+
+    async def new_channels(self, number: int, rate: int, **more: Any) -> list[Channel]:
+        """A tenant with so many verified channels."""
+        tenant, stored = new_id(), list[Channel]()
         async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
             await rls.set_context(tenant_id=tenant)
             await uow.session.execute(insert(TenantModel).values(id=tenant, name="A tenant"))
-            stored = await SQLAlchemyChannelRepository(uow.session).add(channel)
+            for _ in range(number):
+                channel = Channel(
+                    tenant_id=tenant,
+                    name="Main",
+                    phone_number_id=str(10_000 + next(_numbers)),
+                    access_token=AccessToken("EAAG-fleet"),
+                    messages_per_second=rate,
+                    **more,
+                )
+                channel.verify(utc_now())
+                stored.append(await SQLAlchemyChannelRepository(uow.session).add(channel))
             await uow.commit()
         return stored
+
+    async def enqueue_on_each(self, channels: Sequence[Channel]) -> None:
+        """Store and queue one message on each of a tenant's channels, a thousand at most."""
+        messages = [_message(channel, None, {}) for channel in channels]
+        async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
+            await rls.set_context(tenant_id=channels[0].tenant_id)
+            await SQLAlchemyMessageRepository(uow.session).save_outbound_many(messages)
+            await uow.commit()
 
     async def change(self, channel: Channel, **values: Any) -> None:
         """Change a channel as an operator would."""

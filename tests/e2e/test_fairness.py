@@ -12,6 +12,7 @@ from whatsapp.domain.value_objects import Priority
 
 pytestmark = [pytest.mark.pace, pytest.mark.asyncio(loop_scope="session")]
 BACKLOG, SMALL, EACH = 100_000, 9, 10
+CHANNELS, ON_EACH = 1000, 3
 
 
 async def waits(fleet: Fleet, channel: Channel) -> list[float]:
@@ -91,3 +92,23 @@ async def test_a_recipient_at_its_limit_or_in_trouble_holds_up_only_itself(fleet
     assert 44 <= len(sent) <= 50  # Kept ahead of Meta: not one request was refused for it.
     assert [one for one in order if one in set(sent)] == sent
     assert sum(one.hex in reached for one in failing) == 1  # The others wait behind it.
+
+
+@pytest.mark.timeout(240)
+async def test_one_worker_serves_a_thousand_channels_that_all_have_work(fleet) -> None:
+    channels = await fleet.new_channels(CHANNELS, 80)
+    for _ in range(ON_EACH):
+        await fleet.enqueue_on_each(channels)
+    await fleet.start_workers(1)
+    numbers: list[dict] = []
+    async with asyncio.timeout(200):
+        while sum(one["accepted"] for one in numbers) < CHANNELS * ON_EACH:
+            await asyncio.sleep(1)
+            numbers = (await fleet.control("report"))["numbers"]
+
+    # Each has its own, once, and nothing is left behind by those that had to make room.
+    assert {one["phone_number_id"] for one in numbers} == {c.phone_number_id for c in channels}
+    assert {(one["accepted"], one["distinct_messages"]) for one in numbers} == {(ON_EACH, ON_EACH)}
+    async with asyncio.timeout(30):
+        while await fleet.sql("SELECT 1 FROM whatsapp_send_queue LIMIT 1"):  # noqa: ASYNC110  # of another process
+            await asyncio.sleep(0.2)

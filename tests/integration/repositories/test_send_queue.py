@@ -223,6 +223,27 @@ async def test_claiming_stays_fast_while_somebody_keeps_an_old_snapshot(
     assert median(seconds[-20:-1]) < 0.05
 
 
+async def test_no_claim_comes_back_short_while_somebody_keeps_an_old_snapshot(
+    ana, at, store, claim, send_queue, superuser
+):
+    """At 80 per second this is what four minutes leave behind; autovacuum may not help either."""
+    saved = [one.id for _ in range(20) for one in await store(ana, 1000)]
+    claimed = []
+    async with superuser.transaction(isolation="repeatable_read"):
+        seen = await superuser.fetchval(f"SELECT count(*) FROM {QUEUE}")
+        while entries := await claim(ana, 500):
+            assert len(entries) == 500
+            claimed += ids(entries)
+            assert await send_queue.mark(entries, lease=MINUTE) == set(ids(entries))
+            async with at(ana) as desk:
+                await desk.messages.record_attempts([sent(entry) for entry in entries])
+        # To the old snapshot all of it is still there, so nothing of it could be cleaned up.
+        assert await superuser.fetchval(f"SELECT count(*) FROM {QUEUE}") == seen >= len(saved)
+
+    assert len(claimed) == len(set(claimed))
+    assert set(claimed) == set(saved)
+
+
 def sent(entry):
     now = utc_now()
     return AttemptResult(

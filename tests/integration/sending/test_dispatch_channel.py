@@ -25,9 +25,11 @@ from whatsapp.application.apply_statuses import ApplyStatuses
 from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.change_channel import ResumeChannel, RotateToken
 from whatsapp.application.dispatch_channel import DispatchChannel
+from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage
+from whatsapp.domain.send_queue import Lease
 from whatsapp.domain.value_objects import (
     AccessToken,
     AccessTokenUnreadable,
@@ -180,6 +182,29 @@ async def test_messages_to_one_recipient_go_out_in_their_order(dispatching, sess
     stored = await read(sessions, ana, messages)
     assert [m.status for m in stored] == [MessageStatus.SENT] * 5
     assert [m.status_at for m in stored] == sorted(m.status_at for m in stored)
+
+
+class SlowlyMarked(SQLAlchemySendQueue):
+    """A queue whose answers take long, as they do where PostgreSQL or the worker hardly runs."""
+
+    async def mark(self, entries, *, lease):
+        held = await super().mark(entries, lease=lease)
+        await asyncio.sleep(0.4)
+        return held
+
+
+async def test_marking_that_takes_longer_than_a_mark_may_be_used_stops_nothing(
+    dispatching, sessions, ana, simulator
+) -> None:
+    messages = [message(ana, number) for number in range(12)]
+    await save(sessions, ana, messages)
+    dispatcher = dispatching(ana, settings=DispatchSettings(lease=Lease(timedelta(seconds=1))))
+    dispatcher.queue = SlowlyMarked(dispatcher.queue._engine)
+
+    await dispatcher.run()
+
+    assert {m.status for m in await read(sessions, ana, messages)} == {MessageStatus.SENT}
+    assert (await report(simulator))["doubled_messages"] == 0
 
 
 async def fault(url: str, **what) -> None:

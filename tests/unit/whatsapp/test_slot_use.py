@@ -43,3 +43,24 @@ def test_a_worker_with_all_its_requests_under_way_wants_company_for_a_while() ->
 
     assert use.stance(11.0) is Stance.JOIN
     assert use.stance(12.5) is Stance.ALONE
+
+
+def test_more_slots_are_taken_for_whoever_misses_all_until_one_is_used() -> None:
+    use = SlotUse()
+    spares = []
+    for second in range(4):
+        use.took(last_at=None, at=second)
+        spares.append(use.spare)
+    assert spares == [0, 1, 3, 7]
+
+    use.reached(in_time=True, at=4.0)
+    use.took(last_at=5.0, at=4.5)
+    assert use.spare == 3
+
+
+def test_slots_that_are_still_to_come_were_not_taken_in_vain() -> None:
+    use = SlotUse()
+    for moment in range(4):
+        use.took(last_at=1.0 + moment / 10, at=moment / 10)
+
+    assert use.spare == 0

@@ -1,29 +1,61 @@
 """The command line: one Typer application, each command in the module of what it is about."""
 
-import typer
+from importlib import import_module
+from typing import Any, Final, TypeAlias, cast
 
-from tellwire.cli.administration import register as register_administration
-from tellwire.cli.demonstration import register as register_demonstration
-from tellwire.cli.diagnosis import register as register_diagnosis
-from tellwire.cli.media import register as register_media
-from tellwire.cli.messages import register as register_messages
-from tellwire.cli.processes import register as register_processes
-from tellwire.cli.webhooks import register as register_webhooks
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+_Command: TypeAlias = TyperCommand | TyperGroup
+
+_MODULES: Final = {
+    "demo": ("demonstration",),
+    "serve": ("serving",),
+    "api": ("processes",),
+    "worker": ("processes",),
+    "simulator": ("processes",),
+    "migrate": ("administration",),
+    "tenant": ("administration",),
+    "channel": ("administration",),
+    "app": ("administration", "webhooks"),
+    "endpoint": ("administration",),
+    "key": ("administration",),
+    "keys": ("administration",),
+    "send": ("messages",),
+    "media": ("media",),
+    "webhook": ("webhooks",),
+    "doctor": ("diagnosis",),
+}
+"""Each command and the modules of this package that make it, in the order of the help."""
+
+
+class _OnDemand(TyperGroup):
+    """Imports the modules of the command that is called, and not what all the others need."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # Typer's signature
+        """Every command there is."""
+        return list(_MODULES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> _Command | None:  # noqa: ARG002  # as above
+        """The command, whose modules are imported now; None if there is none of this name."""
+        if cmd_name not in _MODULES:
+            return None
+        part = typer.Typer()
+        for module in _MODULES[cmd_name]:
+            import_module(f"tellwire.cli.{module}").register(part)
+        return cast("_Command", typer.main.get_group(part).commands[cmd_name])
+
 
 app = typer.Typer(
+    cls=_OnDemand,
     name="tellwire",
     help="Self-hosted, multi-tenant WhatsApp Business messaging backend.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for register in (
-    register_demonstration,
-    register_processes,
-    register_administration,
-    register_messages,
-    register_media,
-    register_webhooks,
-    register_diagnosis,
-):
-    register(app)
+
+
+@app.callback()
+def _of_all_commands() -> None:
+    """Nothing goes before a command; Typer asks for at least one thing to be registered."""

@@ -1,4 +1,4 @@
-"""Commands that stay up: everything at once, or each process by itself."""
+"""Commands that stay up, each a process by itself; each imports what it alone needs."""
 
 import asyncio
 from pathlib import Path
@@ -8,16 +8,11 @@ import typer
 
 from shared.infrastructure.observability import configure_logging
 from shared.infrastructure.settings import Settings, load_settings
-from tellwire.embedded.services import embedded_services
-from tellwire.processes import api_child, api_listener, worker_children
-from tellwire.supervisor import Supervisor
 from tellwire.terminal import console, run, run_until_signalled
-from tellwire.worker import run_worker
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(serve)
     app.command()(api)
     app.command()(worker)
     app.command()(simulator)
@@ -29,25 +24,10 @@ def _settings() -> Settings:
     return settings
 
 
-def serve(
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
-) -> None:
-    """Run the API and workers, and PostgreSQL and Redis too unless their URLs are set."""
-    settings = _settings()
-
-    async def everything() -> int:
-        async with embedded_services(settings) as ready:
-            children = [api_child(ready), *worker_children(ready, workers)]
-            console.print(f"API on http://{ready.api_host}:{ready.api_port} (Ctrl-C stops)")
-            return await Supervisor(children, grace=ready.shutdown_grace).run()
-
-    raise typer.Exit(run(everything()))
-
-
 def api() -> None:
     """Run the HTTP API and the webhook intake in one process."""
-    # A web framework that no other command should wait for.
-    from tellwire.api_server import serve_api  # noqa: PLC0415  # see above
+    from tellwire.api_server import serve_api  # noqa: PLC0415  # see the module
+    from tellwire.processes import api_listener  # noqa: PLC0415  # see the module
 
     settings = _settings()
     api_listener(settings).refuse_if_taken()
@@ -56,6 +36,8 @@ def api() -> None:
 
 def worker() -> None:
     """Run one worker: sending and retries, webhooks that came in, files, events that go out."""
+    from tellwire.worker import run_worker  # noqa: PLC0415  # see the module
+
     settings = _settings()
 
     async def work(stopping: asyncio.Event) -> None:
@@ -70,7 +52,7 @@ def simulator(
     ] = None,
 ) -> None:
     """Run a simulator of Meta's Cloud API; settings also as TELLWIRE_SIMULATOR_... variables."""
-    from whatsapp_simulator.config import SimulatorConfig  # noqa: PLC0415  # for this command alone
+    from whatsapp_simulator.config import SimulatorConfig  # noqa: PLC0415  # see the module
     from whatsapp_simulator.server import serve as serve_simulator  # noqa: PLC0415  # as above
 
     wanted = SimulatorConfig.from_json(config) if config else SimulatorConfig.from_env()

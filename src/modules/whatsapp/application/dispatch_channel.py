@@ -32,6 +32,7 @@ from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.load_claimed import Going, LoadClaimed
+from whatsapp.application.mark_time import MarkTime
 from whatsapp.application.ports import BeginWork, NotLeaving, Sender
 from whatsapp.application.record_results import Observe, RecordResults, ignore
 from whatsapp.application.slot_use import SlotUse
@@ -46,8 +47,6 @@ GROUP_SECONDS: Final = 0.05
 """A group's slots span this long: so much is unknown if the process dies after marking it."""
 LOOKAHEAD: Final = timedelta(milliseconds=200)
 """Slots are reserved so far ahead, which hides what reserving and marking take."""
-LEAST_LEAD_SECONDS, MOST_LEAD_SECONDS = 0.02, 0.15
-"""A group is marked between so long and so long before its first slot."""
 PATIENCE: Final = timedelta(milliseconds=1500)
 """Where the limit wants longer than this (a hold, not a rate), what was claimed is given back."""
 CHANNEL_MAX_AGE_SECONDS: Final = 0.4
@@ -84,7 +83,7 @@ class DispatchChannel:
     _open: int = field(default=0, init=False)  # Claimed, and neither recorded nor given back.
     _aloft: int = field(default=0, init=False)  # On their way to the gate, and at it.
     _in_flight: int = field(default=0, init=False)  # Left, and not answered yet.
-    _mark_seconds: float = field(default=0.01, init=False)
+    _marking: MarkTime = field(default_factory=MarkTime, init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For launching.
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For claiming.
     _sizes: ClaimSize = field(default_factory=ClaimSize, init=False)
@@ -296,10 +295,13 @@ class DispatchChannel:
             return ()
         reservation = await self.limiter.reserve(
             channel.phone_number_id,
-            count=number,
+            count=number + self._use.spare,
             rate=channel.messages_per_second,
             horizon=LOOKAHEAD,
         )
+        if reservation or reservation.forfeited:
+            last = reservation.slots[-1].at if reservation else None
+            self._use.took(last_at=last, at=self.monotonic())
         if not reservation:
             if reservation.retry_after > PATIENCE:
                 self.resting = reservation.retry_after
@@ -318,9 +320,8 @@ class DispatchChannel:
         self, flights: asyncio.TaskGroup, channel: Channel, group: list[Going], *, at: float
     ) -> None:
         """Mark a group a moment before its first slot, and send it to the gate; never raises."""
-        lead = min(max(1.5 * self._mark_seconds, LEAST_LEAD_SECONDS), MOST_LEAD_SECONDS)
         try:
-            await asyncio.sleep(at - lead - self.monotonic())
+            await asyncio.sleep(at - self._marking.lead_seconds - self.monotonic())
             going = await self._marked(group)
         except Exception as error:  # noqa: BLE001  # `run` raises it in the end
             self._aloft -= len(group)
@@ -336,10 +337,10 @@ class DispatchChannel:
         """Those of the group that are still ours; the mark of each is durable."""
         if not group:
             return group
-        began = self.monotonic()
-        held = await self.queue.mark([one.entry for one in group], lease=self.settings.lease.length)
-        self._mark_seconds = max(0.98 * self._mark_seconds, self.monotonic() - began)
-        until = began + self.settings.lease.to_leave.total_seconds()
+        began, lease = self.monotonic(), self._marking.lease(self.settings.lease)
+        held = await self.queue.mark([one.entry for one in group], lease=lease.length)
+        self._marking.took(self.monotonic() - began)
+        until = began + lease.to_leave.total_seconds()
         going = [one for one in group if one.entry.message_id in held]
         for one in going:
             one.until = until
