@@ -376,6 +376,19 @@ async def test_what_is_not_let_go_says_so_and_never_arrives(client, server):
     assert len(server.requests) == 1
 
 
+async def test_the_time_for_an_answer_begins_when_the_request_leaves(server):
+    server.behave = answer(200, TAKEN)
+
+    async def leave():
+        await asyncio.sleep(2 * SHORT.total_seconds())
+
+    async with create_http_session(total_timeout=SHORT) as http:
+        client = _client(http, f"http://127.0.0.1:{server.port}")
+        assert isinstance(await _send(client, departure=Departure(leave)), Accepted)
+        server.behave = hang
+        assert await _send(client, departure=Departure(leave)) == Unknown("TimeoutError")
+
+
 async def test_a_connection_that_ends_while_a_request_waits_to_leave_has_carried_nothing(http):
     async def hang_up(_reader, writer):
         writer.close()

@@ -24,11 +24,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
-from shared.kernel.errors import SecretUnreadable
 from whatsapp.application.attempt import Attempt, result_of, taken_back
 from whatsapp.application.claim_size import ClaimSize
 from whatsapp.application.departures import Departures
 from whatsapp.application.dispatch_settings import DispatchSettings
+from whatsapp.application.fresh_channel import FreshChannel
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.load_claimed import Going, LoadClaimed
@@ -49,8 +49,6 @@ LOOKAHEAD: Final = timedelta(milliseconds=200)
 """Slots are reserved so far ahead, which hides what reserving and marking take."""
 PATIENCE: Final = timedelta(milliseconds=1500)
 """Where the limit wants longer than this (a hold, not a rate), what was claimed is given back."""
-CHANNEL_MAX_AGE_SECONDS: Final = 0.4
-"""A change of the channel (rate, token, pause) counts after this long."""
 logger = logging.getLogger(__name__)
 
 
@@ -73,8 +71,7 @@ class DispatchChannel:
     resting: timedelta = field(default=timedelta(), init=False)
     """After `run`: how long it makes no sense to come back, because the channel may not send."""
 
-    _channel: Channel | None = field(default=None, init=False)
-    _channel_read_at: float = field(default=float("-inf"), init=False)
+    _fresh: FreshChannel = field(init=False)
     _ready: deque[Going] = field(default_factory=deque, init=False)
     _ended: bool = field(default=False, init=False)  # Nothing more is launched.
     _all_claimed: bool = field(default=False, init=False)
@@ -114,6 +111,13 @@ class DispatchChannel:
             closed=self._closed,
         )
         self._heed = HeedOutcome(tenant_id=self.tenant_id, begin=self.begin, limiter=self.limiter)
+        self._fresh = FreshChannel(
+            tenant_id=self.tenant_id,
+            channel_id=self.channel_id,
+            begin=self.begin,
+            unreadable=self._heed.unreadable,
+            monotonic=self.monotonic,
+        )
 
     @property
     def forfeited(self) -> int:
@@ -230,21 +234,11 @@ class DispatchChannel:
 
     async def _sendable_channel(self) -> Channel | None:
         """The channel as of a moment ago, or None if nothing more may be sent."""
-        if self.monotonic() - self._channel_read_at > CHANNEL_MAX_AGE_SECONDS:
-            self._channel = await self._read_channel()
-            self._channel_read_at = self.monotonic()
-        if self._channel is None or not self._channel.is_active:
+        channel = await self._fresh.read()
+        if channel is None or not channel.is_active:
             self.resting = PATIENCE
             self.stop()
-        return None if self._ended else self._channel
-
-    async def _read_channel(self) -> Channel | None:
-        try:
-            async with self.begin(self.tenant_id) as work:
-                return await work.channels.get_by_id(self.channel_id)
-        except SecretUnreadable as error:
-            await self._heed.unreadable(self.channel_id, error)
-            return None
+        return None if self._ended else channel
 
     async def _launch_all(self, flights: asyncio.TaskGroup) -> None:
         while (channel := await self._next_launch()) is not None:
@@ -368,7 +362,7 @@ class DispatchChannel:
         self._recorder.put(result_of(outcome, attempt, one.message, unknown_for=held, rng=self.rng))
         try:
             if await self._heed(channel, one.message, outcome):
-                self._channel_read_at = float("-inf")
+                self._fresh.forget()
         except Exception:
             logger.exception("heeding an outcome failed in an unforeseen way")
 

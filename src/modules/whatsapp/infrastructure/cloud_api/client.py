@@ -6,6 +6,7 @@ So the body itself takes note: aiohttp holds the headers back until the body com
 at once, which makes the body's turn the moment of departure.
 """
 
+import asyncio
 import errno
 import re
 from collections.abc import Mapping
@@ -75,12 +76,19 @@ class Departure:
     """How a request leaves, and whether it has; for whoever cancels it has to know that.
 
     `leave` is awaited when all but the first byte is done. Where it raises, nothing leaves, and
-    `refusal` is what it raised.
+    `refusal` is what it raised. The time in which an answer has to come begins after it.
     """
 
     leave: Leave = leave_at_once
     has_left: bool = False
     refusal: Exception | None = None
+    answer_seconds: float | None = None
+    limit: asyncio.Timeout | None = None
+
+    def begin_waiting(self) -> None:
+        """The request leaves: from now on the answer is waited for."""
+        if self.limit is not None and self.answer_seconds is not None:
+            self.limit.reschedule(asyncio.get_running_loop().time() + self.answer_seconds)
 
 
 class _Body(aiohttp.BytesPayload):
@@ -102,6 +110,7 @@ class _Body(aiohttp.BytesPayload):
         # A transport that is closing already is not written to: aiohttp raises before it.
         transport = writer.transport if isinstance(writer, StreamWriter) else None
         departure.has_left = transport is None or not transport.is_closing()
+        departure.begin_waiting()
         await super().write_with_length(writer, content_length)
 
 
@@ -154,6 +163,10 @@ class CloudApiClient:
     ) -> None:
         self._http = http
         self._root = graph_root(base_url, version)
+        # Connecting has a limit of its own, and whoever lets a request leave waits as they please.
+        self._untimed = aiohttp.ClientTimeout(
+            total=None, connect=http.timeout.connect, sock_read=http.timeout.sock_read
+        )
         self._messages_url = lru_cache(maxsize=4096)(self._build_messages_url)
 
     async def send(
@@ -170,11 +183,13 @@ class CloudApiClient:
         (`has_left`: `Unknown`) or cannot be (`Unreachable`). So does what `departure.leave` raises.
         """
         left = departure or Departure()
+        left.answer_seconds = self._http.timeout.total
         body = _Body(orjson.dumps(payload), left)
         try:
-            status, answer, headers = await self._exchange(
-                "POST", self._messages_url(phone_number_id), token, body
-            )
+            async with asyncio.timeout(None) as left.limit:
+                status, answer, headers = await self._exchange(
+                    "POST", self._messages_url(phone_number_id), token, body, self._untimed
+                )
         except Exception as error:
             if left.refusal is not None:
                 raise left.refusal from None
@@ -225,11 +240,21 @@ class CloudApiClient:
                 raise MetaBusy(refusal)
 
     async def _exchange(
-        self, method: str, url: URL, token: AccessToken, body: _Body | None
+        self,
+        method: str,
+        url: URL,
+        token: AccessToken,
+        body: _Body | None,
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109  # aiohttp's own
     ) -> tuple[int, bytes, Mapping[str, str]]:
         headers = {"Authorization": f"Bearer {token.reveal()}"}
         async with self._http.request(
-            method, url, data=body, headers=headers, allow_redirects=False
+            method,
+            url,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=timeout or self._http.timeout,
         ) as response:
             return response.status, await _read(response), response.headers
 
