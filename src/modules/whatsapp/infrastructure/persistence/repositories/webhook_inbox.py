@@ -100,6 +100,7 @@ class SQLAlchemyWebhookInbox:
 
     async def _write(self, mine: _Waiting) -> None:
         """Write ours and what else waits, as much as fits."""
+        await asyncio.sleep(0)  # What comes in at the same moment comes along.
         batch = self._take(mine)
         try:
             await self._insert(batch)
