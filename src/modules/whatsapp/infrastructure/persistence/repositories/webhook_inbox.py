@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, TEXT, LargeBinary, Uuid, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.infrastructure.database.direct import fetch_alone
 from shared.infrastructure.database.driver_errors import DatabaseUnavailable, translated
 from shared.kernel.errors import TellwireError
 from shared.kernel.ids import new_id
@@ -130,8 +131,8 @@ class SQLAlchemyWebhookInbox:
             "app_ids": [one.app_id for one in batch],
             "bodies": [one.body for one in batch],
         }
-        async with translated(), self._engine.connect() as connection:
-            await connection.execute(_APPEND, parameters)
+        async with translated():
+            await fetch_alone(self._engine, _APPEND, parameters)
 
 
 def _has_turn(one: _Waiting) -> bool:
