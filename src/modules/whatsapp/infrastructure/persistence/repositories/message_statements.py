@@ -534,16 +534,13 @@ RECORD_STATUSES: Final = _typed(
         RETURNING m.id, m.wamid, b.event_id
     ), entry AS MATERIALIZED (
         -- Locked before it is judged: the statement's own snapshot may be older than the message.
-        SELECT e.* FROM (
-            SELECT DISTINCT u.id FROM updated u JOIN fresh x ON x.id = u.id WHERE x.has_entry
-        ) u CROSS JOIN LATERAL (
-            SELECT q.id, q.state, q.lease_until FROM whatsapp_send_queue q
-            WHERE q.tenant_id = :tenant AND q.id = u.id
-            LIMIT 1 FOR UPDATE
-        ) e
-    ), settled AS (
-        -- Named once more as an array: a plan from the time when the queue was empty would
+        -- Named as an array here and below: a plan from the time when the queue was empty would
         -- otherwise read all of it to find these.
+        SELECT q.id, q.state, q.lease_until FROM whatsapp_send_queue q
+        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(
+            SELECT u.id FROM updated u JOIN fresh x ON x.id = u.id WHERE x.has_entry))
+        ORDER BY q.id FOR UPDATE
+    ), settled AS (
         DELETE FROM whatsapp_send_queue q USING entry e
         WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM entry)) AND q.id = e.id
           AND NOT (e.state = 'dispatching' AND e.lease_until >= now())
