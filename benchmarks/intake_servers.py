@@ -41,15 +41,16 @@ def pywa() -> Any:
     return app
 
 
-def tellwire() -> Any:
+def serve_tellwire(port: int) -> None:
     """Our API as `tellwire api` runs it."""
     from shared.infrastructure.observability import configure_logging  # noqa: PLC0415
     from shared.infrastructure.settings import load_settings  # noqa: PLC0415
-    from tellwire.api import create_api  # noqa: PLC0415
+    from tellwire.api_server import serve_api  # noqa: PLC0415
+    from tellwire.terminal import run  # noqa: PLC0415
 
-    settings = load_settings()
+    settings = load_settings(api_host="127.0.0.1", api_port=port)
     configure_logging(level=settings.log_level, form=settings.log_format)
-    return create_api(settings)
+    run(serve_api(settings))
 
 
 def main() -> None:
@@ -57,9 +58,11 @@ def main() -> None:
     name, port, core = sys.argv[1:]
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core)})
-    app = {"bare": bare, "pywa": pywa, "tellwire": tellwire}[name]()
+    if name == "tellwire":
+        serve_tellwire(int(port))
+        return
     uvicorn.run(
-        app,
+        {"bare": bare, "pywa": pywa}[name](),
         host="127.0.0.1",
         port=int(port),
         log_config=None,

@@ -3,6 +3,8 @@ import hmac
 
 import pytest
 
+from whatsapp.infrastructure.persistence.repositories import SQLAlchemyWebhookInbox
+
 APP = "/webhooks/whatsapp/100000000000001"
 SECRET = "canary-app-secret"
 PREVIOUS = "canary-previous-secret"
@@ -103,6 +105,35 @@ async def test_three_mebibytes_are_taken_and_one_byte_more_is_not(client, world)
     assert refused.status_code == 413
     assert refused.json()["code"] == "body_too_large"
     assert len(await inbox(world)) == 1
+
+
+async def test_what_nobody_foresaw_is_answered_with_a_document_that_tells_nothing(
+    client, world, monkeypatch
+) -> None:
+    async def fail(*_):
+        raise ZeroDivisionError("canary")
+
+    monkeypatch.setattr(SQLAlchemyWebhookInbox, "append", fail)
+    answer = await client.post(APP, content=BODY, headers={HEADER: signature()})
+
+    assert answer.status_code == 500
+    assert answer.json()["code"] == "internal_error"
+    assert "canary" not in answer.text
+    assert await inbox(world) == []
+
+
+async def test_a_stored_body_is_answered_with_an_id_and_counted(client) -> None:
+    body = b'{"counted": true}'
+    answer = await client.post(APP, content=body, headers={HEADER: signature(body)})
+    metrics = (await client.get("/metrics")).text
+
+    assert answer.content == b""
+    assert answer.headers["x-request-id"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    counted = 'method="POST",route="/webhooks/whatsapp/{app_id}"'
+    assert f'tellwire_http_requests_total{{{counted},status="200"}} 1.0' in metrics
+    assert f"tellwire_http_request_seconds_count{{{counted}}} 1.0" in metrics
+    assert 'tellwire_webhooks_received_total{result="stored"} 1.0' in metrics
 
 
 @pytest.mark.parametrize("challenge", ["1158201444", "0"])

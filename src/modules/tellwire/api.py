@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.types import Receive, Scope, Send
 
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.http.app import equip
@@ -118,6 +119,23 @@ def body_limit_of(path: str) -> BodyLimit:
     return BATCH_LIMIT if path == "/v1/messages/batch" else REQUEST_LIMIT
 
 
+class _Api(FastAPI):
+    """The app, and in front of it the short way of webhooks, before anything of FastAPI's runs."""
+
+    def __init__(self, *, metrics: HttpMetrics, **given: Any) -> None:
+        super().__init__(**given)
+        self._intake = WebhookIntake(
+            super().__call__,
+            services=lambda: getattr(self.state, STATE),
+            limit_of=body_limit_of,
+            metrics=metrics,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await self._intake(scope, receive, send)
+
+
 def create_api(settings: Settings) -> FastAPI:
     """The app; it connects when it starts and closes everything when it stops.
 
@@ -145,7 +163,9 @@ def create_api(settings: Settings) -> FastAPI:
             async with readiness.watching(_checks(engine, intake, redis)):
                 yield
 
-    app = FastAPI(
+    http_metrics = HttpMetrics(registry)
+    app = _Api(
+        metrics=http_metrics,
         title="Tellwire",
         summary="Self-hosted, multi-tenant WhatsApp Business messaging",
         version=version("tellwire"),
@@ -158,10 +178,7 @@ def create_api(settings: Settings) -> FastAPI:
     token = _secret(settings.metrics_token)
     app.include_router(operations_router(readiness, registry, metrics_token=token))
     _add_pages(app)
-    http_metrics = HttpMetrics(registry)
     equip(app, metrics=http_metrics, limit_of=body_limit_of, form_of=_form_of)
-    # Around everything else: the last one added is the outermost.
-    app.add_middleware(WebhookIntake, limit_of=body_limit_of, metrics=http_metrics)
     return app
 
 

@@ -1,8 +1,10 @@
 """The API behind its server, until a signal ends it."""
 
 import asyncio
+import gc
 import resource
 import signal
+import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
@@ -19,6 +21,12 @@ class _ApiServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, *, on_exit: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_exit = on_exit
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; what is here then stays, and need not be looked through for garbage."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

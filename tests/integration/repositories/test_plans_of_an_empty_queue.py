@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
 from whatsapp.domain.send_queue import LANES
+from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.infrastructure.persistence.repositories import message_statements, queue_statements
 
 TENANT, CHANNEL = new_id(), new_id()
@@ -41,6 +42,21 @@ PAGES_READ = """
     SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
 """
+# As if each of those messages had been tried, told of as failed, and queued again.
+GROW_HISTORY = """
+    WITH tried AS (
+        UPDATE whatsapp_outbound_messages SET attempts = 1 WHERE status = 'queued' RETURNING *
+    ), attempted AS (
+        INSERT INTO whatsapp_message_attempts
+            (tenant_id, id, message_id, number, started_at, finished_at, outcome, wamid)
+        SELECT tenant_id, uuidv7(), id, 1, now(), now(), 'duplicate', 'wamid.' || id FROM tried
+    )
+    INSERT INTO whatsapp_status_events
+        (tenant_id, id, channel_id, message_id, wamid, status, attempt, occurred_at)
+    SELECT tenant_id, uuidv7(), channel_id, id, 'wamid.' || id, s.status, 1, now()
+    FROM tried CROSS JOIN (VALUES ('sent'), ('failed')) AS s(status)
+"""
+WAITING = "SELECT id FROM whatsapp_outbound_messages WHERE status = 'queued' ORDER BY id LIMIT $1"
 MINUTE = timedelta(minutes=1)
 
 
@@ -89,6 +105,25 @@ class Caller:
             forward=message_statements.FORWARD_PAIRS,
             known=message_statements.KNOWN_STATUSES,
             ranks=message_statements.RANKS,
+            **dict.fromkeys(names, none),
+        )
+
+    async def report(self, ids, status, *, attempt: int = 1):
+        none = [None] * len(ids)
+        names = ("errors", "pricing", "codes", "titles", "details")
+        return await self.run(
+            message_statements.RECORD_STATUSES,
+            channel=CHANNEL,
+            event_ids=[new_id() for _ in ids],
+            message_ids=ids,
+            wamids=[f"wamid.{one}" for one in ids],
+            statuses=[status.value] * len(ids),
+            ranks=[status.rank] * len(ids),
+            attempts=[attempt] * len(ids),
+            occurred=[utc_now()] * len(ids),
+            forward=message_statements.FORWARD_PAIRS,
+            known=message_statements.KNOWN_STATUSES,
+            known_ranks=message_statements.RANKS,
             **dict.fromkeys(names, none),
         )
 
@@ -162,3 +197,28 @@ async def test_what_was_planned_for_an_empty_queue_reads_no_more_of_a_long_one_t
     for entries, pages in (claimed, marked, recorded):
         assert 0 < entries <= 20 * GROUP
         assert 0 < pages <= 60 * GROUP
+
+
+async def test_what_was_planned_before_there_was_a_history_reads_no_more_of_it_than_it_needs(
+    owner, callers
+) -> None:
+    _, app = callers
+    await owner.execute(FILL, TENANT, CHANNEL, BEFORE_PLANNING)
+    ids = [row["id"] for row in await owner.fetch(WAITING, BEFORE_PLANNING)]
+    for one in ids:
+        await app.report([one], MessageStatus.SENT)
+    for table in ("whatsapp_send_queue", "whatsapp_outbound_messages", "whatsapp_status_events"):
+        await owner.execute(f"VACUUM (ANALYZE) {table}")
+    await app.connection.execute("SET plan_cache_mode = force_generic_plan")
+    await app.report([], MessageStatus.SENT)
+    await owner.execute(FILL.replace("i::text", "'n' || i"), TENANT, CHANNEL, MADE_AFTER)
+    await owner.execute(GROW_HISTORY)
+
+    ids = [row["id"] for row in await owner.fetch(WAITING, 2 * GROUP)]
+    # Late ones, which have to be found among the failures, and ones that settle an entry.
+    late = await app.reading(app.report(ids[:GROUP], MessageStatus.SENT))
+    settling = await app.reading(app.report(ids[GROUP:], MessageStatus.READ))
+
+    for entries, pages in (late, settling):
+        assert 0 < entries <= 20 * GROUP
+        assert 0 < pages <= 80 * GROUP

@@ -8,9 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.kernel.clock import utc_now
+from whatsapp.application.apply_statuses import ApplyStatuses
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import AttemptResult, StatusReport
 from whatsapp.domain.value_objects import MessageStatus
+from whatsapp.domain.webhook import StatusReported
+from whatsapp.domain.webhook_inbox import Route
+from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
+from whatsapp.infrastructure.persistence.work import work_in
 
 pytestmark = pytest.mark.postgres
 
@@ -38,6 +43,23 @@ def told(status, wamid, saved=None):
         errors=[{"code": 131026, "title": "Undeliverable", "details": "x"}]
         if status is S.FAILED
         else [],
+    )
+
+
+def reported_of(customer, status, wamid):
+    """The same without our id, as it comes out of a webhook."""
+    return StatusReported(
+        waba_id=None,
+        phone_number_id=customer.channel.phone_number_id,
+        wamid=wamid,
+        status=status,
+        occurred_at=START + SECOND * status.rank,
+        wa_id=None,
+        user_id=None,
+        echo=None,
+        errors=(),
+        pricing=None,
+        raw={},
     )
 
 
@@ -101,6 +123,27 @@ async def test_a_report_waits_for_the_answer_that_is_being_recorded(at, ana, lea
         await is_waiting(superuser)
     await reporting
 
+    assert (await stored(at, ana, saved)).status == "delivered"
+
+
+async def test_whoever_applies_reports_waits_for_answers(at, ana, leave, superuser, sessions):
+    saved, entry = await leave(ana)
+    route = Route(ana.tenant_id, ana.channel.id)
+
+    async def apply():
+        async with work_in(sessions)(ana.tenant_id) as work:
+            reported = [reported_of(ana, S.DELIVERED, "wamid.race.3")]
+            applied = await ApplyStatuses(judge=outcome_of_status_errors)(work, route, reported)
+            await work.commit()
+            return applied
+
+    async with at(ana) as desk:
+        await desk.messages.record_attempts([answer(entry, "wamid.race.3")])
+        applying = asyncio.create_task(apply())
+        await is_waiting(superuser)
+    (applied,) = await applying
+
+    assert (applied.message_id, applied.moved) == (saved.id, True)
     assert (await stored(at, ana, saved)).status == "delivered"
 
 

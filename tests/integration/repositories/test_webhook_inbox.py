@@ -77,6 +77,19 @@ async def test_whose_caller_has_gone_does_not_hold_up_the_others(inbox, superuse
     assert all(result is None or isinstance(result, BaseException) for result in results)
 
 
+async def test_a_turn_that_its_holder_leaves_goes_to_the_next(inbox, superuser) -> None:
+    for _ in range(5):
+        appends = [asyncio.ensure_future(inbox.append("1", b"x%03d" % n)) for n in range(20)]
+        await asyncio.sleep(0)
+        for one in appends[:10]:  # Those that write now, and those whose turn comes next.
+            one.cancel()
+        await asyncio.gather(*appends, return_exceptions=True)
+
+    async with asyncio.timeout(10):
+        await inbox.append("1", b"afterwards")
+    assert ("1", b"afterwards") in await bodies(superuser)
+
+
 async def test_a_database_that_is_away_is_told_to_all_that_wait() -> None:
     engine = create_engine("postgresql+asyncpg://tellwire_intake@/none?host=/nonexistent")
     away = SQLAlchemyWebhookInbox(engine)

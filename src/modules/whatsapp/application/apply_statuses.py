@@ -37,17 +37,28 @@ class ApplyStatuses:
     async def __call__(
         self, work: Work, route: Route, reported: Sequence[StatusReported]
     ) -> Sequence[StatusApplied]:
-        """All of them in one statement, and what follows from them in a few more."""
+        """Those that tell their message in one statement, and what follows from them in a few more.
+
+        The others after them: who waits for answers should hold no message that others wait for.
+        """
+        told, untold = _split(reported)
+        applied = [
+            *await self._record(work, route.channel_id, told),
+            *await self._record_untold(work, route.channel_id, untold),
+        ]
+        await self._try_again(work, route.channel_id, told)
+        if reached := _reached(told):
+            people = await work.conversations.record_reached(route.channel_id, reached)
+            await know_people(work, route.channel_id, people)
+        return applied
+
+    async def _record(
+        self, work: Work, channel_id: UUID, reported: Sequence[StatusReported]
+    ) -> Sequence[StatusApplied]:
         if not reported:
             return ()
         reports = [_report(one) for one in reported]
-        if strays := [one.wamid for one in reports if one.message_id is None]:
-            await work.messages.expect_answers(route.channel_id, strays)
-        recorded = await work.messages.record_statuses(route.channel_id, reports)
-        await self._try_again(work, route.channel_id, reported)
-        if reached := _reached(reported):
-            people = await work.conversations.record_reached(route.channel_id, reached)
-            await know_people(work, route.channel_id, people)
+        recorded = await work.messages.record_statuses(channel_id, reports)
         return [
             StatusApplied(
                 reported=reported[one.position],
@@ -57,6 +68,18 @@ class ApplyStatuses:
             )
             for one in recorded.reports
         ]
+
+    async def _record_untold(
+        self, work: Work, channel_id: UUID, reported: Sequence[StatusReported]
+    ) -> Sequence[StatusApplied]:
+        """As `_record`, once every answer that may tell whose these are is stored or will see them.
+
+        Otherwise a report and the answer that tells its wamid, stored at one instant, miss
+        each other.
+        """
+        if reported:
+            await work.messages.expect_answers(channel_id, [one.wamid for one in reported])
+        return await self._record(work, channel_id, reported)
 
     async def _try_again(
         self, work: Work, channel_id: UUID, reported: Sequence[StatusReported]
@@ -94,6 +117,17 @@ class ApplyStatuses:
             return None
         outcome = self.judge(reported.errors)
         return wait_before_retry(outcome, attempt=reported.echo.attempt, rng=self.rng)
+
+
+def _split(
+    reported: Sequence[StatusReported],
+) -> tuple[Sequence[StatusReported], Sequence[StatusReported]]:
+    """The reports whose message is told, by an echo of theirs or of their wamid, and the others."""
+    known = {one.wamid for one in reported if one.echo}
+    return (
+        [one for one in reported if one.wamid in known],
+        [one for one in reported if one.wamid not in known],
+    )
 
 
 def _in_time(revival: Revival) -> bool:

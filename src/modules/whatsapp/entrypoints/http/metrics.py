@@ -22,6 +22,7 @@ class ApiMetrics:
             ("result",),
             registry=registry,
         )
+        self._stored, self._refused = map(self._webhooks.labels, ("stored", "refused"))
         self._webhook_bytes = Counter(
             "tellwire_webhooks_received_bytes", "Bytes of stored webhook bodies.", registry=registry
         )
@@ -48,9 +49,9 @@ class ApiMetrics:
 
     def webhook_stored(self, size: int) -> None:
         """Count one body that was written down."""
-        self._webhooks.labels("stored").inc()
+        self._stored.inc()
         self._webhook_bytes.inc(size)
 
     def webhook_refused(self) -> None:
         """Count one body that nobody we know has signed."""
-        self._webhooks.labels("refused").inc()
+        self._refused.inc()

@@ -4,7 +4,6 @@ Routing, dependencies and a log line for each cost several times what checking a
 writing a body down do. What is in order is answered here; everything else goes the long way.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
@@ -12,62 +11,70 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.infrastructure.http.body import BodyLimit, declared_length, replay
+from shared.infrastructure.http.deadlines import Deadlines
 from shared.infrastructure.http.request_context import REQUEST_ID_HEADER
 from shared.infrastructure.observability import HttpMetrics
-from shared.kernel.errors import TellwireError
 from shared.kernel.ids import new_id
-from whatsapp.entrypoints.http.services import STATE, HttpServices
+from whatsapp.entrypoints.http.services import HttpServices
 from whatsapp.entrypoints.http.webhooks import PREFIX, REFUSAL, signatures_in
 
 _START: Final = f"{PREFIX}/"
 _ROUTE: Final = f"{PREFIX}/{{app_id}}"
 _OK: Final[Message] = {"type": "http.response.body", "body": b""}
+_LENGTH: Final = (b"content-length", b"0")
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
 
 
 class WebhookIntake:
-    """Middleware around everything: stores a webhook and answers 200, or passes the request on.
+    """Stands in front of the whole app: stores a webhook and answers 200, or passes it on.
 
-    Passed on are bodies whose length is not declared or too large, what is refused (with the
-    refusal, so that nothing is done twice), and every other request.
+    Passed on are bodies whose length is not declared or too large, what is refused or fails (with
+    the reason, so that nothing is done twice), and every other request.
     """
 
     def __init__(
-        self, app: ASGIApp, *, limit_of: Callable[[str], BodyLimit], metrics: HttpMetrics
+        self,
+        app: ASGIApp,
+        *,
+        services: Callable[[], HttpServices],
+        limit_of: Callable[[str], BodyLimit],
+        metrics: HttpMetrics,
     ) -> None:
         self._app = app
+        self._services = services
         self._limit_of = limit_of
-        self._metrics = metrics
+        self._deadlines = Deadlines()
+        self._observe = metrics.observer(method="POST", route=_ROUTE, status=200)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if not (
             scope["type"] == "http"
-            and scope["method"] == "POST"
             and scope["path"].startswith(_START)
-            and 0 <= declared_length(scope) <= self._limit_of(scope["path"]).max_bytes
+            and scope["method"] == "POST"
+            and 0 <= declared_length(scope) <= (limit := self._limit_of(scope["path"])).max_bytes
         ):
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(self._limit_of(scope["path"]).within.total_seconds()):
+            with self._deadlines.within(limit.within.total_seconds()):
                 body = await _read(receive)
         except TimeoutError:
             await self._app(scope, _too_slow, send)
             return
         if body is None:
             return
-        services: HttpServices = getattr(scope["app"].state, STATE)
-        app_id: str = scope["path"][len(_START) :]
+        services, app_id = self._services(), scope["path"][len(_START) :]
         try:
             await services.receive_webhook(app_id, body, signatures_in(scope))
-        except TellwireError as error:
+        except Exception as error:  # noqa: BLE001  # raised again where errors become answers
             scope[REFUSAL] = error
             await self._app(scope, replay(body, receive), send)
             return
         services.metrics.webhook_stored(len(body))
-        seconds = time.perf_counter() - began
-        self._metrics.observe(method="POST", route=_ROUTE, status=200, seconds=seconds)
+        self._observe(time.perf_counter() - began)
         await send(_start())
         await send(_OK)
 
@@ -89,9 +96,6 @@ async def _too_slow() -> Message:
 
 
 def _start() -> Message:
-    headers = [
-        (b"content-length", b"0"),
-        (REQUEST_ID_HEADER.encode(), str(new_id()).encode()),
-        (b"x-content-type-options", b"nosniff"),
-    ]
+    request_id = (_REQUEST_ID, str(new_id()).encode())
+    headers = [_LENGTH, request_id, _NOSNIFF]
     return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.types import Scope
 
-from shared.kernel.errors import TellwireError, Unauthenticated
+from shared.kernel.errors import Unauthenticated
 from whatsapp.entrypoints.http.documentation import problems
 from whatsapp.entrypoints.http.services import Services
 
@@ -36,7 +36,7 @@ async def answer_handshake(
 @router.post("/{app_id}", responses=problems(413), response_class=Response)
 async def receive_webhook(app_id: str, request: Request, services: Services) -> Response:
     """Answer 200 once the body is stored; 503 asks Meta to deliver it again."""
-    refusal: TellwireError | None = request.scope.get(REFUSAL)
+    refusal: Exception | None = request.scope.get(REFUSAL)
     try:
         if refusal is not None:
             raise refusal

@@ -23,9 +23,10 @@ def steadily() -> float:
 
 @dataclass(slots=True, kw_only=True)
 class Loop:
-    """Calls `work` until stopped: at once while it finds something, otherwise every pause.
+    """Calls `work` until stopped: at once while it finds `enough`, otherwise after a pause.
 
-    A pause is `pause_seconds` times `stretch()`: longer where many workers look for the same.
+    Work that costs as much for a few things as for many lets them gather by asking for more. A
+    pause is `pause_seconds` times `stretch()`: longer where many workers look for the same.
 
     `work` gives how much it found. What it raises of ours is logged by code and waited out, longer
     each time up to MAX_PAUSE_SECONDS (or the pause, if that is longer), and anything else too: one
@@ -35,6 +36,7 @@ class Loop:
     name: str
     work: Callable[[], Awaitable[int]]
     pause_seconds: float
+    enough: int = 1
     stretch: Callable[[], float] = steadily
     rng: Random = field(default_factory=Random)
 
@@ -51,7 +53,7 @@ class Loop:
             except Exception:
                 found, failures = 0, failures + 1
                 logger.exception("%s failed in an unforeseen way", self.name)
-            if not found:
+            if found < self.enough:
                 await self._pause(stopping, failures)
 
     async def _pause(self, stopping: asyncio.Event, failures: int) -> None:

@@ -22,10 +22,7 @@ from whatsapp.domain.events import (
 )
 from whatsapp.infrastructure.persistence.models import EventStreamModel
 from whatsapp.infrastructure.persistence.repositories import event_statements as sql
-from whatsapp.infrastructure.persistence.repositories.storable import (
-    storable_attempt,
-    storable_json,
-)
+from whatsapp.infrastructure.persistence.repositories.storable import json_text, storable_attempt
 
 TOLD: Final = sorted(status.value for status in TOLD_STATUSES)
 
@@ -126,7 +123,7 @@ def _event_arrays(events: Sequence[NewEvent]) -> dict[str, Any]:
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:
-    return None if value is None else json.dumps(storable_json(value))
+    return None if value is None else json_text(value)
 
 
 def _event(row: Any) -> Event:

@@ -28,6 +28,7 @@ from whatsapp.domain.value_objects import (
 from whatsapp.domain.value_objects.message_content.frozen_json import thaw
 from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories.storable import (
+    json_text,
     storable_attempt,
     storable_code,
     storable_json,
@@ -141,7 +142,7 @@ def failure_of(row: OutboundMessageModel) -> FailureReason | None:
 
 def json_of(value: object) -> str | None:
     """What Meta sent along, as JSON text that can be stored."""
-    return json.dumps(storable_json(value)) if value else None
+    return json_text(value) if value else None
 
 
 def failures_of(failures: Sequence[FailureReason | None]) -> dict[str, list[Any]]:

@@ -450,26 +450,31 @@ RECORD_STATUSES: Final = _typed(
             CAST(:codes AS integer[]), CAST(:titles AS text[]), CAST(:details AS text[])
         ) AS r(event_id, message_id, wamid, status, rank, attempt, occurred_at, errors, pricing,
                code, title, details)
-    ), matched AS (
+    ), matched AS MATERIALIZED (
         SELECT r.*, m.id, m.wamid AS standing,
+               m.status IN ('queued', 'sending', 'retrying', 'unknown') AS has_entry,
                -- Whether a later attempt has taken the place of the one that this is about. Only a
                -- retry by hand follows a failure, so what is said of the failed one is old news.
-               coalesce(CASE
+               CASE
                    WHEN r.status = 'failed' AND r.attempt < m.attempts THEN true
                    WHEN r.status IN ('sent', 'failed') AND r.attempt = m.attempts
                         AND m.status IN ('queued', 'retrying')
-                   THEN EXISTS (
-                       SELECT FROM whatsapp_status_events e
+                   THEN coalesce((
+                       SELECT true FROM whatsapp_status_events e
                        WHERE e.tenant_id = :tenant AND e.message_id = m.id
-                         AND e.attempt = r.attempt AND e.status = 'failed')
-               END, false) AS late
+                         AND e.attempt = r.attempt AND e.status || '' = 'failed'
+                       LIMIT 1), false)
+                   ELSE false
+               END AS late
         FROM report r
         LEFT JOIN LATERAL (
+            -- By the key that changing it and checking the reference to it go by as well.
             SELECT i.id, i.status, i.attempts, i.wamid FROM whatsapp_outbound_messages i
-            WHERE i.tenant_id = :tenant AND i.id = r.message_id AND i.channel_id = :channel
+            WHERE i.tenant_id = :tenant AND i.id = r.message_id
+              AND (i.channel_id = :channel) IS TRUE
             UNION ALL
             SELECT w.id, w.status, w.attempts, w.wamid FROM whatsapp_outbound_messages w
-            WHERE w.tenant_id = :tenant AND w.wamid = r.wamid AND w.channel_id = :channel
+            WHERE w.tenant_id = :tenant AND w.wamid = r.wamid AND (w.channel_id = :channel) IS TRUE
             UNION ALL
             -- Another report named the message, which had a wamid already: a second copy of it.
             SELECT o.id, o.status, o.attempts, o.wamid FROM whatsapp_status_events e
@@ -491,9 +496,15 @@ RECORD_STATUSES: Final = _typed(
     ), fresh AS MATERIALIZED (
         SELECT x.* FROM matched x JOIN kept ON kept.id = x.event_id WHERE x.id IS NOT NULL
     ), known AS (
-        SELECT array_agg(id) AS ids, array_agg(CAST(:channel AS uuid)) AS channels,
-               array_agg(wamid) AS wamids
-        FROM fresh
+        -- Wamids that are news of their message, and those that something was parked under.
+        SELECT array_agg(x.id) AS ids, array_agg(CAST(:channel AS uuid)) AS channels,
+               array_agg(x.wamid) AS wamids
+        FROM fresh x
+        WHERE x.standing IS DISTINCT FROM x.wamid OR coalesce((
+            SELECT true FROM whatsapp_status_events s
+            WHERE s.tenant_id = :tenant AND s.channel_id = :channel AND s.wamid = x.wamid
+              AND s.message_id IS NULL
+            LIMIT 1), false)
     ), adopted AS MATERIALIZED (
         SELECT p.* FROM known k CROSS JOIN LATERAL
              whatsapp_adopt_parked(:tenant, k.ids, k.channels, k.wamids) p
@@ -523,32 +534,37 @@ RECORD_STATUSES: Final = _typed(
         RETURNING m.id, m.wamid, b.event_id
     ), entry AS MATERIALIZED (
         -- Locked before it is judged: the statement's own snapshot may be older than the message.
-        SELECT e.* FROM updated u CROSS JOIN LATERAL (
-            SELECT q.id, q.state, q.lease_until FROM whatsapp_send_queue q
-            WHERE q.tenant_id = :tenant AND q.id = u.id
-            LIMIT 1 FOR UPDATE
-        ) e
+        -- Named as an array here and below: a plan from the time when the queue was empty would
+        -- otherwise read all of it to find these.
+        SELECT q.id, q.state, q.lease_until FROM whatsapp_send_queue q
+        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(
+            SELECT u.id FROM updated u JOIN fresh x ON x.id = u.id WHERE x.has_entry))
+        ORDER BY q.id FOR UPDATE
     ), settled AS (
         DELETE FROM whatsapp_send_queue q USING entry e
-        WHERE q.tenant_id = :tenant AND q.id = e.id
+        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM entry)) AND q.id = e.id
           AND NOT (e.state = 'dispatching' AND e.lease_until >= now())
+    ), second AS MATERIALIZED (
+        SELECT x.* FROM fresh x LEFT JOIN updated u ON u.id = x.id
+        WHERE x.status <> 'failed' AND x.attempt IS NOT NULL
+          AND coalesce(u.wamid, x.standing) <> x.wamid
     ), doubled AS (
         INSERT INTO whatsapp_message_attempts
             (tenant_id, id, message_id, number, started_at, finished_at, outcome, reason, wamid)
         SELECT DISTINCT ON (x.id, x.wamid)
                :tenant, x.event_id, x.id, x.attempt, x.occurred_at, x.occurred_at, 'duplicate',
                'Meta reports that it sent this one too', x.wamid
-        FROM fresh x LEFT JOIN updated u ON u.id = x.id
-        WHERE x.status <> 'failed' AND x.attempt IS NOT NULL
-          AND coalesce(u.wamid, x.standing) <> x.wamid
-          AND NOT EXISTS (
-              SELECT FROM whatsapp_message_attempts a
-              WHERE a.tenant_id = :tenant AND a.message_id = x.id AND a.wamid = x.wamid
-                AND a.outcome = 'duplicate')
-          AND NOT (x.status = 'sent' AND EXISTS (
-              SELECT FROM whatsapp_status_events e
-              WHERE e.tenant_id = :tenant AND e.message_id = x.id AND e.wamid = x.wamid
-                AND e.status = 'failed'))
+        FROM second x
+        WHERE NOT coalesce((
+                  SELECT true FROM whatsapp_message_attempts a
+                  WHERE a.tenant_id = :tenant AND a.message_id = x.id AND a.wamid = x.wamid
+                    AND a.outcome = 'duplicate'
+                  LIMIT 1), false)
+          AND NOT (x.status = 'sent' AND coalesce((
+                  SELECT true FROM whatsapp_status_events e
+                  WHERE e.tenant_id = :tenant AND e.message_id = x.id AND e.wamid || '' = x.wamid
+                    AND e.status || '' = 'failed'
+                  LIMIT 1), false))
         ORDER BY x.id, x.wamid
         ON CONFLICT (tenant_id, id) DO NOTHING
         RETURNING id

@@ -12,6 +12,7 @@ from shared.infrastructure.database import InvalidValue
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _ESCAPED_NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _MAX_INTEGER: Final = 2**31 - 1
 _MAX_SMALLINT: Final = 2**15 - 1
 
@@ -23,14 +24,29 @@ def storable_text(text: str | None) -> str | None:
 
 def storable_json(value: Any) -> Any:
     """A JSON value with U+FFFD for each character that cannot be stored, in keys as well."""
+    text = _written(value)
+    return value if _is_storable(text) else json.loads(_mended(text))
+
+
+def json_text(value: Any) -> str:
+    """The text of a JSON value, with U+FFFD for each character that cannot be stored."""
+    text = _written(value)
+    return text if _is_storable(text) else _mended(text)
+
+
+def _written(value: Any) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return _ENCODER.encode(value)
     except (TypeError, ValueError):
         raise InvalidValue from None
-    if "\\u0000" not in text and _UNSTORABLE.search(text) is None:
-        return value
-    text = _ESCAPED_NUL.sub(rf"\g<1>{REPLACEMENT}", text)
-    return json.loads(_UNSTORABLE.sub(REPLACEMENT, text))
+
+
+def _is_storable(text: str) -> bool:
+    return "\\u0000" not in text and _UNSTORABLE.search(text) is None
+
+
+def _mended(text: str) -> str:
+    return _UNSTORABLE.sub(REPLACEMENT, _ESCAPED_NUL.sub(rf"\g<1>{REPLACEMENT}", text))
 
 
 def storable_code(code: int | None) -> int | None:

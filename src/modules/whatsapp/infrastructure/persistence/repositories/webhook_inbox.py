@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, TEXT, LargeBinary, Uuid, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.infrastructure.database.direct import fetch_alone
 from shared.infrastructure.database.driver_errors import DatabaseUnavailable, translated
 from shared.kernel.errors import TellwireError
 from shared.kernel.ids import new_id
@@ -53,13 +54,14 @@ def digest_of(app_id: str, body: bytes) -> UUID:
     return UUID(bytes=hashlib.sha256(app_id.encode() + b"\0" + body).digest()[:16])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A body that waits to be written."""
 
     app_id: str
     body: bytes
-    written: asyncio.Future[None]
+    is_my_turn: asyncio.Future[bool]
+    """True tells its caller to write it, with what else waits; False that it is written."""
 
 
 class SQLAlchemyWebhookInbox:
@@ -68,7 +70,7 @@ class SQLAlchemyWebhookInbox:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._waiting = deque[_Waiting]()
-        self._turns = asyncio.Semaphore(MOST_WRITERS)
+        self._writers = 0
 
     async def append(self, app_id: str, body: bytes) -> None:
         """Write a verified body down, durable when this returns; raises DatabaseUnavailable.
@@ -77,41 +79,47 @@ class SQLAlchemyWebhookInbox:
         """
         mine = _Waiting(app_id, body, asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
+        if self._writers < MOST_WRITERS:
+            self._writers += 1
+            self._give_turn()
         try:
-            # Turns come in the order of the bodies: at ours, nothing older is waiting any more.
-            async with self._turns:
-                if not mine.written.done():
-                    await self._write()
-            await mine.written
+            if await mine.is_my_turn:
+                await self._write(mine)
         finally:
-            mine.written.cancel()  # Whose caller has gone is not written, if it is not too late.
+            # Cancelled between being told and hearing it, we still have the turn.
+            if not mine.is_my_turn.cancel() and _has_turn(mine):
+                self._give_turn()
 
-    async def _write(self) -> None:
-        """Write what waits, as much as fits."""
-        batch = self._take()
-        if not batch:
-            return
+    def _give_turn(self) -> None:
+        """Let the oldest that still waits write; there are fewer writers where nobody does."""
+        while self._waiting:
+            oldest = self._waiting.popleft()
+            if not oldest.is_my_turn.done():  # Whose caller has gone is not written.
+                oldest.is_my_turn.set_result(True)
+                return
+        self._writers -= 1
+
+    async def _write(self, mine: _Waiting) -> None:
+        """Write ours and what else waits, as much as fits."""
+        await asyncio.sleep(0)  # What comes in at the same moment comes along.
+        batch = self._take(mine)
         try:
             await self._insert(batch)
         except BaseException as error:
             # This turn may end for a reason of its own; the others are told that nobody knows.
             told = error if isinstance(error, TellwireError) else DatabaseUnavailable()
-            for one in batch:
-                if not one.written.done():
-                    one.written.set_exception(told)
-                    one.written.exception()  # Looked at, also where nobody waits any more.
-            if not isinstance(error, TellwireError):
-                raise
-        for one in batch:
-            if not one.written.done():
-                one.written.set_result(None)
+            for one in _others(batch):
+                one.is_my_turn.set_exception(told)
+                one.is_my_turn.exception()  # Looked at, also where nobody waits any more.
+            raise
+        for one in _others(batch):
+            one.is_my_turn.set_result(False)
 
-    def _take(self) -> Sequence[_Waiting]:
-        batch: list[_Waiting] = []
-        size = 0
+    def _take(self, mine: _Waiting) -> Sequence[_Waiting]:
+        batch, size = [mine], len(mine.body)
         while self._waiting and len(batch) < MAX_TOGETHER and size < MAX_BYTES_TOGETHER:
             one = self._waiting.popleft()
-            if not one.written.done():
+            if not one.is_my_turn.done():
                 batch.append(one)
                 size += len(one.body)
         return batch
@@ -123,5 +131,15 @@ class SQLAlchemyWebhookInbox:
             "app_ids": [one.app_id for one in batch],
             "bodies": [one.body for one in batch],
         }
-        async with translated(), self._engine.connect() as connection:
-            await connection.execute(_APPEND, parameters)
+        async with translated():
+            await fetch_alone(self._engine, _APPEND, parameters)
+
+
+def _has_turn(one: _Waiting) -> bool:
+    turn = one.is_my_turn
+    return not turn.cancelled() and turn.exception() is None and turn.result()
+
+
+def _others(batch: Sequence[_Waiting]) -> Sequence[_Waiting]:
+    """Those that the writer of a batch has written for, and who still wait."""
+    return [one for one in batch[1:] if not one.is_my_turn.done()]

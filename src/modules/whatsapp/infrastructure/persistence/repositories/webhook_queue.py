@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared.infrastructure.database.direct import fetch_alone
 from shared.infrastructure.database.driver_errors import translated
 from shared.kernel.ids import new_id
 from whatsapp.domain.webhook_inbox import (
@@ -141,8 +142,8 @@ class SQLAlchemyWebhookQueue:
     async def claim(self, *, limit: int, lease: timedelta) -> Sequence[InboxEntry]:
         """Lease up to `limit` bodies, the oldest first; processors never share one."""
         parameters: dict[str, Any] = {"limit": limit, "token": uuid4(), "lease": lease}
-        async with translated(), self._engine.connect() as connection:
-            rows = (await connection.execute(_CLAIM, parameters)).all()
+        async with translated():
+            rows = await fetch_alone(self._engine, _CLAIM, parameters)
         token = parameters["token"]
         entries = [
             InboxEntry(row.id, row.app_id, bytes(row.body), row.attempts, token, row.origin_id)
@@ -160,8 +161,8 @@ class SQLAlchemyWebhookQueue:
         if not numbers and not accounts:
             return Routes(())
         parameters = {"numbers": sorted(numbers), "accounts": sorted(accounts)}
-        async with translated(), self._engine.connect() as connection:
-            rows = await connection.execute(_ROUTES, parameters)
+        async with translated():
+            rows = await fetch_alone(self._engine, _ROUTES, parameters)
         return Routes(
             [
                 KnownChannel(
@@ -206,8 +207,8 @@ class SQLAlchemyWebhookQueue:
             "fields": [storable_text(element.field_name) for element in quarantined],
             "accounts": [storable_text(element.waba_id) for element in quarantined],
         }
-        async with translated(), self._engine.connect() as connection:
-            await connection.execute(_FINISH, parameters)
+        async with translated():
+            await fetch_alone(self._engine, _FINISH, parameters)
         if quarantined:
             logger.warning("%d webhook elements put into quarantine", len(quarantined))
 
