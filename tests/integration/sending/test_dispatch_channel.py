@@ -250,9 +250,8 @@ async def sending(database, sessions, dispatching) -> AsyncIterator[None]:
     process = create_engine(database.url("tellwire_process"))
 
     def dispatcher(tenant_id, channel_id) -> DispatchChannel:
-        made = dispatching(SimpleNamespace(tenant_id=tenant_id, channel=SimpleNamespace(id=None)))
-        made.channel_id = channel_id
-        return made
+        channel = SimpleNamespace(id=channel_id)
+        return dispatching(SimpleNamespace(tenant_id=tenant_id, channel=channel))
 
     worker = SendWorker(
         queue=SQLAlchemySendQueue(engine),
