@@ -45,6 +45,8 @@ from whatsapp.domain.send_queue import ClaimedEntry, SendQueue
 MAX_GROUP: Final = 64
 GROUP_SECONDS: Final = 0.05
 """A group's slots span this long: so much is unknown if the process dies after marking it."""
+LATE_GROUP_SECONDS: Final = 0.15
+"""Who misses many slots takes more of them at once, since asking takes time too."""
 LOOKAHEAD: Final = timedelta(milliseconds=200)
 """Slots are reserved so far ahead, which hides what reserving and marking take."""
 PATIENCE: Final = timedelta(milliseconds=1500)
@@ -242,7 +244,8 @@ class DispatchChannel:
 
     async def _launch_all(self, flights: asyncio.TaskGroup) -> None:
         while (channel := await self._next_launch()) is not None:
-            size = _group_size(channel.messages_per_second)
+            span = LATE_GROUP_SECONDS if self._use.is_late else GROUP_SECONDS
+            size = max(1, round(channel.messages_per_second * span))
             if not self._aloft:  # The first slot may be there at once: it must not wait.
                 await self._launch(flights, channel, self._take(size), at=self.monotonic())
             wanted = self._gate.lacking + min(len(self._ready), self._room)
@@ -254,7 +257,7 @@ class DispatchChannel:
             if group := self._take(len(slots) - lacking):
                 launching = self._launch(flights, channel, group, at=slots[lacking].at)
                 flights.create_task(launching)
-            await self._until_a_group_fits(slots[-1])
+            await self._until_a_group_fits(slots[-1], span)
 
     async def _next_launch(self) -> Channel | None:
         """Wait until somebody needs a slot and there is room; None once all is done."""
@@ -275,7 +278,7 @@ class DispatchChannel:
         return self.settings.max_in_flight - self._aloft - self._in_flight
 
     def _take(self, size: int) -> list[Going]:
-        number = max(0, min(size, self._room, len(self._ready)))
+        number = max(0, min(size, MAX_GROUP, self._room, len(self._ready)))
         group = [self._ready.popleft() for _ in range(number)]
         self._aloft += number
         before = len(self._ready) + number
@@ -304,9 +307,9 @@ class DispatchChannel:
             await asyncio.sleep(min(reservation.retry_after.total_seconds(), 0.25))
         return reservation.slots
 
-    async def _until_a_group_fits(self, last: Slot) -> None:
+    async def _until_a_group_fits(self, last: Slot, span: float) -> None:
         """Wait until the horizon has room for a whole group behind our last slot."""
-        ahead = last.at - self.monotonic() - LOOKAHEAD.total_seconds() + GROUP_SECONDS
+        ahead = last.at - self.monotonic() - LOOKAHEAD.total_seconds() + span
         if ahead > 0:
             await asyncio.sleep(ahead)
 
@@ -390,7 +393,3 @@ class DispatchChannel:
         """Count what is dealt with; what waited behind it may be due now."""
         self._open -= number
         self._news.set()
-
-
-def _group_size(rate: int) -> int:
-    return max(1, min(MAX_GROUP, round(rate * GROUP_SECONDS)))

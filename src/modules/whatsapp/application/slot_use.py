@@ -32,7 +32,9 @@ class SlotUse:
     _since: float | None = field(default=None, init=False)
     _reached: int = field(default=0, init=False)
     _late: int = field(default=0, init=False)
-    _is_late: bool = field(default=False, init=False)
+    is_late: bool = field(default=False, init=False)
+    """Whether many slots were missed lately."""
+
     _full_at: float = field(default=float("-inf"), init=False)
 
     def reached(self, *, in_time: bool, at: float) -> None:
@@ -44,7 +46,7 @@ class SlotUse:
         self._reached += 1
         self._late += not in_time
         if at - self._since >= LOOKED_AT_SECONDS:
-            self._is_late = self._late > MOST_FORFEITED * self._reached
+            self.is_late = self._late > MOST_FORFEITED * self._reached
             self._since, self._reached, self._late = at, 0, 0
 
     def took(self, *, last_at: float | None, at: float) -> None:
@@ -67,4 +69,4 @@ class SlotUse:
         """What to say about how the channel is served."""
         if at - self._full_at < FULL_FOR_SECONDS:
             return Stance.JOIN
-        return Stance.RELIEVE if self._is_late else Stance.ALONE
+        return Stance.RELIEVE if self.is_late else Stance.ALONE
