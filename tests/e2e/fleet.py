@@ -3,6 +3,7 @@ queue: for tests of pace and fairness, in which the API would only be noise."""
 
 import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
@@ -37,6 +38,7 @@ from tellwire.embedded.postgres import SUPERUSER
 from tellwire.embedded.services import embedded_services
 from tellwire.resources import set_up_encryption
 from tenancy.infrastructure.models import TenantModel
+from whatsapp.application.departures import PUNCTUALITY_SECONDS
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.value_objects import (
     AccessToken,
@@ -50,6 +52,7 @@ from whatsapp.infrastructure.persistence.repositories import (
 )
 
 BATCH = 1000
+SPACED_SECOND = 1.008
 _recipients = count(1)
 _numbers = count(1)
 
@@ -80,6 +83,20 @@ class Stalls:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+
+
+ON_THE_WAY_SECONDS = 0.003
+"""Slots lie a second and 8 ms apart for each rate of them and are used within 5; this is left."""
+
+
+def most_that_may_arrive(rate: int, *, stall_seconds: float) -> int:
+    """How many may reach Meta in one second: the rate, where the machine held nobody up.
+
+    What left within a second and a stall arrives within a second, where a process was kept from
+    running for so long.
+    """
+    span = 1 + PUNCTUALITY_SECONDS + ON_THE_WAY_SECONDS + stall_seconds
+    return math.ceil(round(span * rate / SPACED_SECOND, 6))
 
 
 class Nursery:

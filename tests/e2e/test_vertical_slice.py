@@ -6,11 +6,10 @@ from datetime import datetime
 
 import pytest
 
-from fleet import Stalls, most_in_any_second
+from fleet import Stalls, most_in_any_second, most_that_may_arrive
 
 PER_TENANT = 250
 RATE = 80
-WRITING_SECONDS = 0.01
 
 
 @pytest.mark.pace
@@ -63,8 +62,9 @@ async def test_500_messages_of_two_tenants_are_all_read_once_and_never_over_the_
         seen = await stack.seen_of(sender)
         assert seen["distinct_messages"] == seen["accepted"] == PER_TENANT
         assert seen["doubled_messages"] == 0
-        # By the sender's own log the machine has no say; what left within a second and a bit more
-        # may arrive within a second, where the machine kept somebody from running.
+        # By the sender's own log the machine has no say; by Meta's the rate holds too, except where
+        # the machine kept somebody from running.
         assert most_in_any_second(await departures(sender, messages)) <= RATE
         stall = max(stalls.longest_seconds, await stack.longest_stall_seconds())
-        assert seen["max_offered_in_any_second"] <= RATE * (1 + stall + WRITING_SECONDS) + 1
+        allowed = most_that_may_arrive(RATE, stall_seconds=stall)
+        assert seen["max_offered_in_any_second"] <= allowed, f"{1e3 * stall:.1f} ms of stall"

@@ -1,7 +1,6 @@
 """The API behind its server, until a signal ends it."""
 
 import asyncio
-import gc
 import resource
 import signal
 import socket
@@ -13,6 +12,7 @@ import uvicorn
 from shared.infrastructure.settings import Settings
 from tellwire.api import close_streams, create_api
 from tellwire.bounded_head import BoundedHead
+from tellwire.garbage import settle_down
 
 
 class _ApiServer(uvicorn.Server):
@@ -23,10 +23,9 @@ class _ApiServer(uvicorn.Server):
         self._on_exit = on_exit
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's; what is here then stays, and need not be looked through for garbage."""
+        """As uvicorn's; what is here then stays."""
         await super().startup(sockets)
-        gc.collect()
-        gc.freeze()
+        settle_down()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -1,7 +1,6 @@
 """The worker process: sends, retries, settles and empties the webhook inbox until stopped."""
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -14,6 +13,7 @@ from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire.database import refuse_other_schema
 from tellwire.events import open_events
+from tellwire.garbage import settle_down
 from tellwire.media import open_media_work
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from tellwire.worker_metrics import CountedQueue, shown_metrics
@@ -56,9 +56,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     """
     async with AsyncExitStack() as stack:
         work = await _assemble(settings, stack)
-        # What is here now stays: looking through it for garbage would cost slots later.
-        gc.collect()
-        gc.freeze()
+        settle_down()
         logger.info("worker started")
         async with asyncio.TaskGroup() as tasks:
             working = [tasks.create_task(one.run(stopping)) for one in work]

@@ -99,6 +99,28 @@ async def test_whose_lease_ends_too_soon_does_not_leave(gate) -> None:
     assert gate.left == []
 
 
+async def test_nobody_waits_for_a_slot_beyond_the_end_of_their_lease(gate) -> None:
+    waiting = asyncio.create_task(gate.take("a", until=time.monotonic() + 0.01))
+    await gate.asked_for_slots.wait()
+    await asyncio.sleep(0.02)
+
+    gate.add([slot(after=PATIENT)])
+
+    with pytest.raises(NotLeaving):
+        await waiting
+
+
+async def test_whoever_misses_most_slots_uses_them_to_their_end() -> None:
+    gate = Gate()
+    gate.use.is_late = True
+    at = time.monotonic() - 2 * PUNCTUALITY_SECONDS
+    gate.add([Slot(at, at + PATIENT)])
+
+    await asyncio.wait_for(gate.take("a"), 5)
+
+    assert gate.use.used == 1
+
+
 async def test_once_closed_those_leave_for_whom_there_is_a_slot(gate) -> None:
     gate.add([slot(after=0.02)])
     tasks = [asyncio.create_task(gate.take(name)) for name in "ab"]

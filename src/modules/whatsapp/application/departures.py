@@ -11,16 +11,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from whatsapp.application.ports import NotLeaving
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.domain.rate_limit import Slot
 
 PUNCTUALITY_SECONDS: Final = 0.005
-"""A slot may be reached 8 ms late; the last of them are left to the way to Meta."""
+"""A slot may be reached 8 ms late; the last of them are left to the way to Meta, except where most
+slots are missed anyway."""
 LOOK_AGAIN_SECONDS: Final = 0.001
 """Timers are no finer than this, and a slot may be used a little later than it comes."""
+_Turn: TypeAlias = "tuple[asyncio.Future[Slot], float]"
+"""Somebody who waits, and until when they may leave; in order of both."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class Departures:
     monotonic: Callable[[], float] = time.monotonic
 
     _slots: deque[Slot] = field(default_factory=deque, init=False)
-    _waiting: "deque[asyncio.Future[Slot]]" = field(default_factory=deque, init=False)
+    _waiting: "deque[_Turn]" = field(default_factory=deque, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _is_closed: bool = field(default=False, init=False)
 
@@ -63,7 +66,7 @@ class Departures:
         come; nothing may leave then.
         """
         while True:
-            slot = await self._next()
+            slot = await self._next(until)
             now = self.monotonic()
             if now >= until:
                 raise NotLeaving
@@ -72,9 +75,9 @@ class Departures:
             if in_time:
                 return
 
-    async def _next(self) -> Slot:
+    async def _next(self, until: float) -> Slot:
         turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.append((turn, until))
         self._look()
         return await turn
 
@@ -83,12 +86,16 @@ class Departures:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        pause = self._give_out(self.monotonic())
+        now = self.monotonic()
+        while self._waiting and (self._waiting[0][0].done() or self._waiting[0][1] <= now):
+            _refuse(self._waiting.popleft())  # It gave up, or its lease ends too soon.
+        pause = self._give_out(now)
         if pause is not None:
             pause = max(pause, LOOK_AGAIN_SECONDS)
             self._timer = asyncio.get_running_loop().call_later(pause, self._look)
         if self._is_closed and not self._slots:
-            self._refuse()
+            while self._waiting:
+                _refuse(self._waiting.popleft())
         elif self.lacking:
             self.changed()
 
@@ -103,19 +110,19 @@ class Departures:
             elif slot.at > now:
                 return slot.at - now
             else:
-                while waiting and waiting[0].done():  # Cancelled meanwhile.
+                while waiting and waiting[0][0].done():  # Cancelled meanwhile.
                     del waiting[0]
                 if not waiting:
                     return self._latest(slot) - now
                 slots.popleft()
-                waiting.popleft().set_result(slot)
+                waiting.popleft()[0].set_result(slot)
         return None
 
-    def _refuse(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_exception(NotLeaving())
-
     def _latest(self, slot: Slot) -> float:
-        return min(slot.latest, slot.at + self.punctuality)
+        return slot.latest if self.use.is_late else min(slot.latest, slot.at + self.punctuality)
+
+
+def _refuse(turn: _Turn) -> None:
+    future, _ = turn
+    if not future.done():
+        future.set_exception(NotLeaving())

@@ -248,13 +248,14 @@ class DispatchChannel:
             size = max(1, round(channel.messages_per_second * span))
             if not self._aloft:  # The first slot may be there at once: it must not wait.
                 await self._launch(flights, channel, self._take(size), at=self.monotonic())
-            wanted = self._gate.lacking + min(len(self._ready), self._room)
-            slots = await self._reserve(channel, min(size, wanted))
+            wanted = min(size, self._gate.lacking + min(len(self._ready), self._room))
+            slots = await self._reserve(channel, wanted)
             if not slots:
                 continue
             lacking = self._gate.lacking
             self._gate.add(slots)
-            if group := self._take(len(slots) - lacking):
+            # Spare ones are there to be missed: nobody is marked for them.
+            if group := self._take(min(len(slots), wanted) - lacking):
                 launching = self._launch(flights, channel, group, at=slots[lacking].at)
                 flights.create_task(launching)
             await self._until_a_group_fits(slots[-1], span)
