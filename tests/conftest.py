@@ -23,12 +23,12 @@ from tellwire.embedded.roles import bootstrap_database
 _TEMPLATE = "tellwire_template"
 
 
-TOGETHER = {  # What shares an installation, or must not run beside its like; the longest first.
-    "crash": re.compile(r"tests/e2e/test_crash\.py"),
-    "crew": re.compile(r"tests/e2e/test_(accept|fencing|outage)\.py"),
-    "rate limiter": re.compile(r"tests/integration/rate_limiter/"),
+TOGETHER = {  # What shares an installation, or must not run beside its like.
+    "crew": re.compile(r"tests/e2e/test_(crash|fencing|outage)\.py"),
     "stack": re.compile(r"tests/e2e/test_(commands|drop_in|inbound)\.py"),
+    "rate limiter": re.compile(r"tests/integration/rate_limiter/"),
 }
+LONG = ("e2e", "rate_limiter")
 
 
 class ByFile(LoadScopeScheduling):
@@ -47,16 +47,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, so that no process is left with it when the others are done.
-
-    It waits for real time most of the while; the short ones fill the gaps it leaves.
-    """
-    items.sort(key=lambda item: _turn(item.nodeid))
-
-
-def _turn(nodeid: str) -> int:
-    turns = [number for number, files in enumerate(TOGETHER.values()) if files.match(nodeid)]
-    return turns[0] if turns else len(TOGETHER) + (not nodeid.startswith("tests/e2e/"))
+    """What waits for real time comes first, so that the others fill the gaps it leaves."""
+    items.sort(key=lambda item: not set(LONG) & set(item.path.parts))
 
 
 @pytest.fixture(scope="session")

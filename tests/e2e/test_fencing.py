@@ -132,7 +132,7 @@ async def test_nothing_is_sent_again_while_no_webhook_comes_in(crew) -> None:
 
     await crew.until_requests(60, or_for=30)
     deadline = crew.fleet.settings.unknown_deadline_seconds
-    for _ in range(12):
+    for _ in range(6):
         await crew.fleet.enqueue(channel, 1)
         await asyncio.sleep(deadline / 3)
     statuses = await crew.statuses(channel)

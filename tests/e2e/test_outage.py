@@ -99,7 +99,7 @@ async def test_redis_forgets_everything_again_and_again(crew, channel) -> None:
 
 async def test_connections_to_postgresql_are_cut_again_and_again(crew, channel) -> None:
     cut = 0
-    for _ in range(40):
+    for _ in range(30):
         rows = await crew.fleet.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE usename LIKE 'tellwire%' AND pid <> pg_backend_pid()"
