@@ -28,13 +28,14 @@ check: $(VENV)/.dev ## Format, lint, types, import contracts and the tests that 
 	@$(BIN)/pyright
 	@$(BIN)/pytest -q -n 2 tests/unit tests/architecture
 
-# Most tests wait more than they compute, so that three fill two cores. Those that watch the pace of
-# real processes come last and alone.
+# Most tests wait more than they compute, so that three fill two cores. Whole installations need a core
+# each, and those that watch the pace of real processes come last and alone.
 test: $(VENV)/.dev pgbouncer ## Run all tests: real PostgreSQL, real Redis, real processes
 ifdef T
 	@$(BIN)/pytest $(T)
 else
-	@$(BIN)/pytest -q -n 3 --dist loadgroup --no-loadscope-reorder tests -m "not pace"
+	@$(BIN)/pytest -q -n 3 --dist loadgroup --no-loadscope-reorder tests --ignore=tests/e2e
+	@$(BIN)/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder tests/e2e -m "not pace"
 	@$(BIN)/pytest -q tests/e2e -m pace
 endif
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import aiohttp
 
-from fleet import Fleet, Nursery, _start, _until_healthy
+from fleet import PATIENCE, Fleet, Nursery, _start, _until_healthy
 from shared.infrastructure.database import create_engine, create_session_factory
 from shared.infrastructure.encryption import KeyFile
 from shared.infrastructure.settings import DatabaseRole, Settings, load_settings
@@ -122,7 +122,7 @@ class Crew:
         Silence about an unknown message counts only while other messages are heard of.
         """
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(PATIENCE * within):
                 await self._settle(*channels, pulse=pulse)
         except TimeoutError:
             raise AssertionError(f"{await self.state(*channels)}\n{self.logs()}") from None

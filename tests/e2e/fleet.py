@@ -52,6 +52,8 @@ from whatsapp.infrastructure.persistence.repositories import (
 )
 
 BATCH = 1000
+PATIENCE = 3
+"""A machine with much else to do is waited for so many times longer, where no time is judged."""
 SPACED_SECOND = 1.008
 _recipients = count(1)
 _numbers = count(1)
@@ -276,13 +278,13 @@ class Fleet:
             since = page["next"]
 
     async def until_accepted(self, channel: Channel, number: int, *, within: float) -> None:
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(PATIENCE * within):
             while (await self.seen(channel)).get("accepted", 0) < number:  # noqa: ASYNC110  # of another process
                 await asyncio.sleep(0.2)
 
     async def until_recorded(self, channel: Channel, number: int, *, within: float) -> None:
         """Wait until the outcomes of so many messages are in the database."""
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(PATIENCE * within):
             while len(await self.departures(channel)) < number:  # noqa: ASYNC110  # as above
                 await asyncio.sleep(0.2)
 

@@ -16,7 +16,7 @@ from tellwire.embedded.postgres import SUPERUSER
 from tellwire.installation import open_installation
 from whatsapp.domain.entities import WindowPolicy
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.timeout(720), pytest.mark.asyncio(loop_scope="session")]
 CALLERS, KILLED = 50, 3
 KEY = "order-4711"
 

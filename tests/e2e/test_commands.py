@@ -34,7 +34,7 @@ async def tellwire(stack, *arguments: str, **variables: str) -> tuple[int, str]:
     return process.returncode or 0, said.decode()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_an_operator_sets_up_sends_and_looks_after_an_installation(stack) -> None:
     sender = await stack.new_sender_by_command("Ana's Bakery", "1001")
 
@@ -119,7 +119,7 @@ async def change_pause_and_resume(stack, sender) -> None:
     assert (code, said.split(":")[0]) == (1, "invalid_channel (messages_per_second)")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_a_taken_port_is_named_before_anything_starts(stack) -> None:
     elsewhere = {"TELLWIRE_DATA_DIRECTORY": str(stack.directory / "other")}
 
@@ -130,7 +130,7 @@ async def test_a_taken_port_is_named_before_anything_starts(stack) -> None:
     assert "TELLWIRE_API_PORT" in said
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 @pytest.mark.parametrize("command", ["api", "worker"])
 async def test_a_process_that_cannot_start_says_why_in_one_line(stack, command) -> None:
     free = {"TELLWIRE_API_PORT": str(free_port())}
@@ -142,7 +142,7 @@ async def test_a_process_that_cannot_start_says_why_in_one_line(stack, command) 
     assert said.startswith("misconfigured: TELLWIRE_DATABASE_URL is not set")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize("command", ["api", "worker", "migrate", "tenant create x"])
 async def test_a_database_that_is_gone_is_told_in_one_line(stack, command) -> None:
     port = free_port()
@@ -162,14 +162,14 @@ async def test_a_database_that_is_gone_is_told_in_one_line(stack, command) -> No
     )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_an_api_whose_port_is_taken_names_it(stack) -> None:
     code, said = await tellwire(stack, "api")
 
     assert (code, said.split(":")[0]) == (1, "port_taken")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_an_api_that_is_told_to_stop_closes_everything_and_ends_well(stack) -> None:
     parent = psutil.Process(stack.processes["serve"].pid)
     running = next(one for one in parent.children(recursive=True) if "api" in one.cmdline())
@@ -192,7 +192,7 @@ async def test_an_api_that_is_told_to_stop_closes_everything_and_ends_well(stack
     assert "Traceback" not in said.decode()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_what_answers_in_the_place_of_the_api_is_not_taken_for_it(stack) -> None:
     port = stack.simulator.rsplit(":", 1)[1]
 
@@ -207,7 +207,7 @@ async def test_what_answers_in_the_place_of_the_api_is_not_taken_for_it(stack) -
     assert "Traceback" not in said
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(stack) -> None:
     sender = await stack.new_sender("Bea's Bikes", "1002")
     bodies = [
@@ -242,7 +242,7 @@ def signed(body: dict) -> tuple[bytes, dict[str, str]]:
     return raw, {"X-Hub-Signature-256": f"sha256={digest}", "Content-Type": "application/json"}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 async def test_what_came_before_its_channel_is_delivered_by_command(stack) -> None:
     number = "515100"
     message = {

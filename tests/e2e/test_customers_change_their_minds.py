@@ -16,7 +16,7 @@ CARLA = "4915112345678"
 
 
 @pytest.mark.asyncio(loop_scope="session")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_whoever_opted_out_is_known_by_metas_first_refusal(stack) -> None:
     sender = await stack.new_sender("Ana's Bakery", "3101")
     await _report_category(stack, sender, "newsletter", "MARKETING")
@@ -36,7 +36,7 @@ async def test_whoever_opted_out_is_known_by_metas_first_refusal(stack) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="session")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_edits_and_removals_reach_the_tenants_conversation(stack) -> None:
     sender = await stack.new_sender("Bea's Bikes", "3102")
     wrong, gone = f"wamid.wrong.{time.time_ns()}", f"wamid.gone.{time.time_ns()}"

@@ -109,7 +109,7 @@ async def send_what_is_rare(pywa, uploaded):
 
 
 @pytest.mark.asyncio(loop_scope="session")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_pywa_works_against_tellwire_with_another_url_and_token(stack) -> None:
     ana = await stack.new_sender("Ana's Bakery", "4001")
     pywa = client_of(stack, ana)

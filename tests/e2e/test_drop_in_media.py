@@ -60,7 +60,7 @@ async def subscribe(stack, sender, url):
         return (await answer.json())["secret"]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_pywa_uploads_sends_by_id_and_by_path_looks_up_and_deletes(stack, tmp_path) -> None:
     ana = await stack.new_sender("Ana's Bakery", "4101")
     pywa = client_of(stack, ana)
@@ -101,7 +101,7 @@ async def test_pywa_uploads_sends_by_id_and_by_path_looks_up_and_deletes(stack, 
         await pywa.api._session.aclose()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_pywa_downloads_what_came_in(stack) -> None:
     ana = await stack.new_sender("Ana's Bakery", "4103")
     app = web.Application()

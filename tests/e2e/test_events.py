@@ -91,7 +91,7 @@ async def until(condition, within):
     return True
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_one_tenants_dead_endpoint_delays_nobody_else_and_order_is_kept(directory) -> None:
     async with (
         running_stack(directory, workers=2, settings=SETTINGS) as stack,
@@ -118,7 +118,7 @@ async def test_one_tenants_dead_endpoint_delays_nobody_else_and_order_is_kept(di
         assert dead.posts == []
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(720)
 async def test_killing_workers_loses_no_event_and_changes_no_order(directory) -> None:
     async with (
         running_stack(directory, workers=2, settings=SETTINGS) as stack,
@@ -151,7 +151,7 @@ def workers_of(stack):
     )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_a_client_of_metas_api_hears_of_the_ids_that_it_was_given(directory) -> None:
     async with (
         running_stack(directory, workers=1, settings=SETTINGS) as stack,
@@ -198,7 +198,7 @@ async def test_a_client_of_metas_api_hears_of_the_ids_that_it_was_given(director
         assert messages[0].from_user.wa_id == "14155550100"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_a_stream_tells_what_other_processes_did_and_ends_when_the_api_stops(
     directory,
 ) -> None:

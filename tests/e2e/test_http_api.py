@@ -101,7 +101,7 @@ class Reader:
             assert wrong == [], step["command"]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_every_example_of_the_page_gives_the_answer_that_it_shows(directory) -> None:
     text = PAGE.read_text("utf-8")

@@ -11,7 +11,7 @@ from tellwire.embedded.postgres import EmbeddedPostgres
 
 
 @pytest.mark.asyncio(loop_scope="session")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_inbound_messages_are_stored_once_in_the_tenant_whose_number_it_is(
     stack,
 ) -> None:

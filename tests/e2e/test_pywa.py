@@ -142,7 +142,7 @@ async def shop(directory) -> AsyncIterator[Shop]:
         await client.api._session.aclose()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_pywa_sends_every_kind_and_follows_it_to_read(shop) -> None:
     pywa = shop.client
     button = types.Button(title="Yes", callback_data="yes")
@@ -174,7 +174,7 @@ async def test_pywa_sends_every_kind_and_follows_it_to_read(shop) -> None:
     assert report["doubled_messages"] == 0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_pywa_receives_answers_and_sees_metas_errors(shop) -> None:
     pywa = shop.client
     kinds = ("text", "image", "audio", "location", "interactive", "reaction", "sticker")
@@ -202,7 +202,7 @@ async def test_pywa_receives_answers_and_sees_metas_errors(shop) -> None:
     assert next(one for one in shop.statuses if one.id == failed.id).error.code == 131026
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 async def test_the_simulator_asks_pywa_for_its_handshake(shop) -> None:
     async with listening(shop) as url:
         assert await shop.stack.control("webhooks/verify", url=url) == {"verified": True}

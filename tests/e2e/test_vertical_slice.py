@@ -14,7 +14,7 @@ RATE = 80
 
 @pytest.mark.pace
 @pytest.mark.asyncio(loop_scope="session")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(540)
 async def test_500_messages_of_two_tenants_are_all_read_once_and_never_over_the_rate(
     stack,
 ) -> None:
