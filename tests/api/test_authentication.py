@@ -108,7 +108,7 @@ async def test_the_document_says_which_operations_want_a_key(client) -> None:
     assert set(ROUTES) <= declared
     for _, path, operation in operations:
         assert ("security" in operation) == path.startswith(
-            ("/v1/", "/{graph_version}/", "/metrics")
+            ("/v1/", "/{graph_version}/", "/v{major}.{minor}/", "/metrics")
         )
 
 
