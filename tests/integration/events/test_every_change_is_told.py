@@ -93,7 +93,11 @@ class Life:
 
     async def record(self, *results: AttemptResult) -> None:
         recorder = RecordResults(
-            tenant_id=self.ana.tenant_id, begin=self.begin, observe=ignore, stored=lambda _: None
+            tenant_id=self.ana.tenant_id,
+            channel_id=self.ana.channel.id,
+            begin=self.begin,
+            observe=ignore,
+            stored=lambda _: None,
         )
         for result in results:
             recorder.put(result)
