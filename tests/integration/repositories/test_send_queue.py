@@ -230,6 +230,7 @@ async def test_no_claim_comes_back_short_while_somebody_keeps_an_old_snapshot(
     saved = [one.id for _ in range(20) for one in await store(ana, 1000)]
     claimed = []
     async with superuser.transaction(isolation="repeatable_read"):
+        await superuser.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         seen = await superuser.fetchval(f"SELECT count(*) FROM {QUEUE}")
         while entries := await claim(ana, 500):
             assert len(entries) == 500
