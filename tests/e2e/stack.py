@@ -104,7 +104,12 @@ class Stack:
         return "\n".join(f"== {file.name}\n{file.read_text()[-4000:]}" for file in files)
 
     async def new_sender(
-        self, name: str, number: str, *, window_policy: WindowPolicy = WindowPolicy.ALLOW
+        self,
+        name: str,
+        number: str,
+        *,
+        window_policy: WindowPolicy = WindowPolicy.ALLOW,
+        provider_account_id: str | None = None,
     ) -> Sender:
         """A tenant, its channel and its key; it may write to anybody."""
         given = load_settings(
@@ -119,6 +124,7 @@ class Stack:
                     tenant_id=tenant,
                     name="Main",
                     phone_number_id=number,
+                    provider_account_id=provider_account_id,
                     access_token=AccessToken(f"EAAG{number}"),
                     app_id=APP_ID,
                     window_policy=window_policy,

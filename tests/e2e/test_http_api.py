@@ -16,7 +16,8 @@ from tellwire.api import create_api
 
 PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
 STEP = re.compile(
-    r"^```console\n\$ (?P<command>curl .*?)\n```\n\n(?P<status>\d{3})(?P<headers>[^\n]*):\n\n"
+    r"^```console\n\$ (?P<command>(?:printf [^|\n]* \| )?curl .*?)\n```\n\n"
+    r"(?P<status>\d{3})(?P<headers>[^\n]*):\n\n"
     r"```json\n(?P<answer>.*?)\n```$"
     r"|^<!-- keep (?P<member>\w+) as (?P<name>\w+) -->$"
     r"|^<!-- wait until (?P<awaited>\w+) is (?P<wanted>\w+) -->$",
@@ -117,7 +118,7 @@ async def test_every_example_of_the_page_gives_the_answer_that_it_shows(director
             await reader.take(step)
 
     commands = [step["command"] for step in steps if step["command"]]
-    assert len(commands) == len(re.findall(r"^\$ curl", text, re.MULTILINE))
+    assert len(commands) == len(re.findall(r"^\$ .*\bcurl ", text, re.MULTILINE))
 
 
 @dataclass
