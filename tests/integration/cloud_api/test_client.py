@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import struct
+import threading
 from datetime import timedelta
 
 import pytest
@@ -344,9 +345,10 @@ async def test_nothing_leaves_before_it_is_let_go_and_then_all_of_it_at_once(cli
     server.behave = answer(200, TAKEN)
     ready, go = asyncio.Event(), asyncio.Event()
 
-    async def leave():
+    async def leave(write):
         ready.set()
         await go.wait()
+        write()
 
     departure = Departure(leave)
     sending = asyncio.create_task(_send(client, departure=departure))
@@ -359,11 +361,34 @@ async def test_nothing_leaves_before_it_is_let_go_and_then_all_of_it_at_once(cli
     assert len(server.requests) == 1
 
 
+async def test_a_request_is_on_its_way_as_soon_as_it_was_let_go(http):
+    """Not only when the loop comes to rest the next time: until then a process may do much else."""
+    arrived, seen = threading.Event(), []
+
+    def answer_one(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            arrived.set()
+
+    async def leave(write):
+        write()
+        seen.append(arrived.wait(5))  # The loop stands still.
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_one, args=(listener,), daemon=True)
+        thread.start()
+        client = _client(http, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        await _send(client, departure=Departure(leave))
+
+    assert seen == [True]
+
+
 async def test_what_is_not_let_go_says_so_and_never_arrives(client, server):
     class NotToday(Exception):
         pass
 
-    async def leave():
+    async def leave(_):
         raise NotToday
 
     departure = Departure(leave)
@@ -379,8 +404,9 @@ async def test_what_is_not_let_go_says_so_and_never_arrives(client, server):
 async def test_the_time_for_an_answer_begins_when_the_request_leaves(server):
     server.behave = answer(200, TAKEN)
 
-    async def leave():
+    async def leave(go):
         await asyncio.sleep(2 * SHORT.total_seconds())
+        go()
 
     async with create_http_session(total_timeout=SHORT) as http:
         client = _client(http, f"http://127.0.0.1:{server.port}")
@@ -393,7 +419,7 @@ async def test_a_connection_that_ends_while_a_request_waits_to_leave_has_carried
     async def hang_up(_reader, writer):
         writer.close()
 
-    async def leave():
+    async def leave(_):
         await asyncio.sleep(60)
 
     departure = Departure(leave)

@@ -34,8 +34,7 @@ class Gate(Departures):
         super().__init__(use=SlotUse(), changed=self.asked_for_slots.set, **given)
 
     async def take(self, name: str, *, until: float = FOREVER) -> None:
-        await self.leave(until=until)
-        self.left.append((name, time.monotonic()))
+        await self.leave(lambda: self.left.append((name, time.monotonic())), until=until)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
-from whatsapp.application.ports import NotLeaving
+from whatsapp.application.ports import Go, NotLeaving
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.domain.rate_limit import Slot
 
@@ -22,8 +22,15 @@ PUNCTUALITY_SECONDS: Final = 0.005
 slots are missed anyway."""
 LOOK_AGAIN_SECONDS: Final = 0.001
 """Timers are no finer than this, and a slot may be used a little later than it comes."""
-_Turn: TypeAlias = "tuple[asyncio.Future[Slot], float]"
-"""Somebody who waits, and until when they may leave; in order of both."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Somebody who waits, until when they may leave, and how they do."""
+
+    until: float
+    go: Go
+    done: asyncio.Future[None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +47,7 @@ class Departures:
     monotonic: Callable[[], float] = time.monotonic
 
     _slots: deque[Slot] = field(default_factory=deque, init=False)
-    _waiting: "deque[_Turn]" = field(default_factory=deque, init=False)
+    _waiting: deque[_Turn] = field(default_factory=deque, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _is_closed: bool = field(default=False, init=False)
 
@@ -59,37 +66,23 @@ class Departures:
         self._is_closed = True
         self._look()
 
-    async def leave(self, *, until: float) -> None:
-        """Wait for a slot; the caller writes its first byte without waiting for anything more.
+    async def leave(self, go: Go, *, until: float) -> None:
+        """Wait for a slot and call `go` on it, at once and not in another step of the loop.
 
         Raises NotLeaving once `until` has passed on the monotonic clock, and where no slot is to
-        come; nothing may leave then.
+        come; `go` is not called then. What `go` raises comes out of here.
         """
-        while True:
-            slot = await self._next(until)
-            now = self.monotonic()
-            if now >= until:
-                raise NotLeaving
-            in_time = now <= self._latest(slot)
-            self.use.reached(in_time=in_time, at=now)
-            if in_time:
-                return
-
-    async def _next(self, until: float) -> Slot:
-        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        self._waiting.append((turn, until))
+        turn = _Turn(until, go, asyncio.get_running_loop().create_future())
+        self._waiting.append(turn)
         self._look()
-        return await turn
+        await turn.done
 
     def _look(self) -> None:
         """Give out the slots that have come, and look again when the next one comes."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now = self.monotonic()
-        while self._waiting and (self._waiting[0][0].done() or self._waiting[0][1] <= now):
-            _refuse(self._waiting.popleft())  # It gave up, or its lease ends too soon.
-        pause = self._give_out(now)
+        pause = self._give_out()
         if pause is not None:
             pause = max(pause, LOOK_AGAIN_SECONDS)
             self._timer = asyncio.get_running_loop().call_later(pause, self._look)
@@ -99,30 +92,41 @@ class Departures:
         elif self.lacking:
             self.changed()
 
-    def _give_out(self, now: float) -> float | None:
+    def _give_out(self) -> float | None:
         """Seconds until there is something to do again; None if that depends on others."""
         slots, waiting = self._slots, self._waiting
-        while slots:
+        while True:
+            now = self.monotonic()  # Each departure takes a moment.
+            while waiting and (waiting[0].done.done() or waiting[0].until <= now):
+                _refuse(waiting.popleft())  # It gave up, or its lease ends too soon.
+            if not slots:
+                return None
             slot = slots[0]
             if now > self._latest(slot):
                 slots.popleft()
                 self.use.reached(in_time=False, at=now)
             elif slot.at > now:
                 return slot.at - now
+            elif not waiting:
+                return self._latest(slot) - now
             else:
-                while waiting and waiting[0][0].done():  # Cancelled meanwhile.
-                    del waiting[0]
-                if not waiting:
-                    return self._latest(slot) - now
                 slots.popleft()
-                waiting.popleft()[0].set_result(slot)
-        return None
+                self.use.reached(in_time=True, at=now)
+                _let_go(waiting.popleft())
 
     def _latest(self, slot: Slot) -> float:
         return slot.latest if self.use.is_late else min(slot.latest, slot.at + self.punctuality)
 
 
+def _let_go(turn: _Turn) -> None:
+    try:
+        turn.go()
+    except Exception as error:  # noqa: BLE001  # whoever waits gets it
+        turn.done.set_exception(error)
+    else:
+        turn.done.set_result(None)
+
+
 def _refuse(turn: _Turn) -> None:
-    future, _ = turn
-    if not future.done():
-        future.set_exception(NotLeaving())
+    if not turn.done.done():
+        turn.done.set_exception(NotLeaving())

@@ -33,7 +33,7 @@ from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.load_claimed import Going, LoadClaimed
 from whatsapp.application.mark_time import MarkTime
-from whatsapp.application.ports import BeginWork, NotLeaving, Sender
+from whatsapp.application.ports import BeginWork, Go, NotLeaving, Sender
 from whatsapp.application.record_results import Observe, RecordResults, ignore
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.domain.driving import Stance
@@ -371,11 +371,14 @@ class DispatchChannel:
             logger.exception("heeding an outcome failed in an unforeseen way")
 
     async def _sent(self, channel: Channel, one: Going) -> Outcome:
-        async def leave() -> None:
-            await self._gate.leave(until=one.until)
-            self._aloft -= 1
-            self._in_flight += 1
-            one.left_at = self.now()
+        async def leave(go: Go) -> None:
+            def leave_now() -> None:
+                self._aloft -= 1
+                self._in_flight += 1
+                one.left_at = self.now()
+                go()
+
+            await self._gate.leave(leave_now, until=one.until)
 
         try:
             return await self.sender.send(channel, one.message, one.entry.attempt, leave=leave)

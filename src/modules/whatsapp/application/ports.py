@@ -88,12 +88,18 @@ class NotLeaving(Exception):
     """A request that was ready to leave and was not let go: nothing of it has left."""
 
 
-Leave: TypeAlias = Callable[[], Awaitable[None]]
-"""Awaited when all but the first byte of a request is done; what it raises keeps it here."""
+Go: TypeAlias = Callable[[], None]
+"""Writes a request that is ready, in the moment in which it is called."""
+
+Leave: TypeAlias = Callable[[Go], Awaitable[None]]
+"""Awaited when all but the first byte of a request is done; it calls what it is given when the
+request may leave, at most once. What it raises without having called that keeps the request here.
+"""
 
 
-async def leave_at_once() -> None:
+async def leave_at_once(go: Go) -> None:
     """Let a request go as soon as it is ready."""
+    go()
 
 
 class Sender(Protocol):
@@ -109,7 +115,7 @@ class Sender(Protocol):
     ) -> Outcome:
         """One request, never repeated; what became of it. Never raises for the network's sake.
 
-        `leave` is awaited once there is a connection, and the first byte follows it at once; what
-        it raises comes out of here as it is, and nothing has left.
+        `leave` is awaited once there is a connection, and what it is given writes the request; what
+        it raises before that comes out of here as it is, and nothing has left.
         """
         ...

@@ -9,7 +9,7 @@ at once, which makes the body's turn the moment of departure.
 import asyncio
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -75,8 +75,9 @@ class MetaUnreachable(Unavailable):
 class Departure:
     """How a request leaves, and whether it has; for whoever cancels it has to know that.
 
-    `leave` is awaited when all but the first byte is done. Where it raises, nothing leaves, and
-    `refusal` is what it raised. The time in which an answer has to come begins after it.
+    `leave` is awaited when all but the first byte is done, with what writes the request. Where it
+    raises instead, nothing leaves, and `refusal` is what it raised. The time in which an answer has
+    to come begins when the request is written.
     """
 
     leave: Leave = leave_at_once
@@ -92,26 +93,50 @@ class Departure:
 
 
 class _Body(aiohttp.BytesPayload):
-    """A request's body that waits to be let go, and notes the moment in which it leaves."""
+    """A request's body that waits to be let go, and notes the moment in which it leaves.
+
+    Whoever lets it go writes it by that, in the same step of the loop: a task that is woken up runs
+    after all that is due already, which on a busy loop is later than a slot may be used.
+    """
 
     def __init__(self, value: bytes, departure: Departure) -> None:
         super().__init__(value, content_type=_JSON)
         self._departure = departure
 
     async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002  # aiohttp's protocol; it is all that there is
     ) -> None:
-        departure = self._departure
+        departure, is_called = self._departure, False
+
+        def go() -> None:
+            nonlocal is_called
+            is_called = True
+            if not isinstance(writer, StreamWriter):
+                raise TypeError("aiohttp writes requests by other means than before")
+            # A transport that is closing already is not written to: aiohttp raises before it.
+            transport = writer.transport
+            departure.has_left = transport is not None and not transport.is_closing()
+            departure.begin_waiting()
+            _run_to_its_end(writer.write(self._value, drain=False))
+
         try:
-            await departure.leave()
+            await departure.leave(go)
         except Exception as refusal:
-            departure.refusal = refusal
+            if not is_called:
+                departure.refusal = refusal
             raise
-        # A transport that is closing already is not written to: aiohttp raises before it.
-        transport = writer.transport if isinstance(writer, StreamWriter) else None
-        departure.has_left = transport is None or not transport.is_closing()
-        departure.begin_waiting()
-        await super().write_with_length(writer, content_length)
+
+
+def _run_to_its_end(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run what has nothing to wait for, here and now."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+    raise RuntimeError("writing a request without draining has waited for something")
 
 
 def create_http_session(
