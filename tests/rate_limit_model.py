@@ -15,7 +15,8 @@ from whatsapp.infrastructure.persistence.repositories.rate_limiter import RedisR
 
 SECOND = 1_000_000
 CHANGE = 500_000
-SPACED_SECOND = 1_008_000
+NORMALLY_LATE, MAX_LATE = 8_000, 250_000
+SPACED_SECOND = SECOND + NORMALLY_LATE
 MAX_HORIZON = 250_000
 BACKSTEP = 100_000
 LOWEST_SHARE = 500
@@ -50,19 +51,21 @@ class Model:
         if self.kept is None:
             self.free, self.spacing, self.seen, self.share, self.until = 0, 0, now, 1000, 0
         else:
-            self.free, last, self.spacing, self.seen, self.share, self.until, writer = self.kept
+            *kept, self.tail, writer = self.kept
+            self.free, last, self.spacing, self.seen, self.share, self.until = kept
             trusted = writer == server and last - now <= BACKSTEP
             if not trusted:
                 self.free += now - last
                 self.seen += now - last
                 self.until = max(0, self.until + now - last)
         if not trusted:
-            pause = max(SECOND, MAX_HORIZON + max(self.spacing, asked))
-            self.free = max(self.free, now + pause)
+            pause = max(SECOND, MAX_HORIZON + MAX_LATE + max(self.spacing, asked))
+            self.free, self.tail = max(self.free, now + pause), NORMALLY_LATE
         return trusted
 
     def _save(self, now, server):
-        self.kept = (self.free, now, self.spacing, self.seen, self.share, self.until, server)
+        kept = (self.free, now, self.spacing, self.seen, self.share, self.until)
+        self.kept = (*kept, self.tail, server)
 
     def _in_force(self, now, asked):
         return asked if asked >= self.spacing or now - self.seen >= CHANGE else self.spacing
@@ -70,7 +73,7 @@ class Model:
     def _adopt(self, now, asked):
         chosen = self._in_force(now, asked)
         if chosen > self.spacing > 0:
-            self.free = max(self.free, self.free - self.spacing + SPACED_SECOND)
+            self.free = max(self.free, self.free - self.spacing + SECOND + self.tail)
         if asked >= chosen:
             self.seen = now
         self.spacing = chosen
@@ -80,9 +83,12 @@ class Model:
             self.share = 1000
         return math.ceil(width * 1000 / self.share)
 
+    def _first(self, now, late):
+        return max(self.free + max(0, self.tail - late), now)
+
     def _peek(self, now, asked):
         kept = self.share
-        step, start = self._step(now, self._in_force(now, asked)), max(self.free, now)
+        step, start = self._step(now, self._in_force(now, asked)), self._first(now, NORMALLY_LATE)
         self.share = kept  # A look changes nothing.
         return [step, max(0, (now + SECOND - 1 - start) // step + 1), start, start - now]
 
@@ -103,15 +109,17 @@ class Model:
         self.free = max(self.free, min(start + count * step, now + SECOND))
         return [step, 0, 0, 0]
 
-    def _reserve(self, now, asked, count, least, patience, horizon):
+    def _reserve(self, now, asked, count, least, patience, horizon, late):
         self._adopt(now, asked)
-        step, start = self._step(now, self.spacing), max(self.free, now)
+        late = min(max(late, NORMALLY_LATE), MAX_LATE)
+        step = -(-self._step(now, self.spacing) * (SECOND + late) // SPACED_SECOND)
+        start = self._first(now, late)
         horizon, granted, retry = min(horizon, MAX_HORIZON), 0, 0
         if start <= now + min(patience, horizon):
             granted = min(count, (now + horizon - start) // step + 1)
             granted = granted if granted >= least else 0
         if granted:
-            self.free = start + granted * step
+            self.free, self.tail = start + granted * step, late
         else:
             batch = max(least, min(count, horizon // step // 2), 1)
             wait = start - now
@@ -178,7 +186,7 @@ class Worker:
         self.delays = (0, 0)
         self.local_ns = None
         self.limiter = RedisRateLimiter(self, clocks={}, monotonic_ns=self.monotonic_ns)
-        self.step = None
+        self.rate = None
 
     def monotonic_ns(self):
         return self.local_ns
@@ -189,7 +197,9 @@ class Worker:
     async def execute_command(self, *command):
         reply = self.world.script(*command[4:])  # EVALSHA, digest, 1, key
         self.local_ns = self.at(self.world.now + self.delays[1])
-        self.step = reply[2]
+        late = min(max(command[-1], NORMALLY_LATE), MAX_LATE) if command[4] == "reserve" else 0
+        if reply[2]:
+            self.rate = math.ceil((SECOND + late) / reply[2])
         return reply
 
     def call(self, method, *args, delays=(100, 100), **kwargs):
@@ -202,16 +212,16 @@ class Worker:
             return done.value
         raise AssertionError("the limiter waited for something other than Redis")
 
-    def send(self, method, lateness, *args, delays=(100, 100), **kwargs):
-        """Take slots, reach each `lateness` microseconds late or at the last moment, and send."""
+    def send(self, method, behind, *args, delays=(100, 100), **kwargs):
+        """Take slots, reach each `behind` microseconds late or at the last moment, and send."""
         reservation = self.call(method, *args, delays=delays, **kwargs)
         received = self.local_ns
         for slot in reservation.slots:
-            reached = slot.latest if lateness == LAST_MOMENT else slot.at + lateness / SECOND
+            reached = slot.latest if behind == LAST_MOMENT else slot.at + behind / SECOND
             at_ns = max(math.floor(reached * 1e9), received)
             if not slot.expired(at_ns / 1e9):
                 real = (at_ns - self.offset_ns) / 1000
-                self.world.sent.append((real, math.ceil(SPACED_SECOND / self.step)))
+                self.world.sent.append((real, self.rate))
         return reservation
 
 
@@ -251,10 +261,11 @@ WORKER = st.integers(0, 2)
 RATE = st.sampled_from([1, 20, 80, 250, 1000])
 # Mostly quick and in time, sometimes on the edge of 8 ms, sometimes hopelessly late.
 LATENESS = st.sampled_from([0, 0, 1_000, 7_900, 8_100, 30_000, LAST_MOMENT])
+TOLERANCE = st.sampled_from([0, 8_000, 8_000, 9_000, 40_000, 250_000, 1_000_000])
 DELAYS = st.tuples(*[st.sampled_from([0, 50, 300, 3_000, 40_000])] * 2)
 STEP_OF_CLOCK = st.integers(300_000, 5_000_000).flatmap(lambda step: st.sampled_from([step, -step]))
 
-RESERVE = st.tuples(st.just("reserve"), WORKER, st.integers(1, 300), LATENESS, DELAYS)
+RESERVE = st.tuples(st.just("reserve"), WORKER, st.integers(1, 300), LATENESS, DELAYS, TOLERANCE)
 CONSUME = st.tuples(st.just("consume"), WORKER, st.integers(1, 2), LATENESS, DELAYS)
 WAIT = st.tuples(st.just("wait"), st.one_of(st.integers(0, 60_000), st.integers(0, 1_500_000)))
 BUSY = st.tuples(
@@ -263,6 +274,7 @@ BUSY = st.tuples(
     st.sampled_from([1, 3, 20, 100]),
     st.lists(LATENESS, min_size=1, max_size=4),
     st.lists(DELAYS, min_size=1, max_size=4),
+    st.lists(TOLERANCE, min_size=1, max_size=5),
 )
 LOOK = st.tuples(st.just("look"), WORKER)
 HOLD = st.tuples(st.just("hold"), WORKER, st.integers(0, 2_000))
@@ -317,13 +329,14 @@ def happen(world, rates, kind, *details):
         call(world, rates, kind, *details)
 
 
-def be_busy(world, rates, micros, count, latenesses, delays):
+def be_busy(world, rates, micros, count, latenesses, delays, tolerances):
     """All workers take what they can get, again and again, some quick, some late."""
     end, turn = world.now + micros, 0
     while world.now < end:
         for worker, rate in zip(world.workers, rates, strict=True):
             late, delay = latenesses[turn % len(latenesses)], delays[turn % len(delays)]
-            worker.send("reserve", late, count=count, rate=rate, delays=delay)
+            tolerated = timedelta(microseconds=tolerances[turn % len(tolerances)])
+            worker.send("reserve", late, count=count, rate=rate, delays=delay, lateness=tolerated)
             turn += 1
         world.pass_time(min(SPACED_SECOND // max(rates) * count, 40_000))
 
@@ -332,8 +345,9 @@ def call(world, rates, kind, index, *details):
     """One thing that the worker `index` does."""
     worker, rate = world.workers[index], rates[index]
     if kind == "reserve":
-        count, lateness, delays = details
-        worker.send("reserve", lateness, count=count, rate=rate, delays=delays)
+        count, lateness, delays, micros = details
+        tolerated = timedelta(microseconds=micros)
+        worker.send("reserve", lateness, count=count, rate=rate, delays=delays, lateness=tolerated)
     elif kind == "consume":
         tokens, lateness, delays = details
         tokens = tokens if rate >= 20 else 1

@@ -38,7 +38,6 @@ from tellwire.embedded.postgres import SUPERUSER
 from tellwire.embedded.services import embedded_services
 from tellwire.resources import set_up_encryption
 from tenancy.infrastructure.models import TenantModel
-from whatsapp.application.departures import PUNCTUALITY_SECONDS
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.value_objects import (
     AccessToken,
@@ -87,17 +86,14 @@ class Stalls:
         self._ended.set()
 
 
-ON_THE_WAY_SECONDS = 0.003
-"""Slots lie a second and 8 ms apart for each rate of them and are used within 5; this is left."""
-
-
 def most_that_may_arrive(rate: int, *, stall_seconds: float) -> int:
     """How many may reach Meta in one second: the rate, where the machine held nobody up.
 
     What left within a second and a stall arrives within a second, where a process was kept from
-    running for so long.
+    running for so long. Slots lie a second and 8 ms apart for each rate of them, or more, and the
+    last 3 ms of their use are left to the way.
     """
-    span = 1 + PUNCTUALITY_SECONDS + ON_THE_WAY_SECONDS + stall_seconds
+    span = SPACED_SECOND + stall_seconds
     return math.ceil(round(span * rate / SPACED_SECOND, 6))
 
 

@@ -25,6 +25,7 @@ from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.know_contact import KnowContact
+from whatsapp.application.lateness import Lateness
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import MAX_BODIES, CountElements, ProcessWebhooks
 from whatsapp.application.record_events import RecordEvents
@@ -90,8 +91,11 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
     choices = _choices(settings, lease)
 
+    lateness = Lateness()
+
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
+            lateness=lateness,
             tenant_id=tenant_id,
             channel_id=channel_id,
             begin=begin,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from shared.infrastructure.redis import RedisUnavailable
-from whatsapp.domain.rate_limit import LATENESS, MAX_HORIZON, spacing_micros
+from whatsapp.domain.rate_limit import LATENESS, MAX_HORIZON, MAX_LATENESS, spacing_micros
 from whatsapp.infrastructure.persistence.repositories.rate_limiter import _script, rate_key
 
 pytestmark = [pytest.mark.redis, pytest.mark.xdist_group("rate_limiter")]
@@ -82,7 +82,8 @@ def test_script_and_python_agree_on_their_constants():
     )
 
     assert int(found["MAX_HORIZON"]) == MAX_HORIZON // timedelta(microseconds=1)
-    assert int(found["SPACED_SECOND"]) == spacing_micros(1)
+    assert int(found["LATENESS"]) == LATENESS // timedelta(microseconds=1)
+    assert int(found["MAX_LATENESS"]) == MAX_LATENESS // timedelta(microseconds=1)
     assert spacing_micros(1) == (timedelta(seconds=1) + LATENESS) // timedelta(microseconds=1)
 
 

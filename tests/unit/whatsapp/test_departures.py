@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from whatsapp.application.departures import PUNCTUALITY_SECONDS, Departures
+from whatsapp.application.departures import Departures
+from whatsapp.application.lateness import ON_THE_WAY_SECONDS, Lateness
 from whatsapp.application.ports import NotLeaving
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.domain.rate_limit import Slot
@@ -39,7 +40,7 @@ class Gate(Departures):
 
 @pytest.fixture
 async def gate() -> Gate:
-    return Gate(punctuality=PATIENT)
+    return Gate()
 
 
 async def test_each_leaves_on_a_slot_of_its_own_in_the_order_in_which_they_came(gate) -> None:
@@ -72,10 +73,25 @@ async def test_a_slot_waits_for_a_request_as_long_as_it_may_be_used(gate) -> Non
 
 async def test_the_last_moments_of_a_slot_are_left_to_the_way_to_meta() -> None:
     gate = Gate()
-    at = time.monotonic() - PUNCTUALITY_SECONDS - 0.001
-    gate.add([Slot(at, at + PATIENT)])
+    at, last = time.monotonic() - PATIENT, time.monotonic() + ON_THE_WAY_SECONDS
+    gate.add([Slot(at, last - 0.001), Slot(at, last + PATIENT)])
 
     assert gate.use.forfeited == 1
+
+
+async def test_how_late_each_slot_was_reached_is_noted() -> None:
+    late = []
+
+    class Noted(Lateness):
+        def reached(self, seconds, **_):
+            late.append(seconds)
+
+    gate = Gate(lateness=Noted())
+    now = time.monotonic()
+    gate.add([Slot(now - 2, now - 1), Slot(now - 0.5, now + PATIENT)])
+    await gate.take("a")
+
+    assert late == [pytest.approx(2, abs=0.4), pytest.approx(0.5, abs=0.4)]
 
 
 async def test_who_waits_without_a_slot_asks_for_one(gate) -> None:
@@ -107,17 +123,6 @@ async def test_nobody_waits_for_a_slot_beyond_the_end_of_their_lease(gate) -> No
 
     with pytest.raises(NotLeaving):
         await waiting
-
-
-async def test_whoever_misses_most_slots_uses_them_to_their_end() -> None:
-    gate = Gate()
-    gate.use.is_late = True
-    at = time.monotonic() - 2 * PUNCTUALITY_SECONDS
-    gate.add([Slot(at, at + PATIENT)])
-
-    await asyncio.wait_for(gate.take("a"), 5)
-
-    assert gate.use.used == 1
 
 
 async def test_once_closed_those_leave_for_whom_there_is_a_slot(gate) -> None:

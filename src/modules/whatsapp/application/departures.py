@@ -13,13 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from whatsapp.application.lateness import ON_THE_WAY_SECONDS, Lateness
 from whatsapp.application.ports import Go, NotLeaving
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.domain.rate_limit import Slot
 
-PUNCTUALITY_SECONDS: Final = 0.005
-"""A slot may be reached 8 ms late; the last of them are left to the way to Meta, except where most
-slots are missed anyway."""
 LOOK_AGAIN_SECONDS: Final = 0.001
 """Timers are no finer than this, and a slot may be used a little later than it comes."""
 
@@ -43,7 +41,7 @@ class Departures:
     use: SlotUse
     changed: Callable[[], None]
     """Told when a request waits for which there is no slot."""
-    punctuality: float = PUNCTUALITY_SECONDS
+    lateness: Lateness = field(default_factory=Lateness)
     monotonic: Callable[[], float] = time.monotonic
 
     _slots: deque[Slot] = field(default_factory=deque, init=False)
@@ -55,6 +53,11 @@ class Departures:
     def lacking(self) -> int:
         """How many requests wait here for which there is no slot."""
         return max(0, len(self._waiting) - len(self._slots))
+
+    @property
+    def left_over(self) -> int:
+        """How many slots are here for which nobody waits."""
+        return max(0, len(self._slots) - len(self._waiting))
 
     def add(self, slots: Sequence[Slot]) -> None:
         """Let requests leave on these too; they come behind those that are here."""
@@ -102,20 +105,23 @@ class Departures:
             if not slots:
                 return None
             slot = slots[0]
-            if now > self._latest(slot):
-                slots.popleft()
-                self.use.reached(in_time=False, at=now)
+            if now > _latest(slot):
+                self._reached(slots.popleft(), now, in_time=False)
             elif slot.at > now:
                 return slot.at - now
             elif not waiting:
-                return self._latest(slot) - now
+                return _latest(slot) - now
             else:
-                slots.popleft()
-                self.use.reached(in_time=True, at=now)
+                self._reached(slots.popleft(), now, in_time=True)
                 _let_go(waiting.popleft())
 
-    def _latest(self, slot: Slot) -> float:
-        return slot.latest if self.use.is_late else min(slot.latest, slot.at + self.punctuality)
+    def _reached(self, slot: Slot, now: float, *, in_time: bool) -> None:
+        self.use.reached(in_time=in_time, at=now)
+        self.lateness.reached(now - slot.at, at=now)
+
+
+def _latest(slot: Slot) -> float:
+    return slot.latest - ON_THE_WAY_SECONDS
 
 
 def _let_go(turn: _Turn) -> None:

@@ -31,6 +31,7 @@ from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.fresh_channel import FreshChannel
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
+from whatsapp.application.lateness import Lateness
 from whatsapp.application.load_claimed import Going, LoadClaimed
 from whatsapp.application.mark_time import MarkTime
 from whatsapp.application.ports import BeginWork, Go, NotLeaving, Sender
@@ -69,6 +70,8 @@ class DispatchChannel:
     monotonic: Callable[[], float] = time.monotonic
     rng: Random = field(default_factory=Random)
     observe: Observe = ignore
+    lateness: Lateness = field(default_factory=Lateness)
+    """The process's: all its channels are late alike."""
 
     resting: timedelta = field(default=timedelta(), init=False)
     """After `run`: how long it makes no sense to come back, because the channel may not send."""
@@ -94,7 +97,12 @@ class DispatchChannel:
     _load: LoadClaimed = field(init=False)
 
     def __post_init__(self) -> None:
-        self._gate = Departures(use=self._use, changed=self._changed.set, monotonic=self.monotonic)
+        self._gate = Departures(
+            use=self._use,
+            changed=self._changed.set,
+            lateness=self.lateness,
+            monotonic=self.monotonic,
+        )
         self._turns = LaneTurns(self.rng.randrange(LANE_CYCLE))
         self._recorder = RecordResults(
             tenant_id=self.tenant_id,
@@ -123,8 +131,8 @@ class DispatchChannel:
 
     @property
     def forfeited(self) -> int:
-        """How many slots were reached too late to be used."""
-        return self._use.forfeited
+        """How many slots were reached too late, or not to be had because others last longer."""
+        return round(self._use.forfeited)
 
     @property
     def has_sent(self) -> bool:
@@ -160,6 +168,7 @@ class DispatchChannel:
                     flights.create_task(self._stage(self._claim_ahead()))
                     await self._stage(self._launch_all(flights))
                     self._gate.close()
+                self._use.gave_up(self._gate.left_over)
                 self._give_back([one.entry for one in self._ready])
             finally:
                 self._recorder.finish()
@@ -244,7 +253,7 @@ class DispatchChannel:
 
     async def _launch_all(self, flights: asyncio.TaskGroup) -> None:
         while (channel := await self._next_launch()) is not None:
-            span = LATE_GROUP_SECONDS if self._use.is_late else GROUP_SECONDS
+            span = LATE_GROUP_SECONDS if self.lateness.is_long else GROUP_SECONDS
             size = max(1, round(channel.messages_per_second * span))
             if not self._aloft:  # The first slot may be there at once: it must not wait.
                 await self._launch(flights, channel, self._take(size), at=self.monotonic())
@@ -254,8 +263,7 @@ class DispatchChannel:
                 continue
             lacking = self._gate.lacking
             self._gate.add(slots)
-            # Spare ones are there to be missed: nobody is marked for them.
-            if group := self._take(min(len(slots), wanted) - lacking):
+            if group := self._take(len(slots) - lacking):
                 launching = self._launch(flights, channel, group, at=slots[lacking].at)
                 flights.create_task(launching)
             await self._until_a_group_fits(slots[-1], span)
@@ -293,13 +301,16 @@ class DispatchChannel:
             return ()
         reservation = await self.limiter.reserve(
             channel.phone_number_id,
-            count=number + self._use.spare,
+            count=number,
             rate=channel.messages_per_second,
             horizon=LOOKAHEAD,
+            lateness=(lateness := self.lateness.wanted),
         )
-        if reservation or reservation.forfeited:
-            last = reservation.slots[-1].at if reservation else None
-            self._use.took(last_at=last, at=self.monotonic())
+        self._use.gave_up(len(reservation.slots) * self.lateness.given_up)
+        if reservation.forfeited:  # The answer was later than that.
+            late, now = lateness.total_seconds(), self.monotonic()
+            self.lateness.reached(late, at=now, number=reservation.forfeited)
+            self._use.missed(reservation.forfeited, at=now)
         if not reservation:
             if reservation.retry_after > PATIENCE:
                 self.resting = reservation.retry_after

@@ -9,7 +9,6 @@ LOOKED_AT_SECONDS: Final = 1.0
 """What is said about the use of slots is said after watching it for so long."""
 MOST_FORFEITED: Final = 0.1
 """More than this share forfeited, and somebody else may do better."""
-MOST_SPARE: Final = 63
 FULL_FOR_SECONDS: Final = 2.0
 
 
@@ -17,49 +16,47 @@ FULL_FOR_SECONDS: Final = 2.0
 class SlotUse:
     """Counts slots that were reached in time or too late; times are seconds of any one clock."""
 
-    forfeited: int = field(default=0, init=False)
-    """How many slots were reached too late to be used, in all."""
+    forfeited: float = field(default=0, init=False)
+    """How many slots were reached too late to be used or given up to reach others, in all."""
 
     used: int = field(default=0, init=False)
     """How many were reached in time, in all."""
 
-    spare: int = field(default=0, init=False)
-    """How many slots to take beyond what is needed: the only one, which may be now, is missed by
-    whoever hardly runs, again and again."""
-
-    _last_at: float = field(default=float("-inf"), init=False)
-    _used_before: int = field(default=-1, init=False)
     _since: float | None = field(default=None, init=False)
     _reached: int = field(default=0, init=False)
     _late: int = field(default=0, init=False)
-    is_late: bool = field(default=False, init=False)
-    """Whether many slots were missed lately."""
-
+    _missed_many: bool = field(default=False, init=False)  # When it was looked at last.
+    _is_late: bool = field(default=False, init=False)  # And before that too.
     _full_at: float = field(default=float("-inf"), init=False)
 
     def reached(self, *, in_time: bool, at: float) -> None:
         """Count one slot."""
-        self.forfeited += not in_time
-        self.used += in_time
+        if in_time:
+            self.used += 1
+            self._look(at)
+        else:
+            self.missed(1, at=at)
+
+    def missed(self, number: int, *, at: float) -> None:
+        """Count slots that were over before anybody came."""
+        self.forfeited += number
+        self._late += number
+        self._look(at, number)
+
+    def _look(self, at: float, number: int = 1) -> None:
         if self._since is None:
             self._since = at
-        self._reached += 1
-        self._late += not in_time
+        self._reached += number
         if at - self._since >= LOOKED_AT_SECONDS:
-            self.is_late = self._late > MOST_FORFEITED * self._reached
+            missed_many = self._late > MOST_FORFEITED * self._reached
+            # Not once only: whoever begins connects to everything first, and so would the next one.
+            self._is_late = missed_many and self._missed_many
+            self._missed_many = missed_many
             self._since, self._reached, self._late = at, 0, 0
 
-    def took(self, *, last_at: float | None, at: float) -> None:
-        """Slots were taken, the last of which comes at `last_at`; None: all had gone by already.
-
-        Where not one of those before was used, the next are more.
-        """
-        if at > self._last_at:
-            in_vain = self.used == self._used_before
-            self.spare = min(2 * self.spare + 1, MOST_SPARE) if in_vain else self.spare // 2
-            self._used_before = self.used
-        if last_at is not None:
-            self._last_at = last_at
+    def gave_up(self, number: float) -> None:
+        """Count slots that were not to be had because others had to last longer."""
+        self.forfeited += number
 
     def full(self, at: float) -> None:
         """More could go out, but as many requests are under way as may be."""
@@ -69,4 +66,4 @@ class SlotUse:
         """What to say about how the channel is served."""
         if at - self._full_at < FULL_FOR_SECONDS:
             return Stance.JOIN
-        return Stance.RELIEVE if self.is_late else Stance.ALONE
+        return Stance.RELIEVE if self._is_late else Stance.ALONE

@@ -25,8 +25,11 @@ MAX_RATE: Final = 100_000
 LATENESS: Final = timedelta(milliseconds=8)
 """How late a slot may be reached. The spacing is wider than 1/N by as much, which pays for it."""
 
+MAX_LATENESS: Final = timedelta(milliseconds=250)
+"""How late whoever asks for more than `LATENESS` may reach theirs, at the same price."""
+
 MAX_HORIZON: Final = timedelta(milliseconds=250)
-"""How far ahead slots are handed out, so that what is reserved is used up within this time."""
+"""How far ahead slots are handed out, so that what is reserved has come within this time."""
 
 ONE_SECOND: Final = timedelta(seconds=1)
 SLOW_DOWN: Final = 0.95
@@ -125,9 +128,19 @@ class RateLimiter(Protocol):
         ...
 
     async def reserve(
-        self, phone_number_id: str, *, count: int, rate: int, horizon: timedelta | None = None
+        self,
+        phone_number_id: str,
+        *,
+        count: int,
+        rate: int,
+        horizon: timedelta | None = None,
+        lateness: timedelta = LATENESS,
     ) -> Reservation:
-        """Take up to `count` slots that lie within `horizon` from now."""
+        """Take up to `count` slots that lie within `horizon` from now.
+
+        With more `lateness` than usual, up to `MAX_LATENESS`, each may be used as much later, and
+        they lie (1 s + lateness)/N apart.
+        """
         ...
 
     async def wait_for_slot(

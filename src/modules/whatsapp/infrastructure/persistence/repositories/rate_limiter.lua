@@ -7,14 +7,17 @@
 -- ARGV[4]  reserve: least             slow: microseconds
 -- ARGV[5]  reserve: latest first slot, microseconds from now
 -- ARGV[6]  reserve: horizon, microseconds from now
+-- ARGV[7]  reserve: lateness, microseconds after a slot until which the caller may use it
 -- Reply    { server, now, step, granted, start, retry }: slot i may be used at start + i * step on
 --          this server's clock; of `peek`, granted is what is free within one second.
 --
 -- All times are whole microseconds, which a Lua number holds exactly; they are written with %.0f,
 -- because tostring() would round them.
 local SECOND = 1000000
-local SPACED_SECOND = 1008000  -- A second, and the 8 ms by which a slot may be reached late.
-local MAX_HORIZON = 250000     -- Slots that were handed out are used up after this time.
+local LATENESS = 8000          -- So late a slot may be reached by callers that say nothing else,
+local MAX_LATENESS = 250000    -- and so late by those that ask for it and pay with wider spacing.
+local SPACED_SECOND = SECOND + LATENESS
+local MAX_HORIZON = 250000     -- Slots that were handed out have come after this time.
 local CHANGE = 500000          -- Within this time all workers have learned of another rate.
 local BACKSTEP = 100000        -- A smaller step back of the clock is simply waited out.
 local LOWEST_SHARE = 500       -- Slowing down stops at half the rate.
@@ -29,21 +32,23 @@ local operation, asked = ARGV[1], tonumber(ARGV[2])
 -- last         when this was written
 -- spacing      of the rate in force; seen: when it was last asked for
 -- share        thousandths of the rate that are used until share_until
+-- tail         how late the last slot that was handed out may be used
 -- writer       the server process that wrote this
-local next_free, last, spacing, seen, share, share_until, writer
+local next_free, last, spacing, seen, share, share_until, tail, writer
 local raw = redis.call('GET', KEYS[1])
 if raw then
-  next_free, last, spacing, seen, share, share_until, writer =
-    string.match(raw, '^1 (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%w+)$')
+  next_free, last, spacing, seen, share, share_until, tail, writer =
+    string.match(raw, '^2 (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%w+)$')
 end
 
 local trusted = true
 if not writer then
   -- Evicted, flushed, lost or new: a second in which slots handed out before can run out.
   trusted = false
-  next_free, spacing, seen, share, share_until = 0, 0, now, 1000, 0
+  next_free, spacing, seen, share, share_until, tail = 0, 0, now, 1000, 0, MAX_LATENESS
 else
   next_free, last, spacing = tonumber(next_free), tonumber(last), tonumber(spacing)
+  tail = tonumber(tail)
   seen, share, share_until = tonumber(seen), tonumber(share), tonumber(share_until)
   if writer ~= server or last - now > BACKSTEP then
     -- A fail-over or restart may have lost the last writes, and has another clock; a clock that
@@ -55,13 +60,14 @@ else
   end
 end
 if not trusted then
-  local pause = math.max(SECOND, MAX_HORIZON + math.max(spacing, asked))
+  local pause = math.max(SECOND, MAX_HORIZON + MAX_LATENESS + math.max(spacing, asked))
   next_free = math.max(next_free, now + pause)
+  tail = LATENESS  -- What was handed out before is used up by then.
 end
 
 local function save()
-  redis.call('SET', KEYS[1], string.format('1 %.0f %.0f %.0f %.0f %.0f %.0f %s',
-    next_free, now, spacing, seen, share, share_until, server), 'PX', TTL_MILLIS)
+  redis.call('SET', KEYS[1], string.format('2 %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s',
+    next_free, now, spacing, seen, share, share_until, tail, server), 'PX', TTL_MILLIS)
 end
 
 -- The lowest rate that anyone asked for a moment ago (CHANGE) is in force, so that workers which
@@ -76,7 +82,7 @@ local function adopt()
   if chosen > spacing and spacing > 0 then
     -- Slowed down: slots of the higher rate are still out there. Start a second after the last of
     -- them, so that no second with a slot of the new rate holds one of the old.
-    next_free = math.max(next_free, next_free - spacing + SPACED_SECOND)
+    next_free = math.max(next_free, next_free - spacing + SECOND + tail)
   end
   if asked >= chosen then seen = now end
   spacing = chosen
@@ -87,9 +93,14 @@ local function step_of(width)
   return math.ceil(width * 1000 / share)
 end
 
+-- Whoever may be less late than the one before waits until that one's last slot is over for both.
+local function first_slot(lateness)
+  return math.max(next_free + math.max(0, tail - lateness), now)
+end
+
 if operation == 'peek' then
   if not trusted then save() end  -- Else a caller that looks before it takes would wait for ever.
-  local step, start = step_of(in_force()), math.max(next_free, now)
+  local step, start = step_of(in_force()), first_slot(LATENESS)
   local free = math.max(0, math.floor((now + SECOND - 1 - start) / step) + 1)
   return { server, now, step, free, start, start - now }
 end
@@ -114,8 +125,8 @@ if operation == 'slow' then
 end
 
 adopt()
-local step, start = step_of(spacing), math.max(next_free, now)
 if operation == 'debit' then
+  local step, start = step_of(spacing), math.max(next_free, now)
   -- What came in more than a second ago no longer counts, so nothing waits longer than that.
   next_free = math.max(next_free, math.min(start + count * step, now + SECOND))
   save()
@@ -124,6 +135,9 @@ end
 
 local least, patience = tonumber(ARGV[4]), tonumber(ARGV[5])
 local horizon = math.min(tonumber(ARGV[6]), MAX_HORIZON)
+local lateness = math.max(LATENESS, math.min(tonumber(ARGV[7]), MAX_LATENESS))
+local step = math.ceil(step_of(spacing) * (SECOND + lateness) / SPACED_SECOND)
+local start = first_slot(lateness)
 local granted, retry = 0, 0
 if start <= now + math.min(patience, horizon) then
   granted = math.min(count, math.floor((now + horizon - start) / step) + 1)
@@ -134,6 +148,8 @@ if granted == 0 then
   local batch = math.max(least, math.min(count, math.floor(horizon / step / 2)), 1)
   retry = math.max(1, start - now - patience, start - now + (batch - 1) * step - horizon)
 end
-if granted > 0 then next_free = start + granted * step end
+if granted > 0 then
+  next_free, tail = start + granted * step, lateness
+end
 save()
 return { server, now, step, granted, start, retry }

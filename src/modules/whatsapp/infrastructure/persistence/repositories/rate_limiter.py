@@ -4,12 +4,13 @@ The script (`rate_limiter.lua`) keeps one number per key: the time of the next f
 own clock. Slots lie 1.008/N seconds apart, are taken in order, up to a horizon ahead, and are never
 given back. A process translates a slot to its own monotonic clock and forfeits it when it gets
 there more than 8 ms late. Any second then holds at most (1 s + 8 ms) / (1.008 s / N) = N sends.
+Who is often later than that may ask for slots that last longer and lie as much further apart.
 
 That holds as long as the clock is continuous and the state is the last one, so:
 - a missing key, another server process (fail-over, restart) or a clock that stepped back costs a
   hold-off of one second, applied once, inside the script;
 - a clock that stepped forward shows in the reply as a jump against our own clock. Slots from
-  before may lie as far ahead as the horizon, so a process uses none until that is over. The same
+  before may be used until they have come and are too late, so a process uses none before. The same
   holds for the first reply of a server that a process has never spoken to;
 - when Redis does not answer there are no slots: `RedisUnavailable`.
 
@@ -20,7 +21,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -35,6 +36,7 @@ from whatsapp.domain.rate_limit import (
     DEFAULT_RATE,
     LATENESS,
     MAX_HORIZON,
+    MAX_LATENESS,
     ONE_SECOND,
     PAIR_BURST,
     PAIR_INTERVAL,
@@ -54,7 +56,8 @@ _MAX_HOLD: Final = timedelta(days=1)  # Well below the life of a key, which must
 _MIN_HORIZON_MICROS: Final = 50_000  # Shorter ones are eaten up by the wake-ups of processes.
 _MAX_HORIZON_MICROS: Final = MAX_HORIZON // _MICROSECOND
 _PAIR_MICROS: Final = PAIR_INTERVAL // _MICROSECOND
-_LATENESS_NS: Final = LATENESS // _MICROSECOND * 1_000
+_LATENESS_MICROS: Final = LATENESS // _MICROSECOND
+_MAX_LATENESS_MICROS: Final = MAX_LATENESS // _MICROSECOND
 _SLOWEST_SPACING: Final = spacing_micros(1)
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _Reply = tuple[bytes, int, int, int, int, int]
@@ -133,12 +136,19 @@ class RedisRateLimiter:
         return await self._reserve(phone_number_id, spacing, tokens, tokens, 0, _MAX_HORIZON_MICROS)
 
     async def reserve(
-        self, phone_number_id: str, *, count: int, rate: int, horizon: timedelta | None = None
+        self,
+        phone_number_id: str,
+        *,
+        count: int,
+        rate: int,
+        horizon: timedelta | None = None,
+        lateness: timedelta = LATENESS,
     ) -> Reservation:
         """Take up to `count` slots that lie within `horizon` from now, at most 250 ms.
 
         The default horizon leaves room for four such batches. Reserve the next batch while this
-        one is being sent: a slot that nobody asked for in time is gone.
+        one is being sent: a slot that nobody asked for in time is gone. Whoever may be later than
+        8 ms says how late, up to 250 ms, and gets (1 s + 8 ms) / (1 s + lateness) of the rate.
         """
         spacing = spacing_micros(rate)
         if count < 1:
@@ -148,7 +158,8 @@ class RedisRateLimiter:
         else:
             micros = horizon // _MICROSECOND
         micros = min(max(micros, 0), _MAX_HORIZON_MICROS)
-        return await self._reserve(phone_number_id, spacing, count, 1, micros, micros)
+        late = min(max(lateness // _MICROSECOND, _LATENESS_MICROS), _MAX_LATENESS_MICROS)
+        return await self._reserve(phone_number_id, spacing, count, 1, micros, micros, late)
 
     async def wait_for_slot(
         self, phone_number_id: str, *, rate: int, within: timedelta
@@ -213,11 +224,13 @@ class RedisRateLimiter:
         least: int,
         patience: int,
         horizon: int,
+        lateness: int = _LATENESS_MICROS,
     ) -> Reservation:
         sent_ns = self._monotonic_ns()
         key = rate_key(phone_number_id)
+        given = (spacing, count, least, patience, horizon, lateness)
         server, now, step, granted, start, retry = await self._evaluate(
-            "rate_limiter.lua", 1, key, "reserve", spacing, count, least, patience, horizon
+            "rate_limiter.lua", 1, key, "reserve", *given
         )
         received_ns = self._monotonic_ns()
         clock = self._clocks.get(server)
@@ -226,10 +239,15 @@ class RedisRateLimiter:
             self._clocks[server] = clock
         else:
             clock.observe(now, sent_ns=sent_ns, received_ns=received_ns)
-        # Slots from before the clock was known to be steady end a horizon later at the latest.
-        usable_ns = clock.steady_since_ns + (_MAX_HORIZON_MICROS + step) * 1_000
+        # Slots from before the clock was known to be steady are used up by then at the latest.
+        used_up = _MAX_HORIZON_MICROS + _MAX_LATENESS_MICROS + step
+        usable_ns = clock.steady_since_ns + used_up * 1_000
         slots = _slots(
-            clock, start, step, granted, not_before_ns=usable_ns, received_ns=received_ns
+            clock,
+            range(start, start + granted * step, step),
+            lateness_ns=lateness * 1_000,
+            not_before_ns=usable_ns,
+            received_ns=received_ns,
         )
         forfeited = granted - len(slots)
         if slots:
@@ -290,21 +308,26 @@ class RedisRateLimiter:
 
 
 def _slots(
-    clock: ServerClock, start: int, step: int, granted: int, *, not_before_ns: int, received_ns: int
+    clock: ServerClock,
+    granted: Iterable[int],
+    *,
+    lateness_ns: int,
+    not_before_ns: int,
+    received_ns: int,
 ) -> tuple[Slot, ...]:
     """The granted slots on our monotonic clock, without those that are forfeited already.
 
-    A slot may be used once it has surely come, and until it may be 8 ms past: what we do not know
+    A slot may be used once it has surely come, and until it may be too late: what we do not know
     of the server's clock is taken off both ends.
     """
     low_ns, high_ns = clock.low_ns, clock.high_ns
-    if high_ns - low_ns > _LATENESS_NS:
+    if high_ns - low_ns > lateness_ns:
         return ()
-    late_ns = _LATENESS_NS - high_ns
+    late_ns = lateness_ns - high_ns
     earliest_ns = max(not_before_ns + high_ns, received_ns - late_ns)
-    slot_ns, step_ns, slots = start * 1_000, step * 1_000, []
-    for _ in range(granted):  # A loop, since most reservations are of very few slots.
+    slots = []
+    for slot in granted:  # A loop, since most reservations are of very few slots.
+        slot_ns = slot * 1_000
         if slot_ns >= earliest_ns:
             slots.append(Slot((slot_ns - low_ns) / 1e9, (slot_ns + late_ns) / 1e9))
-        slot_ns += step_ns
     return tuple(slots)

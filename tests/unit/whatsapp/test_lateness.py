@@ -1,0 +1,48 @@
+"""How a process learns for how long its slots have to last."""
+
+import pytest
+
+from whatsapp.application.lateness import Lateness
+from whatsapp.domain.rate_limit import LATENESS, MAX_LATENESS
+
+
+def taught(*late: float, seconds: float = 2.0) -> Lateness:
+    """A hundred slots a second, reached as late as that in turn."""
+    lateness = Lateness()
+    for number in range(int(seconds * 100)):
+        lateness.reached(late[number % len(late)], at=number / 100)
+    return lateness
+
+
+def test_whoever_is_in_time_takes_slots_as_short_as_they_come() -> None:
+    lateness = taught(0.001, 0.004)
+
+    assert (lateness.wanted, lateness.given_up, lateness.is_long) == (LATENESS, 0, False)
+
+
+def test_whoever_is_always_late_takes_slots_that_last_so_long_and_little_longer() -> None:
+    lateness = taught(0.020)
+
+    assert lateness.seconds == 0.024
+    assert lateness.given_up == pytest.approx(0.016, abs=0.001)
+
+
+def test_what_is_late_now_and_then_is_not_worth_the_price() -> None:
+    assert taught(*[0.001] * 49, 0.2).wanted == LATENESS
+
+
+def test_nothing_lasts_longer_than_the_limiter_gives() -> None:
+    assert taught(0.2, 5.0).wanted <= MAX_LATENESS
+
+
+def test_few_slots_teach_nothing() -> None:
+    assert taught(0.1, seconds=0.09).wanted == LATENESS
+
+
+def test_whoever_is_in_time_again_learns_it_within_seconds() -> None:
+    lateness = taught(0.1)
+    assert lateness.is_long
+
+    for number in range(200, 500):
+        lateness.reached(0.0, at=number / 100)
+    assert not lateness.is_long
