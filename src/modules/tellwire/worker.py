@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
+from shared.kernel.errors import Unavailable
 from tellwire.database import refuse_other_schema
 from tellwire.events import open_events
 from tellwire.garbage import settle_down
@@ -88,6 +89,8 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     begin = work_in(create_session_factory(app))
     metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
     queue, limiter = CountedQueue(dispatch, metrics), RedisRateLimiter(redis)
+    with suppress(Unavailable):  # Then it is met with the first message.
+        await limiter.meet_server()
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
     choices = _choices(settings, lease)
 

@@ -1,7 +1,7 @@
 -- Hands out evenly spaced slots for one phone number (GCRA with a burst of one), atomically.
 --
 -- KEYS[1]  the number's key
--- ARGV[1]  peek | reserve | debit | hold | slow
+-- ARGV[1]  meet | peek | reserve | debit | hold | slow
 -- ARGV[2]  spacing: microseconds between two slots at the rate the caller believes in
 -- ARGV[3]  reserve, debit: count      hold: microseconds       slow: factor in thousandths
 -- ARGV[4]  reserve: least             slow: microseconds
@@ -27,6 +27,7 @@ local time = redis.call('TIME')
 local now = time[1] * SECOND + time[2]
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local operation, asked = ARGV[1], tonumber(ARGV[2])
+if operation == 'meet' then return { server, now, 0, 0, 0, 0 } end
 
 -- next_free    no slot is handed out before this time
 -- last         when this was written
