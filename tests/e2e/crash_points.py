@@ -82,8 +82,8 @@ class Sender(CloudApiSender):
     async def send(self, channel, message, attempt, *, leave):
         gone = asyncio.Event()
 
-        async def leave_and_tell():
-            await leave()
+        async def leave_and_tell(go):
+            await leave(go)
             gone.set()
 
         request = super().send(channel, message, attempt, leave=leave_and_tell)
