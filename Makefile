@@ -5,8 +5,10 @@ BIN    := $(VENV)/bin
 # One pip for all: what is locked is what is installed, and every file is checked against its hash.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
+BY_FILE := --dist loadgroup --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help run demo serve test pgbouncer check docs format bench lock clean
+.PHONY: help run demo serve test soak pgbouncer check docs format bench lock clean
 
 help: ## List these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,14 +32,18 @@ check: $(VENV)/.dev ## Format, lint, types, import contracts and the tests that 
 
 # Most tests wait more than they compute, so that three fill two cores. Whole installations need a core
 # each, and those that watch the pace of real processes come last and alone.
-test: $(VENV)/.dev pgbouncer ## Run all tests: real PostgreSQL, real Redis, real processes
+test: $(VENV)/.dev pgbouncer ## Run the tests: real PostgreSQL, real Redis, real processes; or T=tests/unit
 ifdef T
 	@$(BIN)/pytest $(T)
 else
-	@$(BIN)/pytest -q -n 3 --dist loadgroup --no-loadscope-reorder tests --ignore=tests/e2e
-	@$(BIN)/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder tests/e2e -m "not pace"
-	@$(BIN)/pytest -q tests/e2e -m pace
+	@$(BIN)/pytest -q -n 3 $(BY_FILE) -m "not soak" tests --ignore=tests/e2e
+	@$(BIN)/pytest -q -n 2 $(BY_FILE) -m "not soak and not pace" tests/e2e
+	@$(BIN)/pytest -q -m "pace and not soak" tests/e2e
 endif
+
+soak: $(VENV)/.dev ## Run what takes long: kills, outages, floods, pace at high rates
+	@$(BIN)/pytest -q -n 2 $(BY_FILE) -m "soak and not pace" tests
+	@$(BIN)/pytest -q -m "soak and pace" tests/e2e
 
 # No Python package carries PgBouncer: root gets it from Debian, others are told what is left out.
 pgbouncer:

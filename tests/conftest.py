@@ -25,7 +25,8 @@ _TEMPLATE = "tellwire_template"
 
 TOGETHER = {  # What shares an installation, or must not run beside its like.
     "crew": re.compile(r"tests/e2e/test_(crash|fencing|outage)\.py"),
-    "stack": re.compile(r"tests/e2e/test_(commands|drop_in|inbound)\.py"),
+    "stack": re.compile(r"tests/e2e/test_(commands|inbound)\.py"),
+    "clients": re.compile(r"tests/e2e/test_(customers\w+|drop_in\w*)\.py"),
     "rate limiter": re.compile(r"tests/integration/rate_limiter/"),
 }
 LONG = ("e2e", "rate_limiter")

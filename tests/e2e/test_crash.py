@@ -12,7 +12,7 @@ from whatsapp.domain.entities import ChannelStatus, UnknownPolicy, WindowPolicy
 
 OPEN_WINDOW = WindowPolicy.ALLOW
 BATCH = 100
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.soak, pytest.mark.asyncio(loop_scope="session")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

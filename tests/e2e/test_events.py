@@ -91,6 +91,7 @@ async def until(condition, within):
     return True
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(540)
 async def test_one_tenants_dead_endpoint_delays_nobody_else_and_order_is_kept(directory) -> None:
     async with (
@@ -118,6 +119,7 @@ async def test_one_tenants_dead_endpoint_delays_nobody_else_and_order_is_kept(di
         assert dead.posts == []
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(720)
 async def test_killing_workers_loses_no_event_and_changes_no_order(directory) -> None:
     async with (

@@ -10,7 +10,7 @@ from fleet import Fleet
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.value_objects import Priority
 
-pytestmark = [pytest.mark.pace, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.soak, pytest.mark.pace, pytest.mark.asyncio(loop_scope="session")]
 BACKLOG, SMALL, EACH = 100_000, 9, 10
 CHANNELS, ON_EACH = 1000, 3
 

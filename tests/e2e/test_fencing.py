@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from whatsapp.domain.entities import UnknownPolicy, WindowPolicy
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 
 async def new_channel(crew, rate=100, **more):

@@ -109,6 +109,7 @@ async def largest(process: psutil.Process, until: asyncio.Event) -> int:
     return most
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(720)
 async def test_hostile_clients_cost_little_and_delay_no_delivery_for_good(directory) -> None:
     async with running_stack(directory, workers=1) as stack:

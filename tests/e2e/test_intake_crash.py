@@ -108,6 +108,7 @@ async def count(fleet: Fleet) -> int:
     return rows[0][0]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(720)
 async def test_every_event_ends_exactly_once_in_its_tenant_whoever_is_killed(directory) -> None:
     rng = Random(5)

@@ -14,6 +14,7 @@ CONTENT = os.urandom(600_000)
 PNG = b"\x89PNG" + os.urandom(50_000)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(720)
 async def test_files_come_in_whole_although_the_worker_is_killed_and_go_out_once(directory) -> None:
     lease = {"TELLWIRE_MEDIA_LEASE_SECONDS": "12"}

@@ -13,7 +13,7 @@ from tellwire.installation import open_installation
 from whatsapp.domain.entities import WindowPolicy
 
 RATE, OUTAGE_SECONDS = 80, 10
-pytestmark = [pytest.mark.timeout(450), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(450), pytest.mark.asyncio(loop_scope="session")]
 _keys = count(1)
 
 

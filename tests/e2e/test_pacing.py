@@ -25,7 +25,7 @@ from fleet import (
 )
 from shared.kernel.clock import utc_now
 
-pytestmark = [pytest.mark.pace, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.soak, pytest.mark.pace, pytest.mark.asyncio(loop_scope="session")]
 MOST_STALL_SECONDS = 0.25
 _SERVED = re.compile(r"served: (\d+) claimed, (\d+) slots forfeited")
 

@@ -441,6 +441,7 @@ async def _refresh(world, *, rows, expected, done, seed):
     return refreshed
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 async def test_rotation_under_load_loses_no_refresh_and_leaves_no_old_key(world):
     """100 000 tokens and 50 writers; each row has one writer, who knows what stands in it."""

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database import create_session_factory
+from shared.infrastructure.redis import RedisClient
 from shared.infrastructure.settings import DatabaseRole, Settings
 from shared.kernel.errors import Unavailable
 from tellwire.database import refuse_other_schema
@@ -88,13 +89,9 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
 
     begin = work_in(create_session_factory(app))
     metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
-    queue, limiter = CountedQueue(dispatch, metrics), RedisRateLimiter(redis)
-    with suppress(Unavailable):  # Then it is met with the first message.
-        await limiter.meet_server()
+    queue, limiter = CountedQueue(dispatch, metrics), await _limiter(redis)
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
-    choices = _choices(settings, lease)
-
-    lateness = Lateness()
+    choices, lateness = _choices(settings, lease), Lateness()
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
@@ -128,6 +125,13 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     )
     events = await open_events(settings, stack, dispatch=dispatch, process=process)
     return [send, *webhooks, media.worker, media.clean_up, *events]
+
+
+async def _limiter(redis: RedisClient) -> RedisRateLimiter:
+    limiter = RedisRateLimiter(redis)
+    with suppress(Unavailable):  # Then the server is met with the first message.
+        await limiter.meet_server()
+    return limiter
 
 
 def _choices(settings: Settings, lease: Lease) -> DispatchSettings:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.redis, pytest.mark.xdist_group("rate_limiter")]
+pytestmark = [pytest.mark.soak, pytest.mark.redis, pytest.mark.xdist_group("rate_limiter")]
 
 RATES = {"80": 80, "1000": 1000}
 UNUSED = (

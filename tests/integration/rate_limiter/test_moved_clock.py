@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.redis, pytest.mark.xdist_group("rate_limiter")]
+pytestmark = [pytest.mark.soak, pytest.mark.redis, pytest.mark.xdist_group("rate_limiter")]
 
 SOURCE = Path(__file__).with_name("moved_clock.c")
 RATES = {"80": 80, "1000": 1000}

@@ -223,6 +223,7 @@ async def test_claiming_stays_fast_while_somebody_keeps_an_old_snapshot(
     assert median(seconds[-20:-1]) < 0.05
 
 
+@pytest.mark.soak
 async def test_no_claim_comes_back_short_while_somebody_keeps_an_old_snapshot(
     ana, at, store, claim, send_queue, superuser
 ):

@@ -222,7 +222,12 @@ class Life(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("lives", "steps"), [pytest.param(80, 30, id="long"), pytest.param(1920, 5, id="short")]
+    ("lives", "steps"),
+    [
+        pytest.param(80, 30, id="long"),
+        pytest.param(400, 5, id="short"),
+        pytest.param(1920, 5, id="many", marks=pytest.mark.soak),
+    ],
 )
 def test_a_session_shows_one_tenants_rows_whatever_happens_to_it(database, ana, bea, lives, steps):
     engine = create_engine(database.url("tellwire_app"), pool_size=2, max_overflow=0)

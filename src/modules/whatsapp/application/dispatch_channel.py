@@ -37,6 +37,7 @@ from whatsapp.application.mark_time import MarkTime
 from whatsapp.application.ports import BeginWork, Go, NotLeaving, Sender
 from whatsapp.application.record_results import Observe, RecordResults, ignore
 from whatsapp.application.slot_use import SlotUse
+from whatsapp.application.take_slots import LOOKAHEAD, TakeSlots
 from whatsapp.domain.driving import Stance
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.outcome import Outcome, Unknown
@@ -48,8 +49,6 @@ GROUP_SECONDS: Final = 0.05
 """A group's slots span this long: so much is unknown if the process dies after marking it."""
 LATE_GROUP_SECONDS: Final = 0.15
 """Who misses many slots takes more of them at once, since asking takes time too."""
-LOOKAHEAD: Final = timedelta(milliseconds=200)
-"""Slots are reserved so far ahead, which hides what reserving and marking take."""
 PATIENCE: Final = timedelta(milliseconds=1500)
 """Where the limit wants longer than this (a hold, not a rate), what was claimed is given back."""
 logger = logging.getLogger(__name__)
@@ -91,6 +90,7 @@ class DispatchChannel:
     _sizes: ClaimSize = field(default_factory=ClaimSize, init=False)
     _use: SlotUse = field(default_factory=SlotUse, init=False)
     _gate: Departures = field(init=False)
+    _take_slots: TakeSlots = field(init=False)
     _turns: LaneTurns = field(init=False)
     _recorder: RecordResults = field(init=False)
     _heed: HeedOutcome = field(init=False)
@@ -102,6 +102,9 @@ class DispatchChannel:
             changed=self._changed.set,
             lateness=self.lateness,
             monotonic=self.monotonic,
+        )
+        self._take_slots = TakeSlots(
+            limiter=self.limiter, lateness=self.lateness, use=self._use, monotonic=self.monotonic
         )
         self._turns = LaneTurns(self.rng.randrange(LANE_CYCLE))
         self._recorder = RecordResults(
@@ -276,7 +279,7 @@ class DispatchChannel:
                 return await self._sendable_channel()
             if self._ready:
                 self._use.full(self.monotonic())
-            if self._all_claimed and not self._ready and not self._aloft:
+            elif self._all_claimed and not self._aloft:
                 return None
             await self._changed.wait()
         return None
@@ -299,31 +302,17 @@ class DispatchChannel:
         """Up to `number` slots; none after waiting for a moment where the limit wants that."""
         if not number:
             return ()
-        reservation = await self.limiter.reserve(
-            channel.phone_number_id,
-            count=number,
-            rate=channel.messages_per_second,
-            horizon=LOOKAHEAD,
-            lateness=(lateness := self.lateness.wanted),
-        )
-        self._use.gave_up(len(reservation.slots) * self.lateness.given_up)
-        if reservation.forfeited:  # The answer was later than that.
-            late, now = lateness.total_seconds(), self.monotonic()
-            self.lateness.reached(late, at=now, number=reservation.forfeited)
-            self._use.missed(reservation.forfeited, at=now)
-        if not reservation:
-            if reservation.retry_after > PATIENCE:
-                self.resting = reservation.retry_after
-                self.stop()
-                return ()
+        reservation = await self._take_slots(channel, number)
+        if reservation.retry_after > PATIENCE:
+            self.resting = reservation.retry_after
+            self.stop()
+        elif not reservation:
             await asyncio.sleep(min(reservation.retry_after.total_seconds(), 0.25))
         return reservation.slots
 
     async def _until_a_group_fits(self, last: Slot, span: float) -> None:
         """Wait until the horizon has room for a whole group behind our last slot."""
-        ahead = last.at - self.monotonic() - LOOKAHEAD.total_seconds() + span
-        if ahead > 0:
-            await asyncio.sleep(ahead)
+        await asyncio.sleep(last.at - self.monotonic() - LOOKAHEAD.total_seconds() + span)
 
     async def _launch(
         self, flights: asyncio.TaskGroup, channel: Channel, group: list[Going], *, at: float

@@ -1,0 +1,42 @@
+"""Taking slots for a channel: as many as are needed, and as long as this process is late."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from whatsapp.application.lateness import Lateness
+from whatsapp.application.slot_use import SlotUse
+from whatsapp.domain.entities import Channel
+from whatsapp.domain.rate_limit import RateLimiter, Reservation
+
+LOOKAHEAD: Final = timedelta(milliseconds=200)
+"""Slots are reserved so far ahead, which hides what reserving and marking take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeSlots:
+    """`await take(channel, number)` reserves slots, and counts what is lost on the way."""
+
+    limiter: RateLimiter
+    lateness: Lateness
+    use: SlotUse
+    monotonic: Callable[[], float] = time.monotonic
+
+    async def __call__(self, channel: Channel, number: int) -> Reservation:
+        """Up to `number` slots within LOOKAHEAD."""
+        lateness = self.lateness.wanted
+        reservation = await self.limiter.reserve(
+            channel.phone_number_id,
+            count=number,
+            rate=channel.messages_per_second,
+            horizon=LOOKAHEAD,
+            lateness=lateness,
+        )
+        self.use.gave_up(len(reservation.slots) * self.lateness.given_up)
+        if missed := reservation.forfeited:  # The answer was later than that.
+            now = self.monotonic()
+            self.lateness.reached(lateness.total_seconds(), at=now, number=missed)
+            self.use.missed(missed, at=now)
+        return reservation
