@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 # One pip for all: what is locked is what is installed, and every file is checked against its hash.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
+SERVED  := tests/api tests/contract tests/integration
 BY_FILE := --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
@@ -32,17 +33,17 @@ check: $(VENV)/.dev ## Format, lint, types, import contracts and the tests that 
 
 # Most tests wait more than they compute, so that three fill two cores. Whole installations need a core
 # each, and those that watch the pace of real processes come last and alone.
-test: $(VENV)/.dev pgbouncer ## Run the tests: real PostgreSQL, real Redis, real processes; or T=tests/unit
+test: $(VENV)/.dev pgbouncer ## Run the tests on real PostgreSQL, Redis and processes, or what T=tests/unit names
 ifdef T
 	@$(BIN)/pytest $(T)
 else
-	@$(BIN)/pytest -q -n 3 $(BY_FILE) -m "not soak" tests --ignore=tests/e2e
+	@$(BIN)/pytest -q -n 3 $(BY_FILE) -m "not soak" $(SERVED)
 	@$(BIN)/pytest -q -n 2 $(BY_FILE) -m "not soak and not pace" tests/e2e
 	@$(BIN)/pytest -q -m "pace and not soak" tests/e2e
 endif
 
 soak: $(VENV)/.dev ## Run what takes long: kills, outages, floods, pace at high rates
-	@$(BIN)/pytest -q -n 2 $(BY_FILE) -m "soak and not pace" tests
+	@$(BIN)/pytest -q -n 2 $(BY_FILE) -m "soak and not pace" $(SERVED) tests/e2e
 	@$(BIN)/pytest -q -m "soak and pace" tests/e2e
 
 # No Python package carries PgBouncer: root gets it from Debian, others are told what is left out.

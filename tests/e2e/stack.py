@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from command_line import CommandLine, Said
 from shared.infrastructure.settings import load_settings
 from tellwire.embedded.services import reachable_services
 from tellwire.installation import open_installation
@@ -53,6 +54,7 @@ class Stack:
     simulator: str
     environment: dict[str, str]
     http: aiohttp.ClientSession
+    command_line: CommandLine
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -72,18 +74,14 @@ class Stack:
 
     async def command(self, *arguments: str, **variables: str) -> str:
         """Run a command to its end; gives what it printed."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tellwire", *arguments),
-            env=self.environment | variables,
-            cwd=self.directory,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        said = await self.tell(*arguments, **variables)
+        assert said.code == 0, f"tellwire {arguments[0]}: {said.errors}"
+        return said.output.strip()
+
+    async def tell(self, *arguments: str, **variables: str) -> Said:
+        """Run a command that may fail."""
         async with asyncio.timeout(READY_WITHIN_SECONDS):
-            out, err = await process.communicate()
-        assert process.returncode == 0, f"tellwire {arguments[0]}: {err.decode()}"
-        return out.decode().strip()
+            return await self.command_line.run(arguments, self.environment | variables)
 
     async def until_ready(self, url: str, process: subprocess.Popen[bytes]) -> None:
         """Wait until `url` answers 200, or fail with the process's own words."""
@@ -248,8 +246,8 @@ async def running_stack(
         **(settings or {}),
     }
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(timeout=timeout) as http:
-        stack = Stack(directory, api, meta, environment, http)
+    async with aiohttp.ClientSession(timeout=timeout) as http, CommandLine(directory) as commands:
+        stack = Stack(directory, api, meta, environment, http, commands)
         try:
             judge = stack.start("simulator", "simulator", "--config", "simulator.json")
             serve = stack.start("serve", "serve", "--workers", str(workers))

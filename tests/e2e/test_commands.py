@@ -21,17 +21,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 async def tellwire(stack, *arguments: str, **variables: str) -> tuple[int, str]:
     """Run a command that may fail; gives its exit code and all it said."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tellwire", *arguments),
-        env=stack.environment | variables,
-        cwd=stack.directory,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(60):
-        said, _ = await process.communicate()
-    return process.returncode or 0, said.decode()
+    said = await stack.tell(*arguments, **variables)
+    return said.code, said.output + said.errors
 
 
 @pytest.mark.timeout(540)

@@ -17,6 +17,7 @@ from pywa.errors import RateLimitHit, WhatsAppError
 from pywa_async import WhatsApp, types
 from pywa_async.types.templates import BodyText, TemplateLanguage
 
+from command_line import CommandLine
 from stack import APP_SECRET, VERIFY_TOKEN, Stack, free_port
 
 NUMBER, TOKEN, TO = "1001", "EAAG-pywa", "14155550100"
@@ -100,7 +101,8 @@ async def simulating(directory, http, hook: list[str]) -> AsyncIterator[Stack]:
     }
     (directory / "simulator.json").write_text(json.dumps(configuration))
     environment = {key: value for key, value in os.environ.items() if "TELLWIRE" not in key}
-    stack = Stack(directory, "", f"http://127.0.0.1:{port}", environment, http)
+    meta = f"http://127.0.0.1:{port}"
+    stack = Stack(directory, "", meta, environment, http, CommandLine(directory))
     try:
         process = stack.start("simulator", "simulator", "--config", "simulator.json")
         await stack.until_ready(f"{stack.simulator}/_simulator/health", process)

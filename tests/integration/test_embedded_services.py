@@ -177,6 +177,7 @@ async def test_a_run_that_is_cancelled_at_its_start_leaves_no_server(settings):
     assert servers_in(settings.data_directory) == []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("number", "moment"),
     [

@@ -10,7 +10,9 @@ RATES = {"20": 20, "80": 80, "250": 250, "1000": 1000}  # Number -> rate.
 SECONDS = 6.0
 
 
-@pytest.mark.parametrize(("processes", "senders"), [(1, 4), (4, 2), (8, 2)])
+@pytest.mark.parametrize(
+    ("processes", "senders"), [(1, 4), (4, 2), pytest.param(8, 2, marks=pytest.mark.soak)]
+)
 def test_processes_together_keep_each_rate_and_use_it(
     server, start_workers, laws, processes, senders
 ):

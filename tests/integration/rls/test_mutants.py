@@ -83,6 +83,7 @@ MUTATIONS = [
 ]
 
 
+@pytest.mark.soak
 async def test_the_matrix_objects_to_every_table_with_a_broken_policy(matrix, superuser, proofs):
     await superuser.execute(
         "CREATE FUNCTION frozen_tenant() RETURNS uuid LANGUAGE sql IMMUTABLE AS"
