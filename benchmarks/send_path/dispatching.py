@@ -19,9 +19,9 @@ BOUND: Final = 0.9
 CHANNELS_REASON: Final = (
     "a channel is served by itself: to look at it, claim, load, mark, take slots, record and find "
     "nothing more is a dozen round trips, whether for 400 messages or for 4. A profile finds 36 ms "
-    "of the worker's processor time and 17 ms of PostgreSQL's for a channel with 4 messages, spread "
-    "thinly but for two things: planning the statement that records (3 ms each time) and the sweep "
-    "over all channels with work (25 ms, ten times a second)."
+    "of the worker's processor time and 17 ms of PostgreSQL's for a channel with 4 messages. They "
+    "are spread thinly but for two things: planning the statement that records (3 ms each time) "
+    "and the sweep over all channels with work (25 ms, ten times a second)."
 )
 HISTORY_REASON: Final = ""
 
