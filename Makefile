@@ -9,7 +9,7 @@ SERVED  := tests/api tests/contract tests/integration
 BY_FILE := --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo serve test soak pgbouncer check docs format bench lock clean
+.PHONY: help run demo serve test soak pgbouncer check mypy pyright docs format bench lock clean
 
 help: ## List these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,9 +27,11 @@ check: $(VENV)/.dev ## Format, lint, types, import contracts and the tests that 
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/mypy
-	@$(BIN)/pyright
+	@$(MAKE) --no-print-directory --output-sync --jobs=2 mypy pyright
 	@$(BIN)/pytest -q -n 2 tests/unit tests/architecture
+
+mypy pyright: $(VENV)/.dev
+	@$(BIN)/$@
 
 # Most tests wait more than they compute, so that three fill two cores. Whole installations need a core
 # each, and those that watch the pace of real processes come last and alone.
