@@ -21,10 +21,11 @@ from tellwire.embedded.services import embedded_services
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
 RUN = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from shared.infrastructure.settings import Settings
 from tellwire.embedded.services import embedded_services
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ignored in the background.
 async def main():
     settings = Settings(_env_file=None, data_directory=Path(sys.argv[1]))
     print("starting", flush=True)
@@ -192,12 +193,15 @@ def test_whatever_ends_the_starter_no_server_stays(settings, number, moment):
     with subprocess.Popen(  # noqa: S603  # our own interpreter
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
-        while process.stdout.readline() != f"{moment}\n":
-            assert process.poll() is None
-        if moment == "starting":
-            until(lambda: servers_in(settings.data_directory))
-        process.send_signal(number)
-        process.wait()
+        try:
+            while process.stdout.readline() != f"{moment}\n":
+                assert process.poll() is None
+            if moment == "starting":
+                until(lambda: servers_in(settings.data_directory))
+            process.send_signal(number)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
     until(lambda: not servers_in(settings.data_directory))
 
     async def run_again():
