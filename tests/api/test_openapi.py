@@ -46,7 +46,7 @@ def test_no_request_breaks_the_api_or_its_own_description(live_url, ana, mode) -
 
         @given(operation.as_strategy(generation_mode=mode))
         @settings(
-            max_examples=6,
+            max_examples=10,
             derandomize=True,
             deadline=None,
             database=None,

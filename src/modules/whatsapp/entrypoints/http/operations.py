@@ -16,7 +16,7 @@ from shared.kernel.errors import Unauthenticated
 from shared.kernel.secret import Secret
 from whatsapp.entrypoints.http.documentation import problems
 
-READY_WITHIN: Final = timedelta(seconds=1)
+READY_WITHIN: Final = timedelta(milliseconds=800)
 Check = Callable[[], Coroutine[Any, Any, object]]
 """Asks something for a sign of life; anything it raises means no."""
 
