@@ -26,6 +26,7 @@ from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
+from whatsapp.application.fresh_channel import Readings
 from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.lateness import Lateness
 from whatsapp.application.ports import BeginWork
@@ -91,11 +92,12 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
     queue, limiter = CountedQueue(dispatch, metrics), await _limiter(redis)
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
-    choices, lateness = _choices(settings, lease), Lateness()
+    choices, lateness, readings = _choices(settings, lease), Lateness(), Readings()
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
             lateness=lateness,
+            readings=readings,
             tenant_id=tenant_id,
             channel_id=channel_id,
             begin=begin,
@@ -112,6 +114,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
         retry=RetryFailed(begin=begin),
         settle=SettleUnknown(
             begin=begin,
+            queue=queue,
             inbox=SQLAlchemyWebhookQueue(process),
             unknown_for=settings.unknown_deadline,
             lease=lease,

@@ -16,7 +16,7 @@ from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.domain.media import MediaFailure
 from whatsapp.domain.media_repository import MediaJob
 from whatsapp.domain.repositories import AttemptResult
-from whatsapp.domain.send_queue import LANES, ClaimedEntry
+from whatsapp.domain.send_queue import LANES, Claim
 from whatsapp.entrypoints.workers.loop import Loop
 from whatsapp.infrastructure.cloud_api.code_table import rule_for
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemySendQueue
@@ -149,7 +149,7 @@ class CountedQueue(SQLAlchemySendQueue):
         lease: timedelta,
         lanes: Sequence[int] = LANES,
         in_order: bool = True,
-    ) -> Sequence[ClaimedEntry]:
+    ) -> Claim:
         """As the queue does it."""
         entries = await super().claim(
             tenant_id=tenant_id,

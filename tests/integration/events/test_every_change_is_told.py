@@ -160,7 +160,11 @@ class Life:
     @property
     def settle(self) -> SettleUnknown:
         return SettleUnknown(
-            begin=self.begin, inbox=self.inbox, unknown_for=LEASE, lease=Lease(LEASE)
+            begin=self.begin,
+            queue=self.queue,
+            inbox=self.inbox,
+            unknown_for=LEASE,
+            lease=Lease(LEASE),
         )
 
     async def fall_silent(self) -> None:

@@ -334,6 +334,7 @@ LOOKING = {
 ENTRIES = [ClaimedEntry(TENANT, CHANNEL, one, LEASE, 1) for one in OTHERS]
 AS_DISPATCH = {
     "find_work": (lambda q: q.find_work(limit=100), {_DUE}),
+    "find_abandoned": (lambda q: q.find_abandoned([(TENANT, CHANNEL)], limit=100), {_DUE}),
     "claim": (
         lambda q: q.claim(tenant_id=TENANT, channel_id=CHANNEL, limit=20, lease=MINUTE),
         {_DUE, "ix_whatsapp_send_queue_tenant_id_recipient_key_id"},

@@ -14,6 +14,7 @@ import pytest
 
 from shared.kernel.clock import utc_now
 from whatsapp.domain.repositories import AttemptResult
+from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES
 from whatsapp.domain.value_objects import MessageStatus, PhoneNumber, Priority
 
 pytestmark = pytest.mark.postgres
@@ -147,7 +148,7 @@ async def test_a_recipient_whose_message_waits_for_a_retry_gets_no_later_one_fir
         await settle(desk, entry, MessageStatus.RETRYING)
 
     assert entry.message_id == first.id
-    assert await claim(ana) == []
+    assert not await claim(ana)
     async with at(ana) as desk:
         await desk.messages.delete(first.id)
     assert ids(await claim(ana)) == [second.id]
@@ -160,13 +161,13 @@ async def test_high_goes_first_and_what_is_not_due_does_not_go(ana, store, claim
     await store(ana, 1, send_at=utc_now() + MINUTE)
 
     assert [ids(await claim(ana, 1))[0] for _ in range(3)] == [high.id, normal.id, bulk.id]
-    assert await claim(ana) == []
+    assert not await claim(ana)
 
 
 async def test_another_tenants_queue_is_not_claimed_for_this_channel(ana, bea, store, claim):
     await store(ana, 3)
 
-    assert await claim(bea) == []
+    assert not await claim(bea)
     assert len(await claim(ana)) == 3
 
 
@@ -267,7 +268,7 @@ async def test_what_was_marked_is_never_claimed_again_however_old_its_lease(
     entries = await claim(ana)
     assert await send_queue.mark(entries, lease=-SECOND) == {saved.id}
 
-    assert await claim(ana) == []
+    assert not await claim(ana)
     assert await send_queue.mark(entries, lease=MINUTE) == frozenset()
 
 
@@ -297,6 +298,71 @@ async def test_work_is_found_channel_by_channel_behind_a_cursor(ana, bea, store,
     assert [(w.tenant_id, w.channel_id) for w in here] == sorted(mine)
     assert {w.tenant_id: w.sending for w in here} == {ana.tenant_id: True, bea.tenant_id: False}
     assert len({(w.tenant_id, w.channel_id) for w in found}) == len(found)
+
+
+async def work_of(customer, send_queue):
+    (found,) = [w for w in await send_queue.find_work() if w.tenant_id == customer.tenant_id]
+    return found
+
+
+async def test_what_a_worker_holds_is_nothing_to_send_until_its_lease_has_ended(
+    ana, store, claim, send_queue
+):
+    await store(ana, 3)
+    assert (await work_of(ana, send_queue)).sending
+    entries = await claim(ana, lease=SECOND / 2)
+    assert not (await work_of(ana, send_queue)).sending
+
+    await asyncio.sleep(0.6)
+    assert (await work_of(ana, send_queue)).sending
+    entries = await claim(ana)
+    await send_queue.mark(entries, lease=timedelta())
+    assert not (await work_of(ana, send_queue)).sending
+
+
+async def test_retries_and_unknown_outcomes_that_are_due_are_seen(
+    ana, store, send_queue, superuser
+):
+    saved = await store(ana, 4)
+    for lane, due, (retrying, unknown) in (
+        (RETRY_LANES + 2, "-1 s", (True, False)),
+        (RETRY_LANES + 2, "1 h", (False, False)),
+        (UNKNOWN_LANES, "-1 s", (False, True)),
+        (UNKNOWN_LANES + 1, "1 h", (False, False)),
+    ):
+        await superuser.execute(
+            "UPDATE whatsapp_send_queue SET lane = $2, due_at = now() + $3::text::interval"
+            " WHERE id = $1",
+            saved[0].id,
+            lane,
+            due,
+        )
+        work = await work_of(ana, send_queue)
+        assert (work.sending, work.retrying, work.unknown) == (True, retrying, unknown)
+
+
+async def test_a_claim_says_whether_it_left_something_that_is_due(ana, bea, store, claim):
+    await store(ana, 3)
+    await store(ana, 1, send_at=utc_now() + MINUTE)
+    sizes = [(len(c), c.leaves_due) for c in [await claim(ana, n) for n in (2, 2, 2)]]
+    assert sizes == [(2, True), (1, False), (0, False)]
+
+    await store(bea, 2, recipients=1)
+    sizes = [(len(c), c.leaves_due) for c in [await claim(bea) for _ in range(2)]]
+    assert sizes == [(1, True), (0, True)]
+
+
+async def test_channels_are_found_whose_marked_entries_outlived_their_lease(
+    ana, bea, store, claim, send_queue
+):
+    mine = [(c.tenant_id, c.channel.id) for c in (ana, bea)]
+    for customer, lease in ((ana, timedelta()), (bea, MINUTE)):
+        await store(customer, 20)
+        await send_queue.mark(await claim(customer, 3), lease=lease)
+
+    assert await send_queue.find_abandoned(mine, limit=100) == mine[:1]
+    assert not await send_queue.find_abandoned(mine[1:], limit=100)
+    assert not await send_queue.find_abandoned([], limit=100)
 
 
 # --- The role that claims ------------------------------------------------------------------------

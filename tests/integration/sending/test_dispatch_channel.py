@@ -253,13 +253,17 @@ async def sending(database, sessions, dispatching) -> AsyncIterator[None]:
         channel = SimpleNamespace(id=channel_id)
         return dispatching(SimpleNamespace(tenant_id=tenant_id, channel=channel))
 
+    queue = SQLAlchemySendQueue(engine)
     worker = SendWorker(
-        queue=SQLAlchemySendQueue(engine),
+        queue=queue,
         dispatch=dispatcher,
         drivers=Alone(),
         retry=RetryFailed(begin=begin),
         settle=SettleUnknown(
-            begin=begin, inbox=SQLAlchemyWebhookQueue(process), unknown_for=timedelta(minutes=2)
+            begin=begin,
+            queue=queue,
+            inbox=SQLAlchemyWebhookQueue(process),
+            unknown_for=timedelta(minutes=2),
         ),
     )
     stopping = asyncio.Event()

@@ -205,7 +205,7 @@ async def test_it_holds_up_its_recipient_until_the_deadline_and_no_longer(desk) 
     await desk.give_up()
     after = await desk.claim()
 
-    assert (before, [entry.message_id for entry in after]) == ([], [later.id])
+    assert (len(before), [entry.message_id for entry in after]) == (0, [later.id])
 
 
 async def test_healthy_silence_fails_it_where_the_channel_wants_that(desk) -> None:

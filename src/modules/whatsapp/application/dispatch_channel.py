@@ -25,10 +25,10 @@ from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.attempt import Attempt, result_of, taken_back
-from whatsapp.application.claim_size import ClaimSize
+from whatsapp.application.claim_due import ClaimDue
 from whatsapp.application.departures import Departures
 from whatsapp.application.dispatch_settings import DispatchSettings
-from whatsapp.application.fresh_channel import FreshChannel
+from whatsapp.application.fresh_channel import FreshChannel, Readings
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.lateness import Lateness
@@ -71,6 +71,8 @@ class DispatchChannel:
     observe: Observe = ignore
     lateness: Lateness = field(default_factory=Lateness)
     """The process's: all its channels are late alike."""
+    readings: Readings = field(default_factory=dict)
+    """The process's: what its dispatchers have read of channels."""
 
     resting: timedelta = field(default=timedelta(), init=False)
     """After `run`: how long it makes no sense to come back, because the channel may not send."""
@@ -80,18 +82,16 @@ class DispatchChannel:
     _ended: bool = field(default=False, init=False)  # Nothing more is launched.
     _all_claimed: bool = field(default=False, init=False)
     _trouble: Exception | None = field(default=None, init=False)
-    _claimed: int = field(default=0, init=False)
     _open: int = field(default=0, init=False)  # Claimed, and neither recorded nor given back.
     _aloft: int = field(default=0, init=False)  # On their way to the gate, and at it.
     _in_flight: int = field(default=0, init=False)  # Left, and not answered yet.
     _marking: MarkTime = field(default_factory=MarkTime, init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For launching.
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For claiming.
-    _sizes: ClaimSize = field(default_factory=ClaimSize, init=False)
     _use: SlotUse = field(default_factory=SlotUse, init=False)
     _gate: Departures = field(init=False)
     _take_slots: TakeSlots = field(init=False)
-    _turns: LaneTurns = field(init=False)
+    _claims: ClaimDue = field(init=False)
     _recorder: RecordResults = field(init=False)
     _heed: HeedOutcome = field(init=False)
     _load: LoadClaimed = field(init=False)
@@ -106,7 +106,15 @@ class DispatchChannel:
         self._take_slots = TakeSlots(
             limiter=self.limiter, lateness=self.lateness, use=self._use, monotonic=self.monotonic
         )
-        self._turns = LaneTurns(self.rng.randrange(LANE_CYCLE))
+        self._claims = ClaimDue(
+            tenant_id=self.tenant_id,
+            channel_id=self.channel_id,
+            begin=self.begin,
+            queue=self.queue,
+            lease=self.settings.lease.length,
+            turns=LaneTurns(self.rng.randrange(LANE_CYCLE)),
+            monotonic=self.monotonic,
+        )
         self._recorder = RecordResults(
             tenant_id=self.tenant_id,
             channel_id=self.channel_id,
@@ -130,6 +138,7 @@ class DispatchChannel:
             begin=self.begin,
             unreadable=self._heed.unreadable,
             monotonic=self.monotonic,
+            readings=self.readings,
         )
 
     @property
@@ -154,7 +163,8 @@ class DispatchChannel:
         self._news.set()
 
     def wake(self) -> None:
-        """Look for work again at once, if it is only waiting for requests under way."""
+        """Something is due: claim it at once, if it is only waiting for requests under way."""
+        self._claims.wake()
         self._news.set()
 
     async def run(self) -> int:
@@ -177,7 +187,7 @@ class DispatchChannel:
                 self._recorder.finish()
         if self._trouble is not None:
             raise self._trouble
-        return self._claimed
+        return self._claims.claimed
 
     async def _stage(self, stage: Coroutine[Any, Any, None]) -> None:
         """Run a stage; trouble ends both, and is caught here.
@@ -199,7 +209,8 @@ class DispatchChannel:
         try:
             while (channel := await self._sendable_channel()) is not None:
                 self._news.clear()
-                if len(self._ready) <= self._sizes.low_water and await self._claim(channel):
+                is_time = len(self._ready) <= self._claims.sizes.low_water
+                if is_time and self._claims.may_find_more and await self._claim(channel):
                     continue
                 if not self._open:
                     return
@@ -209,31 +220,13 @@ class DispatchChannel:
             self._changed.set()
 
     async def _claim(self, channel: Channel) -> bool:
-        if not self._claimed and await self._is_held(channel):
+        if not self._claims.claimed and await self._is_held(channel):
             return False
-        entries = await self.queue.claim(
-            tenant_id=self.tenant_id,
-            channel_id=self.channel_id,
-            limit=self._sizes.next(channel.messages_per_second, at=self.monotonic()),
-            lease=self.settings.lease.length,
-            lanes=self._turns.next(),
-            in_order=channel.keeps_order,
-        )
-        self._sizes.got(len(entries))
-        self._claimed += len(entries)
+        entries = await self._claims(channel)
         self._open += len(entries)
         self._ready.extend(await self._load(channel, entries))
         self._changed.set()
-        return bool(entries) or await self._step_aside(channel)
-
-    async def _step_aside(self, channel: Channel) -> bool:
-        """Clear the way where all that is due stands behind others; True: claim again."""
-        if not channel.keeps_order:
-            return False
-        async with self.begin(self.tenant_id) as work:
-            moved = await work.messages.step_aside(self.channel_id)
-            await work.commit()
-        return bool(moved)
+        return bool(entries)
 
     async def _is_held(self, channel: Channel) -> bool:
         """Whether the number has to rest, so that claiming would be for nothing."""
@@ -294,7 +287,7 @@ class DispatchChannel:
         group = [self._ready.popleft() for _ in range(number)]
         self._aloft += number
         before = len(self._ready) + number
-        if len(self._ready) <= self._sizes.low_water < before:
+        if len(self._ready) <= self._claims.sizes.low_water < before:
             self._news.set()
         return group
 

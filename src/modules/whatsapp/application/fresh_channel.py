@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from shared.kernel.errors import SecretUnreadable
@@ -11,11 +11,27 @@ from whatsapp.domain.entities import Channel
 
 MAX_AGE_SECONDS: Final = 0.4
 """A change of the channel (rate, token, pause) counts after this long."""
+MAX_READINGS: Final = 1000
+"""With more than so many, those that are too old are let go."""
+
+
+class Reading(NamedTuple):
+    """A channel as it was at `at`, or None if it was gone or its token did not open."""
+
+    channel: Channel | None
+    at: float
+
+
+Readings: TypeAlias = dict[UUID, Reading]
 
 
 @dataclass(slots=True, kw_only=True)
 class FreshChannel:
-    """Reads one channel again once what it knows is too old."""
+    """Reads one channel again once what is known of it is too old.
+
+    Where the dispatchers of a process share their `readings`, one that follows another need not
+    read what that one knew.
+    """
 
     tenant_id: UUID
     channel_id: UUID
@@ -23,20 +39,27 @@ class FreshChannel:
     unreadable: Callable[[UUID, SecretUnreadable], Awaitable[None]]
     """Told where the channel's token does not open."""
     monotonic: Callable[[], float]
-
-    _channel: Channel | None = field(default=None, init=False)
-    _read_at: float = field(default=float("-inf"), init=False)
+    readings: Readings = field(default_factory=dict)
 
     async def read(self) -> Channel | None:
         """The channel; None if it is gone or nobody can speak for it."""
-        if self.monotonic() - self._read_at > MAX_AGE_SECONDS:
-            self._channel = await self._read()
-            self._read_at = self.monotonic()
-        return self._channel
+        known = self.readings.get(self.channel_id)
+        if known is not None and self.monotonic() - known.at <= MAX_AGE_SECONDS:
+            return known.channel
+        channel = await self._read()
+        if len(self.readings) >= MAX_READINGS:
+            self._let_go()
+        self.readings[self.channel_id] = Reading(channel, self.monotonic())
+        return channel
 
     def forget(self) -> None:
         """It was changed just now: read it again."""
-        self._read_at = float("-inf")
+        self.readings.pop(self.channel_id, None)
+
+    def _let_go(self) -> None:
+        oldest = self.monotonic() - MAX_AGE_SECONDS
+        for channel_id in [key for key, one in self.readings.items() if one.at < oldest]:
+            del self.readings[channel_id]
 
     async def _read(self) -> Channel | None:
         try:

@@ -1,5 +1,6 @@
 """What a channel needs besides sending: due retries queued again, unknown outcomes settled."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -9,7 +10,7 @@ from uuid import UUID
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.record_events import record_decided
-from whatsapp.domain.send_queue import Lease
+from whatsapp.domain.send_queue import Lease, SendQueue
 from whatsapp.domain.webhook_inbox import WebhookInbox
 
 MAX_RETRIES: Final = 200
@@ -41,25 +42,35 @@ class SettleUnknown:
     """What may have been sent by a worker that died, and what nobody ever reported about."""
 
     begin: BeginWork
+    queue: SendQueue
     inbox: WebhookInbox
     unknown_for: timedelta
     lease: Lease = field(default_factory=Lease)
     now: Clock = utc_now
     _turns: "count[int]" = field(default_factory=count, init=False)
 
-    async def hold_abandoned(self, tenant_id: UUID, channel_id: UUID) -> int:
-        """Hold as unknown what a worker had marked when it lost its lease; gives how many.
+    async def find_abandoned(
+        self, channels: Collection[tuple[UUID, UUID]]
+    ) -> Sequence[tuple[UUID, UUID]]:
+        """Those of the channels, each with its tenant, that a dead worker has left something on.
 
         Now and then it looks at the whole queue: behind a long one that waits for a recipient, what
         is abandoned need not be among the first.
         """
+        if not channels:
+            return ()
         thorough = next(self._turns) % THOROUGH_TURN == 0
+        limit = MAX_LOOKED_THROUGH if thorough else MAX_LOOKED_AT
+        return await self.queue.find_abandoned(channels, limit=limit)
+
+    async def hold_abandoned(self, tenant_id: UUID, channel_id: UUID) -> int:
+        """Hold as unknown what a worker had marked when it lost its lease; gives how many."""
         async with self.begin(tenant_id) as work:
             held = await work.messages.settle_abandoned(
                 channel_id,
                 unknown_for=self.unknown_for,
                 overhang=self.lease.overhang,
-                limit=MAX_LOOKED_THROUGH if thorough else MAX_LOOKED_AT,
+                limit=MAX_LOOKED_THROUGH,
             )
             await work.commit()
         return held

@@ -11,11 +11,11 @@ An entry lives from the moment a message is accepted until its outcome is known.
 left us: when its lease runs out, nobody knows, and nobody may just send it again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 from uuid import UUID
 
 RETRY_LANES: Final = 10
@@ -96,6 +96,19 @@ class ClaimedEntry:
     attempt: int
 
 
+class Claim(tuple[ClaimedEntry, ...]):  # noqa: SLOT001  # a tuple takes no slots
+    """The entries that one claim gave out, and whether it left something that is due."""
+
+    leaves_due: bool
+    """More is due: beyond what was asked for, behind an earlier one, or in another's claim now."""
+
+    def __new__(cls, entries: Iterable[ClaimedEntry] = (), *, leaves_due: bool = False) -> Self:
+        """The entries in the order in which they are to be sent."""
+        claim = super().__new__(cls, entries)
+        claim.leaves_due = leaves_due
+        return claim
+
+
 class SendQueue(Protocol):
     """Hands out entries of all tenants, each to one worker at a time; times are the database's."""
 
@@ -103,6 +116,12 @@ class SendQueue(Protocol):
         self, *, after: tuple[UUID, UUID] = (NIL, NIL), limit: int = 500
     ) -> Sequence[ChannelWork]:
         """Up to `limit` channels that have entries, by (tenant, channel) from behind `after`."""
+        ...
+
+    async def find_abandoned(
+        self, channels: Collection[tuple[UUID, UUID]], *, limit: int
+    ) -> Sequence[tuple[UUID, UUID]]:
+        """Those of the channels with marked entries whose lease ended."""
         ...
 
     async def claim(
@@ -114,7 +133,7 @@ class SendQueue(Protocol):
         lease: timedelta,
         lanes: Sequence[int] = LANES,
         in_order: bool = True,
-    ) -> Sequence[ClaimedEntry]:
+    ) -> Claim:
         """Claim up to `limit` due entries for `lease`, lanes in the order given."""
         ...
 

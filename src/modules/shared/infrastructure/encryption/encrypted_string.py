@@ -88,10 +88,12 @@ class EncryptedString(TypeDecorator[Secret]):
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> Secret | None:
         """Decrypt on the way back."""
-        if value is None:
-            return None
+        return None if value is None else self.open(value)
+
+    def open(self, stored: bytes) -> Secret:
+        """Decrypt what a statement gave that went past SQLAlchemy's types."""
         try:
-            return current_encryption().decrypt(value, self.binding())
+            return current_encryption().decrypt(stored, self.binding())
         except DecryptionFailed as error:
             if not self.one_by_one:
                 raise

@@ -68,6 +68,7 @@ class SendWorker:
     _resting: dict[_Key, float] = field(default_factory=dict, init=False)
     _to_tend: dict[_Key, ChannelWork] = field(default_factory=dict, init=False)
     _seen: set[_Key] = field(default_factory=set, init=False)
+    _served: set[UUID] = field(default_factory=set, init=False)  # To the end, and not yet left.
     _cursor: _Key = field(default=(NIL, NIL), init=False)
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -87,6 +88,7 @@ class SendWorker:
                     loop = Loop(name=name, work=work, pause_seconds=pause, stretch=stretch)
                     loops.create_task(loop.run(stopping))
             await self._stop(list(self._running))
+        await self._leave(self._served)
 
     def stretch(self) -> float:
         """How much longer than a worker alone this one may pause between looks at anything."""
@@ -134,6 +136,8 @@ class SendWorker:
 
     async def _go_on(self) -> int:
         """Say which channels are still served here; stop with those that somebody else serves."""
+        ended, self._served = self._served, set()
+        await self._leave(ended)
         served = {key[1]: (key, serving) for key, serving in self._running.items()}
         if served:
             stances = {one: serving.dispatcher.stance for one, (_, serving) in served.items()}
@@ -152,6 +156,7 @@ class SendWorker:
 
     def _start(self, key: _Key, dispatchers: asyncio.TaskGroup) -> None:
         self._resting.pop(key, None)
+        self._served.discard(key[1])
         serving = _Serving(self.dispatch(*key), self.monotonic())
         self._running[key] = serving
         dispatchers.create_task(self._serve(key, serving))
@@ -169,14 +174,15 @@ class SendWorker:
         """Begin nothing more on these channels, and let somebody else have them."""
         for key in keys:
             self._end(key)
-        if keys:
-            await self._leave([channel for _, channel in keys])
+        await self._leave({channel for _, channel in keys})
 
     def _end(self, key: _Key) -> None:
         # What is under way may take long: a new dispatcher need not wait for that.
         self._running.pop(key).dispatcher.stop()
 
     async def _leave(self, channels: Collection[UUID]) -> None:
+        if not channels:
+            return
         try:
             await self.drivers.leave(channels)
         except Unavailable as error:
@@ -196,7 +202,7 @@ class SendWorker:
             self._resting[key] = self.monotonic() + rest
         if self._running.get(key) is serving:
             del self._running[key]
-            await self._leave([key[1]])
+            self._served.add(key[1])
 
     async def _tend(self) -> int:
         """Queue due retries again and give up what nobody reported, where the sweep saw some."""
@@ -211,7 +217,7 @@ class SendWorker:
     async def _hold_abandoned(self) -> int:
         """Look after the channels that the last sweeps have seen."""
         seen, self._seen = self._seen, set()
-        for tenant_id, channel_id in seen:
+        for tenant_id, channel_id in await self.settle.find_abandoned(seen):
             held = await _alone(self.settle.hold_abandoned(tenant_id, channel_id))
             if held:
                 logger.warning("%d messages of unknown outcome held", held)

@@ -1,13 +1,14 @@
 """Channels in PostgreSQL."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import LargeBinary, Table, bindparam, select, type_coerce
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
+from shared.infrastructure.encryption import EncryptedString
 from shared.kernel.errors import SecretUnreadable
 from shared.kernel.secret import Secret
 from whatsapp.domain.entities import (
@@ -21,6 +22,14 @@ from whatsapp.domain.entities import (
 )
 from whatsapp.domain.value_objects import AccessToken, UnreadableToken
 from whatsapp.infrastructure.persistence.models import ChannelModel
+
+_CHANNELS = cast("Table", ChannelModel.__table__)
+_TOKEN = cast("EncryptedString", _CHANNELS.c.access_token.type)
+# The token as it is stored: a statement straight to the driver goes past the types of columns.
+_FIND = select(
+    *(c if c.type is not _TOKEN else type_coerce(c, LargeBinary).label(c.name) for c in _CHANNELS.c)
+).where(_CHANNELS.c.tenant_id == bindparam("tenant"), _CHANNELS.c.id == bindparam("id"))
+_FIND_FOR_CHANGE = _FIND.with_for_update()
 
 
 class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
@@ -48,10 +57,9 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
 
         With `for_change` its row is locked until the transaction ends.
         """
-        query = select(ChannelModel).where(
-            ChannelModel.tenant_id == self.tenant_id, ChannelModel.id == channel_id
-        )
-        return self._one(await self._execute(query.with_for_update() if for_change else query))
+        statement = _FIND_FOR_CHANGE if for_change else _FIND
+        row = await self._find(statement, {"tenant": self.tenant_id, "id": channel_id})
+        return None if row is None else _entity(row, _TOKEN.open(row.access_token))
 
     async def get_by_phone_number_id(self, phone_number_id: str) -> Channel | None:
         """The channel of the number that Meta knows by this id."""
@@ -92,27 +100,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
         return [self._to_entity(row) for row in rows.scalars()]
 
     def _to_entity(self, row: ChannelModel) -> Channel:
-        return Channel(
-            tenant_id=row.tenant_id,
-            id=row.id,
-            name=row.name,
-            phone_number_id=row.phone_number_id,
-            provider_account_id=row.provider_account_id,
-            app_id=row.app_id,
-            display_phone_number=row.display_phone_number,
-            access_token=_token(row.access_token),
-            status=ChannelStatus(row.status),
-            messages_per_second=row.messages_per_second,
-            keeps_order=row.keeps_order,
-            window_policy=WindowPolicy(row.window_policy),
-            marketing_policy=MarketingPolicy(row.marketing_policy),
-            on_unknown=UnknownPolicy(row.on_unknown),
-            quality_rating=row.quality_rating,
-            pause_reason=row.pause_reason,
-            verified_at=row.verified_at,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-        )
+        return _entity(row, row.access_token)
 
     def _to_model(self, entity: Channel) -> ChannelModel:
         token = {"access_token": entity.access_token} if entity.access_token.is_readable else {}
@@ -135,6 +123,30 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             pause_reason=entity.pause_reason,
             verified_at=entity.verified_at,
         )
+
+
+def _entity(row: Any, token: Secret) -> Channel:
+    return Channel(
+        tenant_id=row.tenant_id,
+        id=row.id,
+        name=row.name,
+        phone_number_id=row.phone_number_id,
+        provider_account_id=row.provider_account_id,
+        app_id=row.app_id,
+        display_phone_number=row.display_phone_number,
+        access_token=_token(token),
+        status=ChannelStatus(row.status),
+        messages_per_second=row.messages_per_second,
+        keeps_order=row.keeps_order,
+        window_policy=WindowPolicy(row.window_policy),
+        marketing_policy=MarketingPolicy(row.marketing_policy),
+        on_unknown=UnknownPolicy(row.on_unknown),
+        quality_rating=row.quality_rating,
+        pause_reason=row.pause_reason,
+        verified_at=row.verified_at,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
 
 
 def _token(stored: Secret) -> AccessToken:

@@ -23,6 +23,26 @@ _WALK: Final = 500
 # that is scheduled for later does not. Only the former has a lease_until.
 _BLOCKS: Final = "NOT (x.state = 'ready' AND x.due_at > now() AND x.lease_until IS NULL)"
 
+_CLAIMABLE: Final = "(x.state = 'ready' OR (x.state = 'leased' AND x.lease_until < now()))"
+
+
+def _is_due(lanes: range, condition: str = "true") -> str:
+    """Whether one of these lanes of the channel `h` holds something that is due.
+
+    As probes in index order, because EXISTS may become a scan of the whole queue.
+    """
+    return f"""coalesce((
+        SELECT true FROM unnest(ARRAY[{", ".join(map(str, lanes))}]) AS l(lane)
+        CROSS JOIN LATERAL (
+            SELECT FROM whatsapp_send_queue x
+            WHERE x.tenant_id = h.tenant_id AND x.channel_id = h.channel_id
+              AND x.lane = l.lane AND x.due_at <= now() AND {condition}
+            ORDER BY x.due_at, x.id LIMIT 1
+        ) due
+        LIMIT 1
+    ), false)"""  # noqa: S608  # constants of this module
+
+
 WORK: Final = text(
     f"""
     WITH RECURSIVE channel AS (
@@ -36,33 +56,53 @@ WORK: Final = text(
             ORDER BY q.tenant_id, q.channel_id LIMIT 1
         ) n
     ), head AS (
-        SELECT tenant_id, channel_id FROM channel LIMIT :limit
-    ), due AS (
-        -- As a probe in index order, because EXISTS may become a scan of the whole queue.
-        SELECT h.tenant_id, h.channel_id, l.lane, coalesce((
+        SELECT c.tenant_id, c.channel_id, coalesce((
+            -- Hardly a channel has any: one probe for all six of their lanes.
             SELECT true FROM whatsapp_send_queue q
-            WHERE q.tenant_id = h.tenant_id AND q.channel_id = h.channel_id
-              AND q.lane = l.lane AND q.due_at <= now()
-            ORDER BY q.due_at, q.id LIMIT 1
-        ), false) AS is_due
-        FROM head h CROSS JOIN unnest(CAST(:lanes AS smallint[])) AS l(lane)
+            WHERE q.tenant_id = c.tenant_id AND q.channel_id = c.channel_id
+              AND q.lane >= {RETRY_LANES}
+            ORDER BY q.lane, q.due_at, q.id LIMIT 1
+        ), false) AS has_waiting
+        FROM channel c LIMIT :limit
     )
-    SELECT tenant_id, channel_id,
-           bool_or(is_due AND lane < {RETRY_LANES}) AS sending,
-           bool_or(is_due AND lane >= {RETRY_LANES} AND lane < {UNKNOWN_LANES}) AS retrying,
-           bool_or(is_due AND lane >= {UNKNOWN_LANES}) AS unknown
-    FROM due GROUP BY tenant_id, channel_id
+    SELECT h.tenant_id, h.channel_id,
+           {_is_due(range(3), _CLAIMABLE)} AS sending,
+           CASE WHEN h.has_waiting
+                THEN {_is_due(range(RETRY_LANES, RETRY_LANES + 3))} ELSE false END AS retrying,
+           CASE WHEN h.has_waiting
+                THEN {_is_due(range(UNKNOWN_LANES, UNKNOWN_LANES + 3))} ELSE false END AS unknown
+    FROM head h
     """  # noqa: S608  # constants of this package
 ).bindparams(
     bindparam("after_tenant", type_=Uuid()),
     bindparam("after_channel", type_=Uuid()),
     bindparam("limit", type_=Integer()),
-    bindparam("lanes", type_=ARRAY(SmallInteger())),
 )
 
-_CLAIMABLE: Final = "(x.state = 'ready' OR (x.state = 'leased' AND x.lease_until < now()))"
+ABANDONED: Final = text(
+    """
+    SELECT c.tenant_id, c.channel_id
+    FROM unnest(CAST(:tenants AS uuid[]), CAST(:channels AS uuid[])) AS c(tenant_id, channel_id)
+    WHERE coalesce((
+        SELECT true FROM unnest(ARRAY[0, 1, 2]) AS l(lane)
+        CROSS JOIN LATERAL (
+            SELECT q.state, q.lease_until FROM whatsapp_send_queue q
+            WHERE q.tenant_id = c.tenant_id AND q.channel_id = c.channel_id AND q.lane = l.lane
+              AND q.due_at <= now()
+            ORDER BY q.due_at, q.id LIMIT :limit
+        ) head
+        WHERE head.state = 'dispatching' AND head.lease_until < now()
+        LIMIT 1
+    ), false)
+    """
+).bindparams(
+    bindparam("tenants", type_=ARRAY(Uuid())),
+    bindparam("channels", type_=ARRAY(Uuid())),
+    bindparam("limit", type_=Integer()),
+)
+
 _DUE: Final = f"""
-    SELECT x.id, x.recipient_key, x.due_at FROM whatsapp_send_queue x
+    SELECT x.id, x.recipient_key, x.due_at, x.ctid AS spot FROM whatsapp_send_queue x
     WHERE x.tenant_id = :tenant AND x.channel_id = :channel
       AND x.lane = l.lane AND x.due_at <= now() AND {_CLAIMABLE}
     ORDER BY x.due_at, x.id
@@ -107,12 +147,24 @@ CLAIM: Final = text(
     ), unhurried AS MATERIALIZED (
         -- A claim that a crash of PostgreSQL undoes was not marked: nothing of it has left.
         SELECT set_config('synchronous_commit', 'off', true)
+    ), claimed AS (
+        UPDATE whatsapp_send_queue q
+        SET state = 'leased', lease_token = :token, lease_until = now() + :lease
+        FROM picked, unhurried
+        WHERE q.tenant_id = :tenant AND q.ctid = picked.spot
+        RETURNING q.id, q.attempt
     )
-    UPDATE whatsapp_send_queue q
-    SET state = 'leased', lease_token = :token, lease_until = now() + :lease
-    FROM picked, unhurried
-    WHERE q.tenant_id = :tenant AND q.ctid = picked.spot
-    RETURNING q.id, q.attempt
+    SELECT id, attempt FROM claimed
+    UNION ALL
+    -- A row without an id says that more is due, which stands behind others or is being claimed.
+    SELECT CAST(NULL AS uuid), CAST(NULL AS smallint)
+    FROM (SELECT array_agg(spot) AS spots, count(*) AS number FROM picked) p
+    WHERE p.number < :limit AND coalesce((
+        SELECT true FROM unnest(CAST(:lanes AS smallint[])) AS l(lane)
+        CROSS JOIN LATERAL ({_DUE} LIMIT p.number + 1) rest
+        WHERE (rest.spot <> ALL (p.spots)) IS NOT FALSE
+        LIMIT 1
+    ), false)
     """  # noqa: S608  # constants of this package
 ).bindparams(
     bindparam("tenant", type_=Uuid()),

@@ -1,6 +1,6 @@
 """The send queue as the dispatching role sees it: whose turn it is, not what is said to whom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -13,15 +13,13 @@ from shared.infrastructure.database.driver_errors import translated
 from whatsapp.domain.send_queue import (
     LANES,
     NIL,
-    RETRY_LANES,
-    UNKNOWN_LANES,
     WAITING_LANES,
     ChannelWork,
+    Claim,
     ClaimedEntry,
 )
 from whatsapp.infrastructure.persistence.repositories import queue_statements as sql
 
-_ALL_LANES: Final = [base + lane for base in (0, RETRY_LANES, UNKNOWN_LANES) for lane in range(3)]
 _NO_TIME: Final = timedelta()
 
 
@@ -49,12 +47,27 @@ class SQLAlchemySendQueue:
             after_tenant=after[0],
             after_channel=after[1],
             limit=limit,
-            lanes=_ALL_LANES,
         )
         return [
             ChannelWork(row.tenant_id, row.channel_id, row.sending, row.retrying, row.unknown)
             for row in rows
         ]
+
+    async def find_abandoned(
+        self, channels: Collection[tuple[UUID, UUID]], *, limit: int
+    ) -> Sequence[tuple[UUID, UUID]]:
+        """Those of the channels with marked entries whose lease ended.
+
+        Looks at the `limit` entries of each lane that have been due the longest: a marked entry is
+        among them, because entries are given out in that order.
+        """
+        rows = await self._run(
+            sql.ABANDONED,
+            tenants=[tenant for tenant, _ in channels],
+            channels=[channel for _, channel in channels],
+            limit=limit,
+        )
+        return [(row.tenant_id, row.channel_id) for row in rows]
 
     async def claim(
         self,
@@ -65,7 +78,7 @@ class SQLAlchemySendQueue:
         lease: timedelta,
         lanes: Sequence[int] = LANES,
         in_order: bool = True,
-    ) -> Sequence[ClaimedEntry]:
+    ) -> Claim:
         """Claim up to `limit` due entries for `lease`; other workers never get the same ones.
 
         Lanes are emptied in the order given. Of each recipient only the oldest entry is given out,
@@ -86,7 +99,14 @@ class SQLAlchemySendQueue:
             token=token,
             lease=lease,
         )
-        return [ClaimedEntry(tenant_id, channel_id, row.id, token, row.attempt + 1) for row in rows]
+        return Claim(
+            (
+                ClaimedEntry(tenant_id, channel_id, row.id, token, row.attempt + 1)
+                for row in rows
+                if row.id is not None
+            ),
+            leaves_due=len(rows) >= limit or any(row.id is None for row in rows),
+        )
 
     async def mark(self, entries: Sequence[ClaimedEntry], *, lease: timedelta) -> frozenset[UUID]:
         """Write down that these may leave now, and renew their lease; gives those still ours.
