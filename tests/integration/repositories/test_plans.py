@@ -48,6 +48,10 @@ MINUTE = timedelta(minutes=1)
 ROWS = 200_000
 IN_VAIN = 100
 """At most so many rows may be read and thrown away by one statement."""
+ENTRIES_READ = """
+    SELECT sum(pg_stat_get_xact_tuples_returned(oid)) FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
+"""
 SEED = """
     SET session_replication_role = replica;  -- What is seeded is known to fit together.
     CREATE TABLE seed_tenants AS SELECT n, md5('t' || n)::uuid AS id FROM generate_series(0, 200) n;
@@ -438,6 +442,62 @@ async def test_a_statement_of_the_dispatcher_goes_by_its_index(seeded_url, name)
     await engine.dispose()
 
     assert judge(await explain(url, None, caught[-1]), expected) == []
+
+
+async def caught_of(group: str, name: str, url: str) -> list[tuple[str, tuple[Any, ...]]]:
+    """What one call of the tables above sends."""
+    engine = create_engine(url)
+    caught = catch(engine)
+    if group == "dispatch":
+        await AS_DISPATCH[name][0](SQLAlchemySendQueue(engine))
+        await engine.dispose()
+        return caught[-1:]
+    async with create_session_factory(engine)() as session, RLSManager(session) as rls:
+        await rls.set_context(tenant_id=TENANT)
+        with suppress(DecryptionFailed):
+            if group == "app":
+                repositories = (SQLAlchemyChannelRepository, SQLAlchemyMessageRepository)
+                await AS_APP[name][0](*(made(session) for made in repositories))
+            else:
+                await LOOKING[name][0](SQLAlchemyConversationViews(session))
+        await session.rollback()
+    await engine.dispose()
+    return [one for one in caught if "whatsapp_" in one[0]]
+
+
+async def reading(connection: Any, mode: str, sent: tuple[str, tuple[Any, ...]]) -> int:
+    """How many rows and index entries a statement reads whose plan is made in this way."""
+    statement, parameters = sent
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("SELECT set_config('app.jwt_tenant', $1, true)", str(TENANT))
+    await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
+    try:
+        await connection.fetch(statement, *parameters)
+        return int(await connection.fetchval(ENTRIES_READ) or 0)
+    finally:
+        await transaction.rollback()
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        (group, name)
+        for group, calls in (("app", AS_APP), ("views", LOOKING), ("dispatch", AS_DISPATCH))
+        for name in calls
+    ],
+)
+async def test_a_plan_that_is_made_once_for_all_reads_hardly_more(seeded_url, group, name):
+    role = "tellwire_dispatch" if group == "dispatch" else "tellwire_app"
+    url = seeded_url.replace("tellwire_app", role)
+    for sent in await caught_of(group, name, url):
+        read = []
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+            read.append(await reading(connection, mode, sent))
+            await connection.close()
+
+        assert read[1] <= 2 * read[0] + IN_VAIN
 
 
 async def test_parked_reports_are_found_by_their_index(seeded_url, module_database):

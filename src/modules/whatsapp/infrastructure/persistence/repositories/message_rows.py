@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
-from shared.kernel.ids import new_id, text_of
+from shared.kernel.ids import new_id, new_ids, text_of
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import (
@@ -124,12 +124,16 @@ def columns_of(message: OutboundMessage) -> dict[str, Any]:
 
 
 def arrays_of(messages: Sequence[OutboundMessage]) -> dict[str, list[Any]]:
-    """The columns of many messages, each as one array; JSON as text.
-
-    A column without any value is an empty array, which `unnest` fills up; the driver looks at every
-    single element for what it might be.
-    """
+    """The columns of many messages, each as one array; JSON as text."""
     arrays = {name: list(map(value_of, messages)) for name, value_of in _IN_ARRAYS.items()}
+    return without_blanks(arrays)
+
+
+def without_blanks(arrays: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """A column without any value as an empty array, which `unnest` fills up.
+
+    The driver looks at every single element of an array for what it might be.
+    """
     return {name: [] if set(values) == _NOTHING else values for name, values in arrays.items()}
 
 
@@ -176,7 +180,7 @@ def inbound_columns_of(message: InboundMessage) -> dict[str, Any]:
 
 def attempt_arrays(results: Sequence[AttemptResult]) -> dict[str, Any]:
     """What recording results needs: each column's values as one array."""
-    return {
+    arrays = {
         "ids": [result.message_id for result in results],
         "tokens": [result.lease_token for result in results],
         "numbers": [result.number for result in results],
@@ -187,7 +191,8 @@ def attempt_arrays(results: Sequence[AttemptResult]) -> dict[str, Any]:
         "finished": [result.finished_at for result in results],
         "due": [result.due_at for result in results],
         "attempt_ids": [result.id for result in results],
-    } | failures_of([result.failure for result in results])
+    }
+    return without_blanks(arrays | failures_of([result.failure for result in results]))
 
 
 def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
@@ -196,8 +201,8 @@ def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
     Where one of them tells which message a wamid is of, the others need not.
     """
     named = {report.wamid: report.message_id for report in reports if report.message_id}
-    return {
-        "event_ids": [new_id() for _ in reports],
+    arrays = {
+        "event_ids": new_ids(len(reports)),
         "message_ids": [report.message_id or named.get(report.wamid) for report in reports],
         "wamids": [storable_text(report.wamid) for report in reports],
         "statuses": [report.status.value for report in reports],
@@ -206,17 +211,19 @@ def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
         "occurred": [report.occurred_at for report in reports],
         "errors": [json_of(report.errors) for report in reports],
         "pricing": [json_of(report.pricing) for report in reports],
-    } | failures_of([report.failure for report in reports])
+    }
+    return without_blanks(arrays | failures_of([report.failure for report in reports]))
 
 
 def recorded_of(rows: Sequence[Any], event_ids: Sequence[UUID]) -> StatusesRecorded:
     """What became of the reports that were given these ids."""
     position_of = {event_id: position for position, event_id in enumerate(event_ids)}
-    new = (
-        RecordedReport(position_of[row.event_id], row.message_id, row.moved, row.overtaken)
-        for row in rows
-    )
-    return StatusesRecorded(sorted(new), rows[0].doubled if rows else 0)
+    new = [
+        RecordedReport(position_of[event_id], message_id, moved, overtaken)
+        for event_id, message_id, moved, overtaken, _doubled in rows
+    ]
+    new.sort(key=attrgetter("position"))
+    return StatusesRecorded(new, rows[0].doubled if rows else 0)
 
 
 def inbound_parameters(message: InboundMessage) -> dict[str, Any]:

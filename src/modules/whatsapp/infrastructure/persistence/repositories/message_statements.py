@@ -203,7 +203,11 @@ FAILED_FOR_RETRY: Final = _as_messages(
         LIMIT :limit
     )
     SELECT {_COLUMNS}
-    FROM due JOIN whatsapp_outbound_messages m ON m.tenant_id = :tenant AND m.id = due.id
+    FROM due CROSS JOIN LATERAL (
+        SELECT m.* FROM whatsapp_outbound_messages m
+        WHERE m.tenant_id = :tenant AND m.id = due.id
+        LIMIT 1
+    ) m
     ORDER BY due.due_at, m.id
     """,  # noqa: S608  # constants of this package
     tenant=Uuid(),
@@ -614,14 +618,13 @@ SETTLE_ABANDONED: Final = _typed(
         SELECT q.id FROM unnest(ARRAY[0, 1, 2]) AS l(lane)
         CROSS JOIN LATERAL (
             SELECT head.id FROM (
-                SELECT e.id FROM whatsapp_send_queue e
+                SELECT e.id, e.state, e.lease_until FROM whatsapp_send_queue e
                 WHERE e.tenant_id = :tenant AND e.channel_id = :channel AND e.lane = l.lane
                   AND e.due_at <= now()
                 ORDER BY e.due_at, e.id
                 LIMIT :limit
             ) head
-            JOIN whatsapp_send_queue e ON e.tenant_id = :tenant AND e.id = head.id
-            WHERE e.state = 'dispatching' AND e.lease_until < now()
+            WHERE head.state = 'dispatching' AND head.lease_until < now()
         ) q
         ORDER BY q.id
     ), stored AS MATERIALIZED (
@@ -636,13 +639,13 @@ SETTLE_ABANDONED: Final = _typed(
         SET state = 'unknown', lane = q.lane + {UNKNOWN_LANES}, lease_until = NULL,
             due_at = q.lease_until - CAST(:overhang AS interval) + :unknown_for
         FROM stored s
-        WHERE q.tenant_id = :tenant AND q.id = s.id
+        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM stored)) AND q.id = s.id
           AND q.state = 'dispatching' AND q.lease_until < now()
           AND s.status IN ('queued', 'sending', 'retrying', 'unknown')
         RETURNING q.id, q.attempt, q.due_at - :unknown_for AS left_at, true AS is_unknown
     ), proven AS (
         DELETE FROM whatsapp_send_queue q USING stored s
-        WHERE q.tenant_id = :tenant AND q.id = s.id
+        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM stored)) AND q.id = s.id
           AND q.state = 'dispatching' AND q.lease_until < now()
           AND s.status NOT IN ('queued', 'sending', 'retrying', 'unknown')
         RETURNING q.id, q.attempt, q.lease_until - CAST(:overhang AS interval) AS left_at,
@@ -662,7 +665,8 @@ SETTLE_ABANDONED: Final = _typed(
         failure_code = CASE WHEN h.is_unknown THEN NULL ELSE m.failure_code END,
         failure_title = CASE WHEN h.is_unknown THEN '{NOBODY_KNOWS}' ELSE m.failure_title END,
         failure_details = CASE WHEN h.is_unknown THEN '{ABANDONED}' ELSE m.failure_details END
-    FROM held h WHERE m.tenant_id = :tenant AND m.id = h.id
+    FROM held h
+    WHERE m.tenant_id = :tenant AND m.id = ANY(ARRAY(SELECT id FROM held)) AND m.id = h.id
     RETURNING m.id
     """,  # noqa: S608  # constants of this package
     tenant=Uuid(),
@@ -689,9 +693,10 @@ _IS_UTILITY: Final = """coalesce((
                             ), false)"""
 """Whether Meta last charged this template as a utility, by the latest reports of the number."""
 
+_REPORTED: Final = "e.id, e.channel_id, e.message_id, e.attempt, e.received_at"
 GIVE_UP_UNKNOWN: Final = _typed(
     f"""
-    WITH due AS MATERIALIZED (
+    WITH RECURSIVE due AS MATERIALIZED (
         SELECT q.id FROM whatsapp_send_queue q
         WHERE q.tenant_id = :tenant AND q.channel_id = :channel
           AND q.lane >= {UNKNOWN_LANES} AND q.due_at <= now()
@@ -714,24 +719,34 @@ GIVE_UP_UNKNOWN: Final = _typed(
         WHERE e.state = 'unknown' AND e.due_at <= now()
     ), last AS (
         SELECT max(status_at) AS left_at FROM entry WHERE silent_since IS NULL
-    ), heard AS (
-        -- The first report about a message that left later than all of these. Ids of reports begin
-        -- with the time at which they came in.
-        SELECT proof.received_at FROM last CROSS JOIN LATERAL (
-            SELECT e.received_at FROM whatsapp_status_events e
-            WHERE e.tenant_id = :tenant AND e.channel_id = :channel
+    ), reported AS (
+        -- What came in after that, one by one: to a planner that does not know how much it is, a
+        -- sort of all there ever was looks as good. Ids of reports begin with their time.
+        (SELECT e.* FROM last CROSS JOIN LATERAL (
+            SELECT {_REPORTED} FROM whatsapp_status_events e
+            WHERE e.tenant_id = :tenant
               AND e.id > CAST(lpad(to_hex(CAST(extract(epoch FROM last.left_at) * 1000 AS bigint)),
                                    12, '0') || repeat('0', 20) AS uuid)
-              AND e.received_at > last.left_at
-              -- Not EXISTS, which may become a join with every attempt there ever was.
-              AND coalesce((
-                  SELECT true FROM whatsapp_message_attempts a
-                  WHERE a.tenant_id = :tenant AND a.message_id = e.message_id
-                    AND a.number = e.attempt AND a.outcome = 'accepted'
-                    AND a.started_at > last.left_at
-                  LIMIT 1), false)
             ORDER BY e.id LIMIT 1
-        ) proof
+        ) e)
+        UNION ALL
+        SELECT n.* FROM reported r CROSS JOIN LATERAL (
+            SELECT {_REPORTED} FROM whatsapp_status_events e
+            WHERE e.tenant_id = :tenant AND e.id > r.id
+            ORDER BY e.id LIMIT 1
+        ) n
+    ), heard AS (
+        -- The first report about a message that left later than all of these.
+        SELECT e.received_at FROM reported e CROSS JOIN last
+        WHERE e.channel_id = :channel AND e.received_at > last.left_at
+          -- Not EXISTS, which may become a join with every attempt there ever was.
+          AND coalesce((
+              SELECT true FROM whatsapp_message_attempts a
+              WHERE a.tenant_id = :tenant AND a.message_id = e.message_id
+                AND a.number = e.attempt AND a.outcome = 'accepted'
+                AND a.started_at > last.left_at
+              LIMIT 1), false)
+        LIMIT 1
     ), judged AS MATERIALIZED (
         SELECT e.id,
                coalesce(e.silent_since, h.received_at) AS silent_since,
@@ -754,7 +769,7 @@ GIVE_UP_UNKNOWN: Final = _typed(
         JOIN whatsapp_channels c ON c.tenant_id = :tenant AND c.id = :channel
     ), gone AS (
         DELETE FROM whatsapp_send_queue q USING judged j
-        WHERE q.tenant_id = :tenant AND q.id = j.id
+        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM judged)) AND q.id = j.id
         RETURNING q.*, j.verdict, j.silent_since
     ), kept AS (
         -- Entered anew, with a recipient of its own: what waits behind it comes forward.
@@ -782,7 +797,8 @@ GIVE_UP_UNKNOWN: Final = _typed(
             WHEN 'resend' THEN 'Meta reported nothing about it in time; it is sent once more'
             ELSE 'Meta reported nothing about it in time; somebody has to decide' END
     FROM judged j
-    WHERE m.tenant_id = :tenant AND m.id = j.id AND j.verdict IN ('fail', 'resend', 'hold')
+    WHERE m.tenant_id = :tenant AND m.id = ANY(ARRAY(SELECT id FROM judged)) AND m.id = j.id
+      AND j.verdict IN ('fail', 'resend', 'hold')
     RETURNING m.id
     """,  # noqa: S608  # constants of this package
     tenant=Uuid(),
