@@ -240,6 +240,8 @@ BANS = (
             "tellwire/supervisor.py": "keeps processes beyond the task that asked for them, and "
             "awaits each of them in `_end`",
             "whatsapp_simulator/server.py": "the simulator's background jobs, cancelled on exit",
+            "whatsapp/application/receive_webhook.py": "one look-up for all who ask, each of whom "
+            "awaits it; ends with the statement's own time-out",
         },
         (
             "import asyncio\nasyncio.create_task(x())",

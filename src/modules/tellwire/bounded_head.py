@@ -92,6 +92,7 @@ class _BoundedHeads(HttpToolsProtocol):
     """uvicorn's protocol, with the same bounds for the heads of later requests."""
 
     _waiting: asyncio.TimerHandle | None = None
+    _in_head = False
     _head_bytes = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,17 +101,19 @@ class _BoundedHeads(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._waiting is not None:
+        if self._in_head:  # Nearly every head comes in one piece, and needs no timer.
+            if self._waiting is None:
+                self._waiting = self.loop.call_later(HEAD_WITHIN_SECONDS, self._refuse, _TOO_LATE)
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = 0
-        self._waiting = self.loop.call_later(HEAD_WITHIN_SECONDS, self._refuse, _TOO_LATE)
+        self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._stop_waiting()
         super().on_headers_complete()
 

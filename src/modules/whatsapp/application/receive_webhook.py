@@ -1,5 +1,6 @@
 """Take in a webhook: proved to be Meta's, written down durably, and only then acknowledged."""
 
+import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -49,13 +50,19 @@ CheckSignature: TypeAlias = Callable[[bytes, bytes | None, Sequence[Secret]], bo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownApps:
-    """The apps, remembered for some seconds; ids that do not exist are not remembered."""
+    """The apps, remembered for some seconds; ids that do not exist are not remembered.
+
+    Whoever asks for one while it is being looked up waits for that answer.
+    """
 
     apps: MetaAppRepository
     now: Clock = utc_now
     remembered_for: timedelta = REMEMBERED_FOR
     _remembered: OrderedDict[str, tuple[datetime, MetaApp]] = field(
         default_factory=OrderedDict[str, tuple[datetime, MetaApp]], repr=False
+    )
+    _asked: dict[str, asyncio.Task[MetaApp | None]] = field(
+        default_factory=dict[str, "asyncio.Task[MetaApp | None]"], repr=False
     )
 
     async def __call__(self, app_id: str) -> MetaApp | None:
@@ -66,7 +73,17 @@ class KnownApps:
         until, app = self._remembered.get(app_id, (at, None))
         if app is not None and at < until:
             return app
-        app = await self.apps.find_app(app_id)
+        asking = self._asked.get(app_id)
+        if asking is None:
+            asking = self._asked[app_id] = asyncio.create_task(self._ask(app_id))
+        return await asyncio.shield(asking)  # Whoever gives up waiting takes it from nobody else.
+
+    async def _ask(self, app_id: str) -> MetaApp | None:
+        at = self.now()
+        try:
+            app = await self.apps.find_app(app_id)
+        finally:
+            del self._asked[app_id]
         if app is None:
             self._remembered.pop(app_id, None)
             return None

@@ -5,7 +5,7 @@ writing a body down do. What is in order is answered here; everything else goes 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,10 +14,12 @@ from shared.infrastructure.http.body import BodyLimit, declared_length, replay
 from shared.infrastructure.http.deadlines import Deadlines
 from shared.infrastructure.http.request_context import REQUEST_ID_HEADER
 from shared.infrastructure.observability import HttpMetrics
-from shared.kernel.ids import new_id
+from shared.kernel.ids import new_ids
 from whatsapp.entrypoints.http.services import HttpServices
 from whatsapp.entrypoints.http.webhooks import PREFIX, REFUSAL, signatures_in
 
+IDS_AT_ONCE: Final = 64
+"""One by one, their ids would cost as much as checking the signatures of webhooks."""
 _START: Final = f"{PREFIX}/"
 _ROUTE: Final = f"{PREFIX}/{{app_id}}"
 _OK: Final[Message] = {"type": "http.response.body", "body": b""}
@@ -45,6 +47,7 @@ class WebhookIntake:
         self._services = services
         self._limit_of = limit_of
         self._deadlines = Deadlines()
+        self._starts = _starts()
         self._observe = metrics.observer(method="POST", route=_ROUTE, status=200)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +78,7 @@ class WebhookIntake:
             return
         services.metrics.webhook_stored(len(body))
         self._observe(time.perf_counter() - began)
-        await send(_start())
+        await send(next(self._starts))
         await send(_OK)
 
 
@@ -95,7 +98,9 @@ async def _too_slow() -> Message:
     raise TimeoutError
 
 
-def _start() -> Message:
-    request_id = (_REQUEST_ID, str(new_id()).encode())
-    headers = [_LENGTH, request_id, _NOSNIFF]
-    return {"type": "http.response.start", "status": 200, "headers": headers}
+def _starts() -> Iterator[Message]:
+    """The beginnings of answers, each with an id of its own."""
+    while True:
+        for request_id in new_ids(IDS_AT_ONCE):
+            headers = [_LENGTH, (_REQUEST_ID, str(request_id).encode()), _NOSNIFF]
+            yield {"type": "http.response.start", "status": 200, "headers": headers}

@@ -180,7 +180,7 @@ def inbound_columns_of(message: InboundMessage) -> dict[str, Any]:
 
 def attempt_arrays(results: Sequence[AttemptResult]) -> dict[str, Any]:
     """What recording results needs: each column's values as one array."""
-    arrays = {
+    arrays: dict[str, list[Any]] = {
         "ids": [result.message_id for result in results],
         "tokens": [result.lease_token for result in results],
         "numbers": [result.number for result in results],
@@ -201,7 +201,7 @@ def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
     Where one of them tells which message a wamid is of, the others need not.
     """
     named = {report.wamid: report.message_id for report in reports if report.message_id}
-    arrays = {
+    arrays: dict[str, list[Any]] = {
         "event_ids": new_ids(len(reports)),
         "message_ids": [report.message_id or named.get(report.wamid) for report in reports],
         "wamids": [storable_text(report.wamid) for report in reports],

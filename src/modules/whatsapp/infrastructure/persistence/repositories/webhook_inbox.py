@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.infrastructure.database.direct import fetch_alone
 from shared.infrastructure.database.driver_errors import DatabaseUnavailable, translated
 from shared.kernel.errors import TellwireError
-from shared.kernel.ids import new_id
+from shared.kernel.ids import new_ids
 
 MAX_TOGETHER: Final = 200
 MAX_BYTES_TOGETHER: Final = 8 * 1024 * 1024
@@ -126,7 +126,7 @@ class SQLAlchemyWebhookInbox:
 
     async def _insert(self, batch: Sequence[_Waiting]) -> None:
         parameters = {
-            "ids": [new_id() for _ in batch],
+            "ids": new_ids(len(batch)),
             "digests": [digest_of(one.app_id, one.body) for one in batch],
             "app_ids": [one.app_id for one in batch],
             "bodies": [one.body for one in batch],
