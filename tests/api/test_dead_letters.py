@@ -99,13 +99,39 @@ async def test_a_filter_sends_again_what_it_finds_and_says_how_many(
     again = await retry(code=131000)
 
     assert answer.status_code == 202
-    assert answer.json() == {"retried": 3, "next_cursor": None}
+    assert answer.json() == {"retried": 3, "refused": 0, "next_cursor": None}
     assert again.json()["retried"] == 0
     assert {one["id"] for one in (await listed())["data"]} == {left}
     rows = await world.query(
         "SELECT id FROM whatsapp_send_queue WHERE tenant_id = :t", t=ana.tenant_id
     )
     assert {str(row.id) for row in rows} == wanted
+
+
+async def test_what_would_not_be_accepted_today_stays_a_dead_letter(
+    client, world, dead, listed, retry, ana
+) -> None:
+    letters = [await dead(), await dead("expired", None)]
+    change = "UPDATE whatsapp_channels SET {} WHERE id = :id"
+    await world.query(change.format("window_policy = 'enforce'"), id=ana.channel_id)
+
+    alone = await client.post(f"/v1/messages/{letters[0]}/retry", headers=ana.headers)
+    answer = await retry()
+    await world.query(change.format("status = 'disabled'"), id=ana.channel_id)
+    disabled = await client.post(f"/v1/messages/{letters[0]}/retry", headers=ana.headers)
+
+    assert (alone.status_code, alone.json()["code"]) == (422, "service_window_closed")
+    assert answer.json() == {"retried": 0, "refused": 2, "next_cursor": None}
+    assert disabled.json()["code"] == "channel_not_active"
+    assert {one["id"] for one in (await listed())["data"]} == set(letters)
+    assert not await world.query(
+        "SELECT id FROM whatsapp_send_queue WHERE tenant_id = :t", t=ana.tenant_id
+    )
+
+    await world.query(
+        change.format("status = 'active', window_policy = 'allow'"), id=ana.channel_id
+    )
+    assert (await retry()).json() == {"retried": 2, "refused": 0, "next_cursor": None}
 
 
 async def test_a_filter_is_bounded_and_goes_on_where_it_ended(dead, retry) -> None:

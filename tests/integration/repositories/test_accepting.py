@@ -300,3 +300,26 @@ async def test_what_a_client_sent_beside_the_content_is_kept(at, ana, to_carla) 
 
     assert (loaded.callback_data, loaded.envelope) == (message.callback_data, message.envelope)
     assert loaded.digest == message.digest != to_carla(id=message.id).digest
+
+
+async def test_what_is_stored_is_judged_anew_as_if_it_were_accepted_now(
+    accept, to_carla, hear, change, at, ana
+) -> None:
+    now = utc_now()
+    await hear(sent_at=now - 23 * HOUR)
+    kept = [to_carla(), to_carla(content=TEMPLATE), to_carla(send_at=now + 10 * MINUTE)]
+    assert kinds(await accept(*kept, now=now)) == ["queued"] * 3
+
+    async def judged(later: timedelta) -> dict:
+        async with at(ana) as desk:
+            refusals = await desk.messages.refusals(kept, at=now + later)
+        return {kept.index(m): refusals[m.id].code for m in kept if m.id in refusals}
+
+    assert await judged(timedelta()) == {}
+    assert await judged(2 * HOUR) == {0: "service_window_closed", 2: "service_window_closed"}
+    await change(window_policy=WindowPolicy.ALLOW)
+    assert await judged(2 * HOUR) == {}
+    await change(status=ChannelStatus.DISABLED)
+    assert await judged(timedelta()) == dict.fromkeys(range(3), "channel_not_active")
+    async with at(ana) as desk:
+        assert await desk.messages.refusals([], at=now) == {}

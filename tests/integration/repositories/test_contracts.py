@@ -73,6 +73,9 @@ class Given:
             wamid="wamid.x", status=status, occurred_at=utc_now(), message_id=self.saved.id
         )
 
+    async def refused(self):
+        return list((await self.messages.refusals([self.saved], at=utc_now())).values())
+
     def reached(self):
         return Reached(
             message_id=self.saved.id, phone=self.received.sender, user_id=None, at=utc_now()
@@ -136,6 +139,7 @@ METHODS = {
         lambda g: g.messages.send_again([Revival(message=g.saved)], at=utc_now()),
         frozenset(),
     ),
+    "messages.refusals": (lambda g: g.refused(), "no channel"),
     "messages.load_for_sending": (lambda g: g.messages.load_for_sending([g.saved.id]), []),
     "messages.record_attempts": (lambda g: g.messages.record_attempts([g.attempt()]), frozenset()),
     "messages.record_statuses": (

@@ -161,6 +161,31 @@ async def test_what_is_queued_is_sent_once_each(dispatching, sessions, ana, simu
     assert (seen["accepted"], seen["doubled_messages"]) == (200, 0)
 
 
+async def test_a_row_that_cannot_be_read_fails_and_holds_up_nobody(
+    dispatching, sessions, ana, simulator, caplog
+) -> None:
+    messages = [message(ana, number) for number in range(6)]
+    await save(sessions, ana, messages)
+    broken, *others = messages
+    async with SQLAlchemyUnitOfWork(sessions) as uow, RLSManager(uow.session) as rls:
+        await rls.set_context(tenant_id=ana.tenant_id)
+        change = text("UPDATE whatsapp_outbound_messages SET recipient = '+canary' WHERE id = :id")
+        await uow.session.execute(change, {"id": broken.id})
+        await uow.commit()
+
+    await send_all(dispatching, sessions, ana)
+
+    assert {m.status for m in await read(sessions, ana, others)} == {MessageStatus.SENT}
+    failed = (
+        "SELECT count(*) FROM whatsapp_outbound_messages"
+        " WHERE status = 'failed' AND failure_title LIKE '%cannot be read%' AND attempts = 0"
+    )
+    assert await count(sessions, ana, failed) == 1
+    assert (await report(simulator))["accepted"] == 5
+    assert "cannot be read" in caplog.text
+    assert "canary" not in caplog.text
+
+
 async def test_several_workers_share_a_channel_without_doubling(
     dispatching, sessions, ana, simulator
 ) -> None:

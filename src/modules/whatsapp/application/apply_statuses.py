@@ -13,6 +13,7 @@ from whatsapp.application.know_contact import know_people
 from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
 from whatsapp.domain.conversation import Reached
+from whatsapp.domain.entities import OutboundMessage
 from whatsapp.domain.outcome import FailureReason, Refusal, wait_before_retry
 from whatsapp.domain.repositories import Revival, StatusReport
 from whatsapp.domain.value_objects import MessageStatus
@@ -97,7 +98,11 @@ class ApplyStatuses:
         if not waits:
             return
         messages = await work.messages.load_for_sending([echo.message_id for echo in waits])
-        by_id = {one.id: one for one in messages if one.channel_id == channel_id}
+        by_id = {
+            one.id: one
+            for one in messages
+            if isinstance(one, OutboundMessage) and one.channel_id == channel_id
+        }
         at = self.now()
         revivals = [
             Revival(

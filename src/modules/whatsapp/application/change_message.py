@@ -54,7 +54,8 @@ class RetryMessage:
     ) -> OutboundMessage:
         """The message, queued again, without an expiry that has passed.
 
-        Raises MessageNotFound, and InvalidTransition for what has not ended or went on meanwhile.
+        Raises MessageNotFound, InvalidTransition for what has not ended or went on meanwhile, and
+        where the channel would not take it today what AcceptMessage raises then.
         """
         async with self.begin(tenant_id, user_id) as work:
             message = await work.messages.get_outbound_by_id(message_id)
@@ -62,6 +63,9 @@ class RetryMessage:
                 raise MessageNotFound
             now = self.now()
             message.send_again(now)
+            refusals = await work.messages.refusals([message], at=now)
+            if message.id in refusals:
+                raise refusals[message.id]
             if not await work.messages.send_again([Revival(message=message)], at=now):
                 raise InvalidTransition("The message went on, or a worker still holds it")
             await work.commit()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from shared.kernel.clock import Clock
@@ -13,7 +13,7 @@ from whatsapp.application.ports import BeginWork
 from whatsapp.application.send_uploads import REST, find_uploads
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.rate_limit import RateLimiter
-from whatsapp.domain.repositories import AttemptResult
+from whatsapp.domain.repositories import AttemptResult, UnreadableMessage
 from whatsapp.domain.send_queue import ClaimedEntry, SendQueue
 from whatsapp.domain.value_objects import MessageStatus
 
@@ -22,6 +22,9 @@ MAX_LOAD: Final = 32
 # A message may be `retrying` in its own row for the moment between its return to the queue and the
 # commit that says so; the queue is what counts.
 _SENDABLE: Final = frozenset({MessageStatus.QUEUED, MessageStatus.RETRYING})
+
+
+_Found: TypeAlias = dict[UUID, OutboundMessage | UnreadableMessage]
 
 
 @dataclass(slots=True, eq=False)
@@ -38,9 +41,9 @@ class Going:
 class LoadClaimed:
     """`await load(channel, entries)` gives those that are to be sent, in the order of the claim.
 
-    The others are dealt with here: expired or gone on already (`settle`), deleted or put off
-    because of the pair limit (`closed`, with their number). What goes wrong is raised after all
-    entries that were not dealt with were given back through `settle`.
+    The others are dealt with here: expired, unreadable or gone on already (`settle`), deleted or
+    put off because of the pair limit (`closed`, with their number). What goes wrong is raised after
+    all entries that were not dealt with were given back through `settle`.
     """
 
     tenant_id: UUID
@@ -65,8 +68,8 @@ class LoadClaimed:
                 self.settle(taken_back(entry, self.now()))
             raise
 
-    async def _messages(self, entries: Sequence[ClaimedEntry]) -> dict[UUID, OutboundMessage]:
-        ids, found = [entry.message_id for entry in entries], dict[UUID, OutboundMessage]()
+    async def _messages(self, entries: Sequence[ClaimedEntry]) -> _Found:
+        ids, found = [entry.message_id for entry in entries], _Found()
         if ids:
             async with self.begin(self.tenant_id) as work:
                 for start in range(0, len(ids), MAX_LOAD):
@@ -74,14 +77,15 @@ class LoadClaimed:
                     found.update((message.id, message) for message in part)
         return found
 
-    def _sort(
-        self, entries: Sequence[ClaimedEntry], found: dict[UUID, OutboundMessage]
-    ) -> list[Going]:
+    def _sort(self, entries: Sequence[ClaimedEntry], found: _Found) -> list[Going]:
         now, going = self.now(), list[Going]()
         for entry in entries:
             message = found.get(entry.message_id)
             if message is None:
                 self.closed(1)  # Deleted in this moment, its entry with it.
+            elif isinstance(message, UnreadableMessage):
+                reason = f"What is stored of it cannot be read ({message.reason})"
+                self.settle(not_sent(entry, MessageStatus.FAILED, now, reason))
             elif message.expires_at is not None and message.expires_at <= now:
                 self.settle(not_sent(entry, MessageStatus.EXPIRED, now, "It expired unsent"))
             elif message.status not in _SENDABLE:

@@ -14,10 +14,14 @@ MAX_RETRIED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """How many were queued again; `next_before` goes on behind them, None at the end."""
+    """How many were queued again; `next_before` goes on behind them, None at the end.
+
+    `refused` is how many stay dead letters because their channels would not take them now.
+    """
 
     count: int
     next_before: UUID | None
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,11 @@ class RetryDeadLetters:
             page = await work.views.list_outbound(
                 dead, limit=min(limit, MAX_RETRIED), before=before
             )
-            revivals = [Revival(message=message) for message in page.messages]
-            queued = await work.messages.send_again(revivals, at=self.now())
+            now = self.now()
+            refusals = await work.messages.refusals(page.messages, at=now)
+            revivals = [
+                Revival(message=message) for message in page.messages if message.id not in refusals
+            ]
+            queued = await work.messages.send_again(revivals, at=now)
             await work.commit()
-        return Retried(len(queued), page.next_before)
+        return Retried(len(queued), page.next_before, len(refusals))

@@ -55,7 +55,7 @@ class SlotUse:
             self._since, self._reached, self._late = at, 0, 0
 
     def gave_up(self, number: float) -> None:
-        """Count slots that were not to be had because others had to last longer."""
+        """Count slots that were not to be had because others last longer, or that are left over."""
         self.forfeited += number
 
     def full(self, at: float) -> None:

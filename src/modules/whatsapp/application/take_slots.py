@@ -26,7 +26,7 @@ class TakeSlots:
 
     async def __call__(self, channel: Channel, number: int) -> Reservation:
         """Up to `number` slots within LOOKAHEAD."""
-        lateness = self.lateness.wanted
+        lateness, given_up = self.lateness.wanted, self.lateness.given_up
         reservation = await self.limiter.reserve(
             channel.phone_number_id,
             count=number,
@@ -34,7 +34,7 @@ class TakeSlots:
             horizon=LOOKAHEAD,
             lateness=lateness,
         )
-        self.use.gave_up(len(reservation.slots) * self.lateness.given_up)
+        self.use.gave_up(len(reservation.slots) * given_up)
         if missed := reservation.forfeited:  # The answer was later than that.
             now = self.monotonic()
             self.lateness.reached(lateness.total_seconds(), at=now, number=missed)

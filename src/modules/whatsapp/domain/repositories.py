@@ -55,6 +55,13 @@ class StatusReport:
     pricing: Mapping[str, object] | None = None
 
 
+class UnreadableMessage(NamedTuple):
+    """A stored row that no message can be made of, and the name of the error that says so."""
+
+    id: UUID
+    reason: str
+
+
 class RecordedReport(NamedTuple):
     """A report that was new: its `position` among what was given, and what it is about.
 
@@ -195,7 +202,15 @@ class MessageRepository(Protocol):
         """Queue what had ended, each once; gives the ids of those for which it was done."""
         ...
 
-    async def load_for_sending(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:
+    async def refusals(
+        self, messages: Sequence[OutboundMessage], *, at: datetime
+    ) -> Mapping[UUID, TellwireError]:
+        """Why channel or window would not take these stored messages; missing are the others."""
+        ...
+
+    async def load_for_sending(
+        self, ids: Sequence[UUID]
+    ) -> Sequence[OutboundMessage | UnreadableMessage]:
         """The messages that a worker has claimed, in no particular order."""
         ...
 

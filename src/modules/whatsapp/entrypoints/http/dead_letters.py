@@ -64,4 +64,8 @@ async def retry_dead_letters(
         before=read_cursor(wanted.cursor),
         user_id=caller.key_id,
     )
-    return RetriedResponse(retried=retried.count, next_cursor=write_cursor(retried.next_before))
+    return RetriedResponse(
+        retried=retried.count,
+        refused=retried.refused,
+        next_cursor=write_cursor(retried.next_before),
+    )

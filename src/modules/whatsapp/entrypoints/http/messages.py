@@ -135,9 +135,9 @@ async def cancel_message(message_id: UUID, services: Services, caller: Sender) -
     return MessageResponse.of(message, services.explain)
 
 
-@router.post("/{message_id}/retry", status_code=202, responses=problems(404, 409))
+@router.post("/{message_id}/retry", status_code=202, responses=problems(404, 409, 422))
 async def retry_message(message_id: UUID, services: Services, caller: Sender) -> MessageResponse:
-    """Send a message again that failed for good."""
+    """Send a message again that failed for good; 422 where it would not be accepted today."""
     message = await services.retry_message(caller.tenant_id, message_id, user_id=caller.key_id)
     return MessageResponse.of(message, services.explain)
 

@@ -125,9 +125,13 @@ class MessagePageResponse(BaseModel):
 
 
 class RetriedResponse(BaseModel):
-    """How many dead letters were queued again; with a `next_cursor` there may be more."""
+    """How many dead letters were queued again; with a `next_cursor` there may be more.
+
+    Those `refused` stay dead letters: their channel or the 24-hour window does not allow them now.
+    """
 
     retried: int
+    refused: int
     next_cursor: str | None
 
 

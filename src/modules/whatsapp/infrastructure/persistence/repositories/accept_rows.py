@@ -8,14 +8,34 @@ from shared.kernel.errors import TellwireError
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage, WindowPolicy
 from whatsapp.domain.service_window import ACCEPTING, SendingTerms, needs_inbound_after
 from whatsapp.domain.value_objects import MessageType
-from whatsapp.infrastructure.persistence.repositories.message_rows import arrays_of, other_address
+from whatsapp.infrastructure.persistence.repositories.message_rows import (
+    arrays_of,
+    other_address,
+    recipient_text,
+)
 
 
 def accept_parameters(messages: Sequence[OutboundMessage], at: datetime) -> dict[str, Any]:
     """The messages and what their channels must allow at `at`, as one array for each column."""
+    return (
+        arrays_of(messages)
+        | {"accepting": [status.value for status in ACCEPTING]}
+        | _asked(messages, at)
+    )
+
+
+def judge_parameters(messages: Sequence[OutboundMessage], at: datetime) -> dict[str, Any]:
+    """Stored messages, and what their channels must allow at `at`."""
+    return {
+        "id": [message.id for message in messages],
+        "channel_id": [message.channel_id for message in messages],
+        "recipient": [recipient_text(message.recipient) for message in messages],
+    } | _asked(messages, at)
+
+
+def _asked(messages: Sequence[OutboundMessage], at: datetime) -> dict[str, Any]:
     templates = [_template_of(message) for message in messages]
-    return arrays_of(messages) | {
-        "accepting": [status.value for status in ACCEPTING],
+    return {
         "other_address": [other_address(message.recipient) for message in messages],
         "template_name": [name for name, _ in templates],
         "template_language": [language for _, language in templates],
@@ -33,10 +53,15 @@ def _template_of(message: OutboundMessage) -> tuple[str | None, str | None]:
 
 def refused(row: Any) -> TellwireError:
     """Why a message was not taken, in the domain's words; its own terms were in the statement."""
+    return refusal_of(row) or TellwireError("The statement and the domain disagree")
+
+
+def refusal_of(row: Any) -> TellwireError | None:
+    """Why a channel does not take the message that `row` judges; None if it does."""
     terms = SendingTerms(
         channel_status=row.channel_status and ChannelStatus(row.channel_status),
         window_policy=row.window_policy and WindowPolicy(row.window_policy),
         last_inbound_at=row.last_inbound_at,
         marketing_stopped=bool(row.marketing_stopped),
     )
-    return terms.refusal(row.needed_after) or TellwireError("The statement and the domain disagree")
+    return terms.refusal(row.needed_after)

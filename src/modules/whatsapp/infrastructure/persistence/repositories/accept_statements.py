@@ -63,17 +63,7 @@ def _pg(kind: TypeEngine[Any]) -> str:
     return next(name for base, name in names.items() if isinstance(kind, base))
 
 
-_GIVEN = ", ".join(f"CAST(:{name} AS {_pg(kind)}[])" for name, kind in _KINDS.items())
-_STATEMENT = f"""
-    WITH judged AS MATERIALIZED (
-        SELECT g.*, c.status AS channel_status, c.window_policy, w.last_inbound_at,
-               o.marketing_stopped,
-               coalesce(c.status = ANY(:accepting) AND o.marketing_stopped IS NULL AND (
-                   g.needed_after IS NULL OR c.window_policy = 'allow'
-                   OR w.last_inbound_at > g.needed_after
-               ), false) AS allowed
-        FROM unnest({_GIVEN}) AS g({", ".join(_KINDS)})
-        LEFT JOIN LATERAL (
+_TERMS = f"""LEFT JOIN LATERAL (
             SELECT status, window_policy, marketing_policy, provider_account_id
             FROM whatsapp_channels c
             WHERE c.tenant_id = :tenant AND c.id = g.channel_id
@@ -103,6 +93,19 @@ _STATEMENT = f"""
                     AND t.name = g.template_name AND t.language = g.template_language)
             LIMIT 1
         ) o ON true
+"""  # noqa: S608  # a condition of this package
+"""What decides whether a channel takes `g`, whichever statement asks."""
+_GIVEN = ", ".join(f"CAST(:{name} AS {_pg(kind)}[])" for name, kind in _KINDS.items())
+_STATEMENT = f"""
+    WITH judged AS MATERIALIZED (
+        SELECT g.*, c.status AS channel_status, c.window_policy, w.last_inbound_at,
+               o.marketing_stopped,
+               coalesce(c.status = ANY(:accepting) AND o.marketing_stopped IS NULL AND (
+                   g.needed_after IS NULL OR c.window_policy = 'allow'
+                   OR w.last_inbound_at > g.needed_after
+               ), false) AS allowed
+        FROM unnest({_GIVEN}) AS g({", ".join(_KINDS)})
+        {_TERMS}
     ), stored AS (
         INSERT INTO whatsapp_outbound_messages AS m ({_NAMES})
         SELECT {_VALUES} FROM judged j WHERE j.allowed
@@ -150,3 +153,25 @@ def _accept_outbound() -> Any:
 
 
 ACCEPT_OUTBOUND: Final = _accept_outbound()
+
+
+_ASKED: dict[str, TypeEngine[Any]] = {
+    name: _KINDS[name]
+    for name in (
+        *("id", "channel_id", "recipient", "other_address"),
+        *("template_name", "template_language", "needed_after"),
+    )
+}
+JUDGE: Final = text(
+    f"""
+    SELECT g.id, g.needed_after, c.status AS channel_status, c.window_policy, w.last_inbound_at,
+           o.marketing_stopped
+    FROM unnest({", ".join(f"CAST(:{name} AS {_pg(kind)}[])" for name, kind in _ASKED.items())})
+        AS g({", ".join(_ASKED)})
+    {_TERMS}
+    """  # noqa: S608  # column names of our own table, no values
+).bindparams(
+    bindparam("tenant", type_=Uuid()),
+    *(bindparam(name, type_=ARRAY(kind)) for name, kind in _ASKED.items()),
+)
+"""By what messages that are stored already would be judged now; stores nothing."""

@@ -1,6 +1,6 @@
 """Messages in PostgreSQL: inbound, outbound, what became of each attempt and what Meta reported."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
@@ -17,32 +17,40 @@ from whatsapp.domain.entities import (
     MessageNotFound,
     OutboundMessage,
 )
-from whatsapp.domain.repositories import AttemptResult, Revival, StatusesRecorded, StatusReport
+from whatsapp.domain.repositories import (
+    AttemptResult,
+    Revival,
+    StatusesRecorded,
+    StatusReport,
+    UnreadableMessage,
+)
 from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES, QueueState
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
-    MessageContent,
     MessageStatus,
-    MessageType,
-    Priority,
 )
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories import message_statements as sql
 from whatsapp.infrastructure.persistence.repositories.accept_rows import (
     accept_parameters,
+    judge_parameters,
+    refusal_of,
     refused,
 )
-from whatsapp.infrastructure.persistence.repositories.accept_statements import ACCEPT_OUTBOUND
+from whatsapp.infrastructure.persistence.repositories.accept_statements import (
+    ACCEPT_OUTBOUND,
+    JUDGE,
+)
 from whatsapp.infrastructure.persistence.repositories.conversation_statements import SAVE_INBOUND
 from whatsapp.infrastructure.persistence.repositories.message_rows import (
     arrays_of,
     attempt_arrays,
     columns_of,
-    failure_of,
     inbound_of,
     inbound_parameters,
+    outbound_of,
+    readable,
     recipient_key,
-    recipient_of,
     recorded_of,
     report_arrays,
     sources_for,
@@ -245,11 +253,28 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         parameters = {"tenant": self.tenant_id} | send_again_parameters(revivals, at)
         return frozenset((await self._run(SEND_AGAIN, parameters)).scalars())
 
-    async def load_for_sending(self, ids: Sequence[UUID]) -> Sequence[OutboundMessage]:
-        """The messages that a worker has claimed, in no particular order."""
+    async def refusals(
+        self, messages: Sequence[OutboundMessage], *, at: datetime
+    ) -> Mapping[UUID, TellwireError]:
+        """Why channel or window would not take these at `at`; those that it names not, they would.
+
+        ChannelNotActive, ServiceWindowClosed, MarketingStopped, as when a message is accepted.
+        """
+        if not messages:
+            return {}
+        rows = await self._fetch(JUDGE, {"tenant": self.tenant_id} | judge_parameters(messages, at))
+        judged = ((row.id, refusal_of(row)) for row in rows)
+        return {message_id: refusal for message_id, refusal in judged if refusal is not None}
+
+    async def load_for_sending(
+        self, ids: Sequence[UUID]
+    ) -> Sequence[OutboundMessage | UnreadableMessage]:
+        """The messages that a worker has claimed, in no particular order.
+
+        A row that no message can be made of holds up none of the others.
+        """
         parameters = {"tenant": self.tenant_id, "ids": list(ids)}
-        rows = await self._fetch(sql.LOAD_FOR_SENDING, parameters)
-        return [self._to_entity(row) for row in rows]
+        return [readable(row) for row in await self._fetch(sql.LOAD_FOR_SENDING, parameters)]
 
     async def record_attempts(self, results: Sequence[AttemptResult]) -> frozenset[UUID]:
         """Settle what requests led to, fenced by each lease; gives the ids whose lease still held.
@@ -358,29 +383,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         return None if row is None else self._to_entity(row)
 
     def _to_entity(self, row: OutboundMessageModel) -> OutboundMessage:
-        status = MessageStatus(row.status)
-        return OutboundMessage(
-            tenant_id=row.tenant_id,
-            id=row.id,
-            channel_id=row.channel_id,
-            recipient=recipient_of(row.recipient),
-            content=MessageContent(MessageType(row.type), row.body, row.context_wamid),
-            idempotency_key=IdempotencyKey(row.idempotency_key),
-            status=status,
-            stored_status=status,
-            priority=Priority.from_lane(row.lane),
-            send_at=row.send_at,
-            expires_at=row.expires_at,
-            metadata=row.details,
-            callback_data=row.callback_data,
-            envelope=row.envelope,
-            wamid=row.wamid,
-            attempts=row.attempts,
-            next_attempt_at=row.next_attempt_at,
-            failure=failure_of(row),
-            created_at=row.created_at,
-            status_at=row.status_at,
-        )
+        return outbound_of(row)
 
     def _to_model(self, entity: OutboundMessage) -> OutboundMessageModel:
         return OutboundMessageModel(**columns_of(entity))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -16,11 +17,16 @@ from whatsapp.domain.repositories import (
     RecordedReport,
     StatusesRecorded,
     StatusReport,
+    UnreadableMessage,
 )
 from whatsapp.domain.value_objects import (
+    IdempotencyKey,
     InboundContent,
+    MessageContent,
     MessageStatus,
+    MessageType,
     PhoneNumber,
+    Priority,
     Recipient,
     UserId,
     sources_of,
@@ -34,6 +40,8 @@ from whatsapp.infrastructure.persistence.repositories.storable import (
     storable_json,
     storable_text,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def recipient_of(text: str) -> Recipient:
@@ -240,6 +248,42 @@ def inbound_parameters(message: InboundMessage) -> dict[str, Any]:
         "is_news": message.amends is None,
         "username": storable_text(message.username),
     }
+
+
+def outbound_of(row: OutboundMessageModel) -> OutboundMessage:
+    """The outbound message that `row` stores."""
+    status = MessageStatus(row.status)
+    return OutboundMessage(
+        tenant_id=row.tenant_id,
+        id=row.id,
+        channel_id=row.channel_id,
+        recipient=recipient_of(row.recipient),
+        content=MessageContent(MessageType(row.type), row.body, row.context_wamid),
+        idempotency_key=IdempotencyKey(row.idempotency_key),
+        status=status,
+        stored_status=status,
+        priority=Priority.from_lane(row.lane),
+        send_at=row.send_at,
+        expires_at=row.expires_at,
+        metadata=row.details,
+        callback_data=row.callback_data,
+        envelope=row.envelope,
+        wamid=row.wamid,
+        attempts=row.attempts,
+        next_attempt_at=row.next_attempt_at,
+        failure=failure_of(row),
+        created_at=row.created_at,
+        status_at=row.status_at,
+    )
+
+
+def readable(row: OutboundMessageModel) -> OutboundMessage | UnreadableMessage:
+    """The message that `row` stores, or why none can be made of it, without what it says."""
+    try:
+        return outbound_of(row)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is this row's alone
+        logger.error("a stored message cannot be read: %s", type(error).__name__)  # noqa: TRY400  # a trace may show it
+        return UnreadableMessage(row.id, type(error).__name__)
 
 
 def inbound_of(row: InboundMessageModel) -> InboundMessage:

@@ -504,11 +504,17 @@ RECORD_STATUSES: Final = _typed(
         SELECT array_agg(x.id) AS ids, array_agg(CAST(:channel AS uuid)) AS channels,
                array_agg(x.wamid) AS wamids
         FROM fresh x
-        WHERE x.standing IS DISTINCT FROM x.wamid OR coalesce((
-            SELECT true FROM whatsapp_status_events s
-            WHERE s.tenant_id = :tenant AND s.channel_id = :channel AND s.wamid = x.wamid
-              AND s.message_id IS NULL
-            LIMIT 1), false)
+        WHERE x.standing IS DISTINCT FROM x.wamid OR (
+            -- Hardly ever is anything parked on the channel: one look for all of them.
+            coalesce((
+                SELECT true FROM whatsapp_status_events s
+                WHERE s.tenant_id = :tenant AND s.channel_id = :channel AND s.message_id IS NULL
+                ORDER BY s.wamid LIMIT 1), false)
+            AND coalesce((
+                SELECT true FROM whatsapp_status_events s
+                WHERE s.tenant_id = :tenant AND s.channel_id = :channel AND s.wamid = x.wamid
+                  AND s.message_id IS NULL
+                LIMIT 1), false))
     ), adopted AS MATERIALIZED (
         SELECT p.* FROM known k CROSS JOIN LATERAL
              whatsapp_adopt_parked(:tenant, k.ids, k.channels, k.wamids) p
