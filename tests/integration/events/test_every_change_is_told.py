@@ -305,6 +305,8 @@ async def life(database, begin, ana, sent, superuser):
     dispatch = create_engine(database.url("tellwire_dispatch"))
     process = create_engine(database.url("tellwire_process"))
     await superuser.execute(NOTE_CHANGES)
+    # The window is not what this is about.
+    await superuser.execute("UPDATE whatsapp_channels SET window_policy = 'allow'")
     async with begin(ana.tenant_id) as work:
         await work.events.open()
         await work.commit()

@@ -10,7 +10,12 @@ from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, cre
 from shared.kernel.clock import utc_now
 from whatsapp.application.attempt import taken_back
 from whatsapp.application.change_message import RetryMessage
-from whatsapp.domain.entities import InvalidTransition, OutboundMessage, UnknownPolicy
+from whatsapp.domain.entities import (
+    InvalidTransition,
+    OutboundMessage,
+    UnknownPolicy,
+    WindowPolicy,
+)
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import AttemptResult, StatusReport
 from whatsapp.domain.value_objects import MessageContent, MessageStatus, PhoneNumber
@@ -53,7 +58,9 @@ class Desk:
     async def policy(self, policy) -> None:
         async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
             await rls.set_context(tenant_id=self.customer.tenant_id)
-            channel = replace(self.customer.channel, on_unknown=policy)
+            channel = replace(
+                self.customer.channel, on_unknown=policy, window_policy=WindowPolicy.ALLOW
+            )
             stored = await SQLAlchemyChannelRepository(uow.session).update(channel)
             await uow.commit()
         assert stored.on_unknown is policy
@@ -392,6 +399,7 @@ async def test_an_echo_after_the_resend_is_recorded_as_a_duplicate(desk, echo_fi
 
 
 async def test_a_retry_by_hand_after_a_failure_is_no_duplicate(desk, sessions) -> None:
+    await desk.policy(UnknownPolicy.CATEGORY)
     saved, entry = await desk.marked()
     await desk.record(entry, S.SENT, wamid="wamid.1")
     await desk.report(saved, S.FAILED)

@@ -63,10 +63,10 @@ class RetryMessage:
                 raise MessageNotFound
             now = self.now()
             message.send_again(now)
+            if not await work.messages.send_again([Revival(message=message)], at=now):
+                raise InvalidTransition("The message went on, or a worker still holds it")
             refusals = await work.messages.refusals([message], at=now)
             if message.id in refusals:
                 raise refusals[message.id]
-            if not await work.messages.send_again([Revival(message=message)], at=now):
-                raise InvalidTransition("The message went on, or a worker still holds it")
             await work.commit()
         return message
