@@ -25,8 +25,11 @@ class Dispatcher:
     forfeited: int = 0
     resting: None = None
     has_sent: bool = True
+    is_sending: bool = True
+    messages_per_second: int = 80
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     was_stopped: bool = False
+    was_retired: bool = False
 
     async def run(self) -> int:
         await self.ended.wait()
@@ -35,6 +38,11 @@ class Dispatcher:
     def stop(self) -> None:
         self.was_stopped = True
         self.ended.set()
+
+    def retire(self) -> None:
+        self.was_retired = True
+        if self.is_sending:
+            self.ended.set()
 
     def wake(self) -> None:
         pass
@@ -53,6 +61,7 @@ class Installation:
     stances: dict = field(default_factory=dict)
     left: list = field(default_factory=list)
     asked: int = 0
+    rate: int = 80
 
     async def find_work(self, *, after, limit):
         keys = sorted(key for key in self.channels if key > after)[:limit]
@@ -74,7 +83,7 @@ class Installation:
         self.left += channels
 
     def dispatch(self, *key) -> Dispatcher:
-        self.served.append(Dispatcher(key))
+        self.served.append(Dispatcher(key, messages_per_second=self.rate))
         return self.served[-1]
 
     @property
@@ -190,7 +199,45 @@ async def test_no_room_is_made_for_what_others_serve(installation) -> None:
         await until(lambda: len(installation.serving) == 2)
         asked = installation.asked
         await until(lambda: installation.asked > asked + 6)
-        assert not any(one.was_stopped for one in installation.served)
+        assert not any(one.was_stopped or one.was_retired for one in installation.served)
+
+
+async def test_what_waits_for_an_answer_only_takes_the_place_of_nobody(installation) -> None:
+    async with working(installation, max_channels=2) as worker:
+        worker.monotonic = lambda: 10 * asyncio.get_running_loop().time()
+        await until(lambda: len(installation.served) == 2)
+        for one in installation.served[:2]:
+            one.is_sending = False
+        await until(lambda: len({one.key for one in installation.served}) == 5)
+        assert all(one.was_retired and one.was_stopped for one in installation.served[:2])
+
+
+@pytest.mark.parametrize(("rate", "served"), [(80, 50), (10, 60)])
+async def test_so_many_are_served_at_once_as_could_send_more_than_a_worker_can(
+    rate, served
+) -> None:
+    installation = Installation([(new_id(), new_id()) for _ in range(60)], rate=rate)
+    async with working(installation):
+        await until(lambda: len(installation.serving) >= served)
+        asked = installation.asked
+        await until(lambda: installation.asked > asked + 6)
+        assert len(installation.serving) == served
+        for one in installation.served:
+            one.is_sending = False
+        await until(lambda: len(installation.serving) == 60)
+
+
+async def test_a_few_are_served_at_once_however_much_they_send() -> None:
+    few = [(new_id(), new_id()) for _ in range(16)]
+    installation = Installation(list(few), rate=1000)
+    async with working(installation):
+        await until(lambda: len(installation.serving) == 16)
+        installation.channels += [(new_id(), new_id()) for _ in range(5)]
+        asked = installation.asked
+        await until(lambda: installation.asked > asked + 6)
+        assert len(installation.serving) == 16
+        installation.served[0].is_sending = False
+        await until(lambda: len(installation.serving) == 17)
 
 
 async def test_many_workers_look_less_often_each(installation) -> None:

@@ -80,6 +80,7 @@ class DispatchChannel:
     _fresh: FreshChannel = field(init=False)
     _ready: deque[Going] = field(default_factory=deque, init=False)
     _ended: bool = field(default=False, init=False)  # Nothing more is launched.
+    _retired: bool = field(default=False, init=False)  # Nothing more is claimed.
     _all_claimed: bool = field(default=False, init=False)
     _trouble: Exception | None = field(default=None, init=False)
     _open: int = field(default=0, init=False)  # Claimed, and neither recorded nor given back.
@@ -156,6 +157,21 @@ class DispatchChannel:
         """Whether this worker keeps up with the channel."""
         return self._use.stance(self.monotonic())
 
+    @property
+    def messages_per_second(self) -> int:
+        """The channel's rate, as far as it is known."""
+        return self._fresh.messages_per_second
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether it has something to do but wait for answers."""
+        return bool(not self._claims.claimed or self._ready or self._aloft)
+
+    def retire(self) -> None:
+        """Claim nothing more; what is claimed is sent."""
+        self._retired = True
+        self._news.set()
+
     def stop(self) -> None:
         """Claim nothing more; what is claimed and not marked goes back unsent."""
         self._ended = True
@@ -170,9 +186,8 @@ class DispatchChannel:
     async def run(self) -> int:
         """Send until nothing is due; gives how many entries were claimed.
 
-        Raises Unavailable when Redis or PostgreSQL is gone, and whatever else goes wrong, after the
-        requests under way have ended and their outcomes are recorded. Cancelling it leaves those to
-        the deadline of unknown outcomes: call `stop` and wait instead.
+        Raises Unavailable when Redis or PostgreSQL is gone, and whatever else goes wrong, once the
+        requests under way are recorded. Cancelling it leaves those unknown: call `stop` instead.
         """
         async with asyncio.TaskGroup() as recording:
             recording.create_task(self._recorder.run())
@@ -190,11 +205,7 @@ class DispatchChannel:
         return self._claims.claimed
 
     async def _stage(self, stage: Coroutine[Any, Any, None]) -> None:
-        """Run a stage; trouble ends both, and is caught here.
-
-        A task group cancels what still runs in it, and a cancelled request is one of which nobody
-        knows whether it was sent.
-        """
+        """Run a stage; trouble ends both, and is caught here, before it cancels a request."""
         try:
             await stage
         except Exception as error:  # noqa: BLE001  # `run` raises it in the end
@@ -207,7 +218,7 @@ class DispatchChannel:
     async def _claim_ahead(self) -> None:
         """Keep what is ready to go above half a batch, until nothing is due nor under way."""
         try:
-            while (channel := await self._sendable_channel()) is not None:
+            while not self._retired and (channel := await self._sendable_channel()) is not None:
                 self._news.clear()
                 is_time = len(self._ready) <= self._claims.sizes.low_water
                 if is_time and self._claims.may_find_more and await self._claim(channel):
@@ -233,11 +244,14 @@ class DispatchChannel:
         state = await self.limiter.check_rate_limit(
             channel.phone_number_id, rate=channel.messages_per_second
         )
-        if state.retry_after <= PATIENCE:
-            return False
-        self.resting = state.retry_after
-        self.stop()
-        return True
+        return self._rests(state.retry_after)
+
+    def _rests(self, wait: timedelta) -> bool:
+        """Whether the limit wants more than patience, which ends this."""
+        if is_long := wait > PATIENCE:
+            self.resting = wait
+            self.stop()
+        return is_long
 
     async def _sendable_channel(self) -> Channel | None:
         """The channel as of a moment ago, or None if nothing more may be sent."""
@@ -262,7 +276,8 @@ class DispatchChannel:
             if group := self._take(len(slots) - lacking):
                 launching = self._launch(flights, channel, group, at=slots[lacking].at)
                 flights.create_task(launching)
-            await self._until_a_group_fits(slots[-1], span)
+            # Until the horizon has room for a whole group behind our last slot.
+            await asyncio.sleep(slots[-1].at - self.monotonic() - LOOKAHEAD.total_seconds() + span)
 
     async def _next_launch(self) -> Channel | None:
         """Wait until somebody needs a slot and there is room; None once all is done."""
@@ -296,16 +311,9 @@ class DispatchChannel:
         if not number:
             return ()
         reservation = await self._take_slots(channel, number)
-        if reservation.retry_after > PATIENCE:
-            self.resting = reservation.retry_after
-            self.stop()
-        elif not reservation:
+        if not self._rests(reservation.retry_after) and not reservation:
             await asyncio.sleep(min(reservation.retry_after.total_seconds(), 0.25))
         return reservation.slots
-
-    async def _until_a_group_fits(self, last: Slot, span: float) -> None:
-        """Wait until the horizon has room for a whole group behind our last slot."""
-        await asyncio.sleep(last.at - self.monotonic() - LOOKAHEAD.total_seconds() + span)
 
     async def _launch(
         self, flights: asyncio.TaskGroup, channel: Channel, group: list[Going], *, at: float

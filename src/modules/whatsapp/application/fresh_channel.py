@@ -8,6 +8,7 @@ from uuid import UUID
 from shared.kernel.errors import SecretUnreadable
 from whatsapp.application.ports import BeginWork
 from whatsapp.domain.entities import Channel
+from whatsapp.domain.rate_limit import DEFAULT_RATE
 
 MAX_AGE_SECONDS: Final = 0.4
 """A change of the channel (rate, token, pause) counts after this long."""
@@ -51,6 +52,13 @@ class FreshChannel:
             self._let_go()
         self.readings[self.channel_id] = Reading(channel, self.monotonic())
         return channel
+
+    @property
+    def messages_per_second(self) -> int:
+        """The rate that was read last; the usual one where none is known."""
+        known = self.readings.get(self.channel_id)
+        channel = None if known is None else known.channel
+        return DEFAULT_RATE if channel is None else channel.messages_per_second
 
     def forget(self) -> None:
         """It was changed just now: read it again."""

@@ -12,6 +12,7 @@ from shared.kernel.errors import Unavailable
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
 from whatsapp.domain.driving import Drivers, Stance
+from whatsapp.domain.rate_limit import DEFAULT_RATE
 from whatsapp.domain.send_queue import NIL, ChannelWork, SendQueue
 from whatsapp.entrypoints.workers.loop import Loop, steadily
 
@@ -24,6 +25,15 @@ MOST_STRETCH: Final = 4.0
 TEND_SECONDS: Final = 0.2
 ABANDONED_SECONDS: Final = 5.0
 MAX_CHANNELS: Final = 200
+"""So many are served at once, most of which do nothing but wait for Meta's answers."""
+FEW_CHANNELS: Final = 16
+"""So many are served at once however much they have to send: nobody waits for one of them."""
+MOST_PER_SECOND: Final = 4000
+"""More than these are begun while those that are sending could send less than this together.
+
+That is several times what a worker can do: more channels at once would only wait for each other,
+each with messages that it has claimed and loaded and can send none of.
+"""
 TURN_SECONDS: Final = 1.0
 """While others wait, a channel is served for so long and then makes room."""
 LONGEST_TURN_SECONDS: Final = 10.0
@@ -40,6 +50,7 @@ _Key: TypeAlias = tuple[UUID, UUID]
 class _Serving:
     dispatcher: DispatchChannel
     since: float
+    is_retired: bool = False
 
     def had_its_turn(self, now: float) -> bool:
         """Whether it may be asked to make room."""
@@ -52,9 +63,9 @@ class SendWorker:
     """Finds channels with work by a rotating cursor and keeps one dispatcher for each.
 
     Of several workers one serves a channel, as long as it keeps up; the others step in within half
-    a second when it is silent. At most `max_channels` dispatch at once; while others wait, those
-    that were served longest make room. `run` returns when `stopping` is set and every request under
-    way has its outcome recorded.
+    a second when it is silent. At most `max_channels` dispatch at once, and fewer where they have
+    much to send; while others wait, those that were served longest claim nothing more. `run`
+    returns when `stopping` is set and every request under way has its outcome recorded.
     """
 
     queue: SendQueue
@@ -101,10 +112,11 @@ class SendWorker:
 
     async def _sweep(self, dispatchers: asyncio.TaskGroup) -> int:
         """Look at the next handful of channels; 0, so that the loop pauses between sweeps."""
+        self._let_go()
         found = await self.queue.find_work(after=self._cursor, limit=SWEEP_CHANNELS)
         keys = {(work.tenant_id, work.channel_id): work for work in found}
         due = [key for key, work in keys.items() if work.sending and not self._is_served(key)]
-        room = max(0, self.max_channels - len(self._running))
+        room = self._room()
         stances = dict.fromkeys((channel for _, channel in due[:room]), Stance.ALONE)
         stances |= dict.fromkeys((channel for _, channel in due[room:]), Stance.LOOK)
         ours = await self._drive(stances)
@@ -115,8 +127,23 @@ class SendWorker:
         self._seen.update(keys)
         self._to_tend |= {key: work for key, work in keys.items() if work.retrying or work.unknown}
         self._move_on(list(keys), waiting)
-        await self._make_room(len(waiting))
+        self._make_room(len(waiting))
         return 0
+
+    def _let_go(self) -> None:
+        """Let others begin on channels that were asked to finish and only wait for answers."""
+        for key, serving in list(self._running.items()):
+            if serving.is_retired and not serving.dispatcher.is_sending:
+                self._end(key)
+                self._served.add(key[1])
+
+    def _room(self) -> int:
+        """How many more channels may be begun now."""
+        sending = [s.dispatcher for s in self._running.values() if s.dispatcher.is_sending]
+        per_second = sum(dispatcher.messages_per_second for dispatcher in sending)
+        unused = (MOST_PER_SECOND - per_second) // DEFAULT_RATE
+        left = self.max_channels - len(self._running)
+        return max(0, min(left, max(FEW_CHANNELS - len(sending), unused)))
 
     def _move_on(self, keys: list[_Key], waiting: list[_Key]) -> None:
         """Begin the next sweep behind this one's end; whoever has to wait is then the first."""
@@ -161,14 +188,13 @@ class SendWorker:
         self._running[key] = serving
         dispatchers.create_task(self._serve(key, serving))
 
-    async def _make_room(self, waiting: int) -> None:
+    def _make_room(self, waiting: int) -> None:
         """Ask as many as wait to finish, those first that have been served longest."""
-        if not waiting:
-            return
         now = self.monotonic()
-        served = sorted(self._running, key=lambda key: self._running[key].since)
-        had_turns = [key for key in served if self._running[key].had_its_turn(now)]
-        await self._stop(had_turns[:waiting])
+        served = sorted(self._running.values(), key=lambda serving: serving.since)
+        for serving in [one for one in served if one.had_its_turn(now)][:waiting]:
+            serving.is_retired = True
+            serving.dispatcher.retire()
 
     async def _stop(self, keys: Collection[_Key]) -> None:
         """Begin nothing more on these channels, and let somebody else have them."""
