@@ -46,6 +46,13 @@ CONNECTIONS, SECONDS, ROUNDS = 128, 1.0, 9
 MOST_PER_SECOND = 25_000  # More than any of them takes.
 PER_SECOND, LATENCY_SECONDS = 320, 15.0
 BATCH, STORED = 500, 5_000_000
+STATUSES_REASON = (
+    "keeping each report is a second row beside the update of the first: for 500 of them the "
+    "statement takes 27 ms at best, of which the update is 12, inserting reports with their three "
+    "indexes 8, checking their two foreign keys row by row 5 and matching them to messages 4; it "
+    "writes twice as much to the log as the update alone (609 kB and 301). The client adds 7 ms "
+    "for arrays and answers, and the larger commit the rest."
+)
 OURS, PYWA, BARE = "Tellwire", "pywa", "bare ASGI"
 _numbers = count(1)
 
@@ -463,6 +470,7 @@ async def _statuses(context: Context) -> list[Figure]:
             0.5,
             at_least=True,
             detail=timings.detail(history, bare),
+            reason=STATUSES_REASON,
         ),
         Figure(
             f"Applying statuses with {stored:,} messages stored beside none",
