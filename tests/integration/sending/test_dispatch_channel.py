@@ -161,6 +161,29 @@ async def test_what_is_queued_is_sent_once_each(dispatching, sessions, ana, simu
     assert (seen["accepted"], seen["doubled_messages"]) == (200, 0)
 
 
+async def test_who_makes_room_sends_what_is_claimed_and_claims_no_more(
+    dispatching, sessions, ana
+) -> None:
+    await save(sessions, ana, [message(ana, number) for number in range(300)])
+    dispatcher = dispatching(ana)
+    seen = []
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(dispatcher.run())
+        while not dispatcher.has_sent:
+            seen.append(dispatcher.is_sending)
+            await asyncio.sleep(0.01)
+        dispatcher.retire()
+
+    claimed = running.result()
+    untouched = "SELECT count(*) FROM whatsapp_send_queue WHERE state = 'ready' AND attempt = 0"
+    assert 0 < claimed < 300
+    assert await count(sessions, ana, untouched) == 300 - claimed
+    assert not dispatcher.is_sending
+    # A number that is new to the limiter is held for a second: that is waiting, and not sending.
+    assert seen[0]
+    assert not all(seen)
+
+
 async def test_a_row_that_cannot_be_read_fails_and_holds_up_nobody(
     dispatching, sessions, ana, simulator, caplog
 ) -> None:

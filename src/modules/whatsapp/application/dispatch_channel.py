@@ -81,6 +81,7 @@ class DispatchChannel:
     _ready: deque[Going] = field(default_factory=deque, init=False)
     _ended: bool = field(default=False, init=False)  # Nothing more is launched.
     _retired: bool = field(default=False, init=False)  # Nothing more is claimed.
+    _put_off: bool = field(default=False, init=False)  # The limit gave no slot when asked last.
     _all_claimed: bool = field(default=False, init=False)
     _trouble: Exception | None = field(default=None, init=False)
     _open: int = field(default=0, init=False)  # Claimed, and neither recorded nor given back.
@@ -164,8 +165,9 @@ class DispatchChannel:
 
     @property
     def is_sending(self) -> bool:
-        """Whether it has something to do but wait for answers."""
-        return bool(not self._claims.claimed or self._ready or self._aloft)
+        """Whether it has something to do but wait, for answers or until its number may send."""
+        has_some = bool(self._ready or self._aloft)
+        return not self._claims.claimed or (has_some and not self._put_off)
 
     def retire(self) -> None:
         """Claim nothing more; what is claimed is sent."""
@@ -231,20 +233,15 @@ class DispatchChannel:
             self._changed.set()
 
     async def _claim(self, channel: Channel) -> bool:
-        if not self._claims.claimed and await self._is_held(channel):
-            return False
+        if not self._claims.claimed:  # Where the number has to rest, it would be for nothing.
+            rate, number = channel.messages_per_second, channel.phone_number_id
+            if self._rests((await self.limiter.check_rate_limit(number, rate=rate)).retry_after):
+                return False
         entries = await self._claims(channel)
         self._open += len(entries)
         self._ready.extend(await self._load(channel, entries))
         self._changed.set()
         return bool(entries)
-
-    async def _is_held(self, channel: Channel) -> bool:
-        """Whether the number has to rest, so that claiming would be for nothing."""
-        state = await self.limiter.check_rate_limit(
-            channel.phone_number_id, rate=channel.messages_per_second
-        )
-        return self._rests(state.retry_after)
 
     def _rests(self, wait: timedelta) -> bool:
         """Whether the limit wants more than patience, which ends this."""
@@ -311,7 +308,8 @@ class DispatchChannel:
         if not number:
             return ()
         reservation = await self._take_slots(channel, number)
-        if not self._rests(reservation.retry_after) and not reservation:
+        self._put_off = not reservation
+        if not self._rests(reservation.retry_after) and self._put_off:
             await asyncio.sleep(min(reservation.retry_after.total_seconds(), 0.25))
         return reservation.slots
 
