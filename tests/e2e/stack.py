@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 
 from command_line import CommandLine, Said
 from shared.infrastructure.settings import load_settings
@@ -71,6 +72,15 @@ class Stack:
             )
         self.processes[name] = process
         return process
+
+    def children(self, command: str) -> list[psutil.Process]:
+        """The supervisor's living processes that run `command`, the oldest first."""
+        found = []
+        for child in psutil.Process(self.processes["serve"].pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # Killed, and not yet waited for.
+                if child.cmdline()[-1:] == [command]:
+                    found.append(child)
+        return sorted(found, key=psutil.Process.create_time)
 
     async def command(self, *arguments: str, **variables: str) -> str:
         """Run a command to its end; gives what it printed."""

@@ -5,11 +5,9 @@ import hashlib
 import hmac
 import json
 import os
-import signal
 import sys
 from collections import Counter
 
-import psutil
 import pytest
 
 from shared.kernel.ids import new_id
@@ -162,8 +160,7 @@ async def test_an_api_whose_port_is_taken_names_it(stack) -> None:
 
 @pytest.mark.timeout(540)
 async def test_an_api_that_is_told_to_stop_closes_everything_and_ends_well(stack) -> None:
-    parent = psutil.Process(stack.processes["serve"].pid)
-    running = next(one for one in parent.children(recursive=True) if "api" in one.cmdline())
+    (running,) = stack.children("api")
     port = free_port()
     environment = running.environ() | {"TELLWIRE_API_PORT": str(port)}
     process = await asyncio.create_subprocess_exec(
@@ -208,7 +205,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(stack)
     accepted = [await stack.post(sender, body) for body in bodies]
     for _ in range(2):
         await asyncio.sleep(0.4)
-        os.kill(worker_of(stack), signal.SIGKILL)
+        stack.children("worker")[0].kill()
     ended = await stack.follow(sender, [one["id"] for one in accepted], within=100)
 
     # What a worker had marked and not sent is held until a deadline: neither lost nor doubled.
@@ -217,13 +214,6 @@ async def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(stack)
     seen = await stack.seen_of(sender)
     assert seen["distinct_messages"] == statuses["read"]
     assert seen["doubled_messages"] == 0
-
-
-def worker_of(stack) -> int:
-    """The process id of one of the supervisor's workers."""
-    parent = stack.processes["serve"].pid
-    children = psutil.Process(parent).children(recursive=True)
-    return next(child.pid for child in children if "worker" in child.cmdline())
 
 
 def signed(body: dict) -> tuple[bytes, dict[str, str]]:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import psutil
 import pytest
 from aiohttp import web
 from pywa_async import WhatsApp
@@ -134,8 +133,8 @@ async def test_killing_workers_loses_no_event_and_changes_no_order(directory) ->
         assert {one["status"] for one in ended.values()} == {"read"}, stack.logs()
         for goal in (30, 90):
             assert await until(lambda goal=goal: len(heard.posts) >= goal, within=30), stack.logs()
-            for worker in workers_of(stack):  # All of them, with requests under way.
-                worker.send_signal(signal.SIGKILL)
+            for worker in stack.children("worker"):  # All of them, with requests under way.
+                worker.kill()
 
         def all_told() -> bool:
             return sum(map(len, heard.by_message().values())) == 3 * len(ids)
@@ -144,13 +143,6 @@ async def test_killing_workers_loses_no_event_and_changes_no_order(directory) ->
         steps = set(map(tuple, heard.by_message().values()))
         assert steps == {("sent", "delivered", "read")}
         assert len(heard.posts) > 3 * len(ids), "what was under way came again"
-
-
-def workers_of(stack):
-    children = psutil.Process(stack.processes["serve"].pid).children(recursive=True)
-    return sorted(
-        (child for child in children if child.cmdline()[-1:] == ["worker"]), key=lambda p: p.pid
-    )
 
 
 @pytest.mark.timeout(540)

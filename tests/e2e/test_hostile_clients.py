@@ -44,11 +44,6 @@ async def deliver(stack, numbers) -> list[int]:
     return statuses
 
 
-def api_process(stack) -> psutil.Process:
-    children = psutil.Process(stack.processes["serve"].pid).children(recursive=True)
-    return next(child for child in children if child.cmdline()[-1:] == ["api"])
-
-
 def half_open_number(api: psutil.Process) -> int:
     """As many as both sides may have files."""
     _, ours = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -113,7 +108,7 @@ async def largest(process: psutil.Process, until: asyncio.Event) -> int:
 @pytest.mark.timeout(720)
 async def test_hostile_clients_cost_little_and_delay_no_delivery_for_good(directory) -> None:
     async with running_stack(directory, workers=1) as stack:
-        api = api_process(stack)
+        (api,) = stack.children("api")
         assert set(await deliver(stack, range(100))) == {200}
         at_rest, over = api.memory_info().rss, asyncio.Event()
         watching = asyncio.create_task(largest(api, over))

@@ -3,9 +3,7 @@
 import asyncio
 import base64
 import os
-import signal
 
-import psutil
 import pytest
 
 from stack import running_stack
@@ -73,12 +71,8 @@ async def sends_a_file_in_many_messages(stack, sender) -> None:
 
 def kill_worker(stack) -> None:
     """The supervisor starts another."""
-    (worker,) = (
-        child
-        for child in psutil.Process(stack.processes["serve"].pid).children(recursive=True)
-        if child.cmdline()[-1:] == ["worker"]
-    )
-    worker.send_signal(signal.SIGKILL)
+    (worker,) = stack.children("worker")
+    worker.kill()
     worker.wait(timeout=10)
 
 
