@@ -74,9 +74,6 @@ STATEMENTS = {
         message_statements.RECORD_STATUSES,
         {
             "channel": CHANNEL,
-            "forward": message_statements.FORWARD_PAIRS,
-            "known": message_statements.KNOWN_STATUSES,
-            "known_ranks": message_statements.RANKS,
             "event_ids": [new_id() for _ in range(REPORTS)],
             "message_ids": [new_id() for _ in range(REPORTS)],
             "wamids": [f"wamid.{i}" for i in range(REPORTS)],

@@ -102,9 +102,6 @@ class Caller:
             started=[now] * len(ids),
             finished=[now] * len(ids),
             attempt_ids=[new_id() for _ in ids],
-            forward=message_statements.FORWARD_PAIRS,
-            known=message_statements.KNOWN_STATUSES,
-            ranks=message_statements.RANKS,
             **dict.fromkeys(names, none),
         )
 
@@ -121,9 +118,6 @@ class Caller:
             ranks=[status.rank] * len(ids),
             attempts=[attempt] * len(ids),
             occurred=[utc_now()] * len(ids),
-            forward=message_statements.FORWARD_PAIRS,
-            known=message_statements.KNOWN_STATUSES,
-            known_ranks=message_statements.RANKS,
             **dict.fromkeys(names, none),
         )
 

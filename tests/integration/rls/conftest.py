@@ -14,7 +14,17 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import Boolean, DateTime, Integer, LargeBinary, Table, Text, TypeDecorator, Uuid
+from sqlalchemy import (
+    Boolean,
+    DateTime,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    TypeDecorator,
+    Uuid,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.infrastructure.database import Base
@@ -59,15 +69,28 @@ async def make_row(connection: Any, table: Table, tenant: UUID) -> dict[str, Any
     row: dict[str, Any] = {"id": new_id(), owner_column(table): tenant}
     for key in table.foreign_key_constraints:
         parent = key.referred_table
-        if parent.name == "tenants" or parent is table:
+        if parent.name == "tenants" or parent is table or is_computed(key):
             continue
         referred = await make_row(connection, parent, tenant)
         await insert_row(connection, parent, referred)
-        row |= {e.parent.name: referred[e.column.name] for e in key.elements}
+        row |= reference(key, referred)
     for column in table.c:
         if column.name not in row and not column.nullable and column.server_default is None:
             row[column.name] = _value(table, column)
     return row
+
+
+def is_computed(key: ForeignKeyConstraint) -> bool:
+    """Whether PostgreSQL fills in what refers, from other columns of the row."""
+    return any(element.parent.computed is not None for element in key.elements)
+
+
+def reference(key: ForeignKeyConstraint, referred: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row needs in order to refer to `referred`."""
+    columns = {element.parent.name: referred[element.column.name] for element in key.elements}
+    if "parked_channel_id" in columns:
+        columns |= {"channel_id": columns.pop("parked_channel_id"), "message_id": None}
+    return columns
 
 
 def _value(table: Table, column: Any) -> Any:
@@ -461,4 +484,6 @@ class Proofs:
     set_tenant = staticmethod(set_tenant)
     make_row = staticmethod(make_row)
     insert_row = staticmethod(insert_row)
+    is_computed = staticmethod(is_computed)
+    reference = staticmethod(reference)
     catalogue_violations = staticmethod(catalogue_violations)

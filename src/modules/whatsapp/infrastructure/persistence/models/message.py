@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
+    Computed,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -138,7 +139,9 @@ class MessageAttemptModel(TenantScoped, Base):
 class StatusEventModel(TenantScoped, Base):
     """One status that Meta reported; append-only, each once.
 
-    `message_id` is empty for messages that another system sent from the same number.
+    `message_id` is empty for messages that another system sent from the same number, and only then
+    is `parked_channel_id` the channel: PostgreSQL checks references row by row, so that each report
+    has one and not two.
     """
 
     __tablename__ = "whatsapp_status_events"
@@ -152,6 +155,9 @@ class StatusEventModel(TenantScoped, Base):
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
     errors: Mapped[list[dict[str, Any]] | None]
     pricing: Mapped[dict[str, Any] | None]
+    parked_channel_id: Mapped[UUID | None] = mapped_column(
+        Computed("CASE WHEN message_id IS NULL THEN channel_id END", persisted=True)
+    )
 
     __table_args__ = (
         UniqueConstraint(
@@ -159,7 +165,7 @@ class StatusEventModel(TenantScoped, Base):
             name="uq_whatsapp_status_events_report",
         ),
         # Those without a message of ours would otherwise keep their tenant from being deleted.
-        ForeignKeyConstraint(_CHANNEL_COLUMNS, _CHANNEL_KEY, ondelete="CASCADE"),
+        ForeignKeyConstraint(["tenant_id", "parked_channel_id"], _CHANNEL_KEY, ondelete="CASCADE"),
         ForeignKeyConstraint(_MESSAGE_COLUMNS, _MESSAGE_KEY, ondelete="CASCADE"),
         Index(None, "tenant_id", "message_id", "occurred_at"),
         # Parked: of no message that we know, yet.

@@ -237,7 +237,6 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     async def cancel_outbound(self, message_id: UUID, at: datetime) -> OutboundMessage:
         """Take a message back that no worker holds; InvalidTransition once it is on its way."""
         parameters: dict[str, Any] = {"tenant": self.tenant_id, "id": message_id, "at": at}
-        parameters["forward"] = sql.FORWARD_PAIRS
         row: Any = (await self._run(sql.CANCEL_OUTBOUND, parameters)).one_or_none()
         if row is None:
             raise InvalidTransition("Only a message that waits to be sent can be cancelled")
@@ -284,13 +283,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """
         rows = await self._fetch(
             sql.RECORD_ATTEMPTS,
-            attempt_arrays(results)
-            | {
-                "tenant": self.tenant_id,
-                "forward": sql.FORWARD_PAIRS,
-                "known": sql.KNOWN_STATUSES,
-                "ranks": sql.RANKS,
-            },
+            attempt_arrays(results) | {"tenant": self.tenant_id},
         )
         return frozenset(row.id for row in rows)
 
@@ -309,12 +302,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         Repetitions change nothing. A report about a second copy of a message that Meta sent already
         is noted among its attempts as a duplicate, once.
         """
-        arrays = report_arrays(reports)
-        parameters = {"tenant": self.tenant_id, "channel": channel_id} | arrays
-        parameters["forward"] = sql.FORWARD_PAIRS
-        parameters |= {"known": sql.KNOWN_STATUSES, "known_ranks": sql.RANKS}
-        rows = await self._fetch(sql.RECORD_STATUSES, parameters)
-        return recorded_of(rows, arrays["event_ids"])
+        parameters = {"tenant": self.tenant_id, "channel": channel_id} | report_arrays(reports)
+        return recorded_of(await self._fetch(sql.RECORD_STATUSES, parameters))
 
     async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:
         """Move due entries behind an earlier one to their recipient out of the way of claims."""

@@ -223,12 +223,11 @@ def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
     return without_blanks(arrays | failures_of([report.failure for report in reports]))
 
 
-def recorded_of(rows: Sequence[Any], event_ids: Sequence[UUID]) -> StatusesRecorded:
-    """What became of the reports that were given these ids."""
-    position_of = {event_id: position for position, event_id in enumerate(event_ids)}
+def recorded_of(rows: Sequence[Any]) -> StatusesRecorded:
+    """What became of the reports, which PostgreSQL counts from 1."""
     new = [
-        RecordedReport(position_of[event_id], message_id, moved, overtaken)
-        for event_id, message_id, moved, overtaken, _doubled in rows
+        RecordedReport(number - 1, message_id, moved, overtaken)
+        for number, message_id, moved, overtaken, _doubled in rows
     ]
     new.sort(key=attrgetter("position"))
     return StatusesRecorded(new, rows[0].doubled if rows else 0)

@@ -1,8 +1,8 @@
 """The SQL of messages: one statement per repository method, built once.
 
 Each statement names `tenant_id = :tenant` itself. Statements that change a message also keep its
-queue entry in step, so that no crash can part the two. Which status may follow which comes in as
-`:forward`, pairs made from the domain's own transition table.
+queue entry in step, so that no crash can part the two. Which status may follow which is a list of
+pairs, made from the domain's own transition table.
 
 After five executions PostgreSQL plans a prepared statement once for all tenants, and then takes
 every channel for a small one. So what is looked up row by row stands in a LATERAL subquery with a
@@ -43,10 +43,12 @@ from whatsapp.infrastructure.persistence.models import (
 
 NOBODY_KNOWS: Final = "Nobody knows whether it was sent"
 ABANDONED: Final = "The worker that was sending it has died or lost its lease"
-FORWARD_PAIRS: Final = [f"{old}>{new}" for old, following in FORWARD.items() for new in following]
 
-KNOWN_STATUSES: Final = [status.value for status in MessageStatus]
-RANKS: Final = [status.rank for status in MessageStatus]
+# Spelled out in the SQL: PostgreSQL looks for a pair in a constant list by its hash.
+_FORWARD = ", ".join(
+    sorted(f"'{old}>{new}'" for old, following in FORWARD.items() for new in following)
+)
+_RANKS = ", ".join(f"('{status}', {status.rank})" for status in MessageStatus)
 
 _MESSAGES = cast("Table", OutboundMessageModel.__table__)
 _INBOUND = cast("Table", InboundMessageModel.__table__)
@@ -290,13 +292,12 @@ CANCEL_OUTBOUND: Final = _as_messages(
     SET status = 'cancelled', status_at = :at, next_attempt_at = NULL
     FROM taken
     WHERE m.tenant_id = :tenant AND m.id = taken.id
-      AND m.status || '>cancelled' = ANY(:forward)
+      AND m.status || '>cancelled' IN ({_FORWARD})
     RETURNING {_COLUMNS}
     """,  # noqa: S608  # constants of this module
     tenant=Uuid(),
     id=Uuid(),
     at=DateTime(timezone=True),
-    forward=ARRAY(TEXT()),
 )
 
 LOAD_FOR_SENDING: Final = _as_messages(
@@ -324,7 +325,7 @@ RECORD_ATTEMPTS: Final = _typed(
         ORDER BY m.id FOR NO KEY UPDATE
     ), result AS (
         SELECT r.*, s.wamid AS standing,
-               s.status = 'queued' OR s.status || '>' || r.status = ANY(:forward) AS onward
+               s.status = 'queued' OR s.status || '>' || r.status IN ({_FORWARD}) AS onward
         FROM unnest(
             CAST(:ids AS uuid[]), CAST(:tokens AS uuid[]), CAST(:numbers AS smallint[]),
             CAST(:statuses AS text[]), CAST(:outcomes AS text[]), CAST(:wamids AS text[]),
@@ -369,7 +370,7 @@ RECORD_ATTEMPTS: Final = _typed(
     ), furthest AS (
         SELECT DISTINCT ON (p.id) p.*
         FROM parked p
-        JOIN unnest(CAST(:known AS text[]), CAST(:ranks AS smallint[])) AS k(status, rank)
+        JOIN (VALUES {_RANKS}) AS k(status, rank)
           ON k.status = p.status
         ORDER BY p.id, k.rank DESC, p.occurred_at
     ), outcome AS (
@@ -388,7 +389,7 @@ RECORD_ATTEMPTS: Final = _typed(
                     ELSE r.details END AS details
         FROM result r JOIN held ON held.id = r.id
         LEFT JOIN furthest f
-          ON f.id = r.id AND r.status || '>' || f.status = ANY(:forward)
+          ON f.id = r.id AND r.status || '>' || f.status IN ({_FORWARD})
     ), attempted AS (
         INSERT INTO whatsapp_message_attempts
             (tenant_id, id, message_id, number, started_at, finished_at, outcome, code, reason,
@@ -432,9 +433,6 @@ RECORD_ATTEMPTS: Final = _typed(
     finished=ARRAY(DateTime(timezone=True)),
     due=ARRAY(DateTime(timezone=True)),
     attempt_ids=ARRAY(Uuid()),
-    forward=ARRAY(TEXT()),
-    known=ARRAY(TEXT()),
-    ranks=ARRAY(SmallInteger()),
 )
 """Record what requests led to, if the lease still stands; gives the ids for which it did.
 
@@ -445,15 +443,15 @@ counts. Attempts are kept even where the lease was lost, as evidence. Messages a
 in order, as by everything that also touches their entries."""
 
 RECORD_STATUSES: Final = _typed(
-    """
+    f"""
     WITH report AS (
         SELECT * FROM unnest(
             CAST(:event_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:wamids AS text[]),
             CAST(:statuses AS text[]), CAST(:ranks AS smallint[]), CAST(:attempts AS smallint[]),
             CAST(:occurred AS timestamptz[]), CAST(:errors AS text[]), CAST(:pricing AS text[]),
             CAST(:codes AS integer[]), CAST(:titles AS text[]), CAST(:details AS text[])
-        ) AS r(event_id, message_id, wamid, status, rank, attempt, occurred_at, errors, pricing,
-               code, title, details)
+        ) WITH ORDINALITY AS r(event_id, message_id, wamid, status, rank, attempt, occurred_at,
+                               errors, pricing, code, title, details, number)
     ), matched AS MATERIALIZED (
         SELECT r.*, m.id, m.wamid AS standing,
                m.status IN ('queued', 'sending', 'retrying', 'unknown') AS has_entry,
@@ -498,13 +496,13 @@ RECORD_STATUSES: Final = _typed(
         ON CONFLICT (tenant_id, channel_id, wamid, status, occurred_at) DO NOTHING
         RETURNING id
     ), fresh AS MATERIALIZED (
-        SELECT x.* FROM matched x JOIN kept ON kept.id = x.event_id WHERE x.id IS NOT NULL
+        SELECT x.* FROM matched x JOIN kept ON kept.id = x.event_id
     ), known AS (
         -- Wamids that are news of their message, and those that something was parked under.
         SELECT array_agg(x.id) AS ids, array_agg(CAST(:channel AS uuid)) AS channels,
                array_agg(x.wamid) AS wamids
         FROM fresh x
-        WHERE x.standing IS DISTINCT FROM x.wamid OR (
+        WHERE x.id IS NOT NULL AND (x.standing IS DISTINCT FROM x.wamid OR (
             -- Hardly ever is anything parked on the channel: one look for all of them.
             coalesce((
                 SELECT true FROM whatsapp_status_events s
@@ -514,20 +512,20 @@ RECORD_STATUSES: Final = _typed(
                 SELECT true FROM whatsapp_status_events s
                 WHERE s.tenant_id = :tenant AND s.channel_id = :channel AND s.wamid = x.wamid
                   AND s.message_id IS NULL
-                LIMIT 1), false))
+                LIMIT 1), false)))
     ), adopted AS MATERIALIZED (
         SELECT p.* FROM known k CROSS JOIN LATERAL
              whatsapp_adopt_parked(:tenant, k.ids, k.channels, k.wamids) p
         WHERE k.ids IS NOT NULL
     ), news AS (
         SELECT event_id, id, wamid, status, rank, attempt, occurred_at, code, title, details
-        FROM fresh WHERE NOT late
+        FROM fresh WHERE id IS NOT NULL AND NOT late
         UNION ALL
         SELECT a.id, a.message_id, a.wamid, a.status, k.rank, a.attempt, a.occurred_at,
                CAST(a.errors -> 0 ->> 'code' AS integer), a.errors -> 0 ->> 'title',
                a.errors -> 0 ->> 'details'
         FROM adopted a
-        JOIN unnest(CAST(:known AS text[]), CAST(:known_ranks AS smallint[])) AS k(status, rank)
+        JOIN (VALUES {_RANKS}) AS k(status, rank)
           ON k.status = a.status
     ), best AS (
         SELECT DISTINCT ON (n.id) n.* FROM news n ORDER BY n.id, n.rank DESC, n.occurred_at
@@ -539,7 +537,7 @@ RECORD_STATUSES: Final = _typed(
                          THEN b.wamid ELSE coalesce(m.wamid, b.wamid) END
         FROM best b
         WHERE m.tenant_id = :tenant AND m.id = b.id
-          AND m.status || '>' || b.status = ANY(:forward)
+          AND m.status || '>' || b.status IN ({_FORWARD})
           AND NOT (b.status = 'failed' AND coalesce(b.attempt < m.attempts, false))
         RETURNING m.id, m.wamid, b.event_id
     ), entry AS MATERIALIZED (
@@ -556,7 +554,7 @@ RECORD_STATUSES: Final = _typed(
           AND NOT (e.state = 'dispatching' AND e.lease_until >= now())
     ), second AS MATERIALIZED (
         SELECT x.* FROM fresh x LEFT JOIN updated u ON u.id = x.id
-        WHERE x.status <> 'failed' AND x.attempt IS NOT NULL
+        WHERE x.id IS NOT NULL AND x.status <> 'failed' AND x.attempt IS NOT NULL
           AND coalesce(u.wamid, x.standing) <> x.wamid
     ), doubled AS (
         INSERT INTO whatsapp_message_attempts
@@ -579,13 +577,12 @@ RECORD_STATUSES: Final = _typed(
         ON CONFLICT (tenant_id, id) DO NOTHING
         RETURNING id
     )
-    SELECT x.event_id, x.id AS message_id, u.id IS NOT NULL AS moved,
+    SELECT x.number, x.id AS message_id, u.id IS NOT NULL AS moved,
            x.id IS NOT NULL AND x.id IN (
                SELECT o.id FROM updated o JOIN adopted a ON a.id = o.event_id) AS overtaken,
            (SELECT count(*) FROM doubled) AS doubled
-    FROM kept JOIN matched x ON x.event_id = kept.id
-    LEFT JOIN updated u ON u.event_id = kept.id
-    """,
+    FROM fresh x LEFT JOIN updated u ON u.event_id = x.event_id
+    """,  # noqa: S608  # constants of this module
     tenant=Uuid(),
     channel=Uuid(),
     event_ids=ARRAY(Uuid()),
@@ -600,9 +597,6 @@ RECORD_STATUSES: Final = _typed(
     codes=ARRAY(Integer()),
     titles=ARRAY(TEXT()),
     details=ARRAY(TEXT()),
-    forward=ARRAY(TEXT()),
-    known=ARRAY(TEXT()),
-    known_ranks=ARRAY(SmallInteger()),
 )
 """Keep every report once and move each message to the furthest new one, never back; gives the new.
 
