@@ -60,10 +60,12 @@ CLAIM: Final = _typed(
         SELECT q.tenant_id, q.id FROM webhook_delivery_queue q
         WHERE q.tenant_id = :tenant AND q.endpoint_id = :endpoint AND q.due_at <= now()
           AND (q.lease_until IS NULL OR q.lease_until < now())
-          AND NOT EXISTS (
-              SELECT FROM webhook_delivery_queue x
+          -- Not EXISTS, which may become a join with all that waits for the endpoint.
+          AND coalesce((
+              SELECT true FROM webhook_delivery_queue x
               WHERE x.tenant_id = :tenant AND x.endpoint_id = :endpoint
-                AND x.order_key = q.order_key AND x.number < q.number)
+                AND x.order_key = q.order_key AND x.number < q.number
+              LIMIT 1), false) IS FALSE
         ORDER BY q.due_at, q.number
         LIMIT :limit
         FOR UPDATE OF q SKIP LOCKED

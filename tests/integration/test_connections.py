@@ -1,0 +1,80 @@
+"""What a new connection costs: nothing is asked again that every connection is told the same of."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+
+from shared.infrastructure.database import create_engine
+from shared.infrastructure.database.engine import PreludeConnection
+from shared.kernel.ids import new_id
+
+pytestmark = pytest.mark.postgres
+
+KINDS = {
+    "uuid": [new_id(), None],
+    "text": ["a", '"{,}\\', None],
+    "smallint": [1, -1],
+    "integer": [2**31 - 1],
+    "bigint": [2**63 - 1],
+    "boolean": [True, False],
+    "timestamptz": [datetime(2026, 11, 28, 12, tzinfo=UTC)],
+    "bytea": [b"\0x"],
+}
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[Any]:
+    """The types that PostgreSQL was asked about since `clear`."""
+    kinds: list[Any] = []
+    ask = asyncpg.Connection._introspect_types
+
+    async def watched(connection, typeoids, timeout):  # noqa: ASYNC109  # asyncpg's own
+        kinds.append(typeoids)
+        return await ask(connection, typeoids, timeout)
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", watched)
+    monkeypatch.setattr(PreludeConnection, "_types", {})
+    return kinds
+
+
+async def round_trip(engine) -> dict[str, Any]:
+    """An array of each kind, as PostgreSQL gives it back on a connection of its own."""
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        return {
+            kind: await driver.fetchval(f"SELECT $1::{kind}[]", values)
+            for kind, values in KINDS.items()
+        }
+
+
+@pytest.mark.parametrize("pgbouncer", [False, True])
+async def test_what_types_are_made_of_is_asked_once_for_all_connections(
+    database, asked, pgbouncer
+) -> None:
+    for turn in range(3):
+        engine = create_engine(database.url("tellwire_app"), pgbouncer=pgbouncer)
+        try:
+            assert await round_trip(engine) == KINDS
+        finally:
+            await engine.dispose()
+        assert bool(asked) == (turn == 0)
+        asked.clear()
+
+
+async def test_a_type_that_the_database_made_is_asked_for_on_each_connection(
+    database, asked
+) -> None:
+    for labels in ("'low'", "'low', 'high'"):
+        owner = create_engine(database.superuser_url)
+        async with owner.begin() as connection:
+            await connection.execute(text("DROP TYPE IF EXISTS level"))
+            await connection.execute(text(f"CREATE TYPE level AS ENUM ({labels})"))
+            driver = (await connection.get_raw_connection()).driver_connection
+            wanted = labels.replace("'", "").split(", ")
+            assert await driver.fetchval("SELECT $1::level[]", wanted) == wanted
+        await owner.dispose()
+        assert len(asked) == 1
+        asked.clear()
