@@ -78,3 +78,22 @@ async def test_a_type_that_the_database_made_is_asked_for_on_each_connection(
         await owner.dispose()
         assert len(asked) == 1
         asked.clear()
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [
+        ({}, "auto"),
+        ({"plans_once": True}, "force_generic_plan"),
+        ({"plans_once": True, "pgbouncer": True}, "auto"),
+    ],
+)
+async def test_plans_are_made_once_for_who_wants_it_and_has_connections_to_keep_them(
+    database, given, mode
+) -> None:
+    engine = create_engine(database.url("tellwire_app"), **given)
+    try:
+        async with engine.connect() as connection:
+            assert await connection.scalar(text("SHOW plan_cache_mode")) == mode
+    finally:
+        await engine.dispose()

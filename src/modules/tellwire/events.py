@@ -33,7 +33,7 @@ async def open_events(
 ) -> tuple[EventWorker, Loop]:
     """The event worker, and the loop that forgets; both run until they are told to stop."""
     few = settings.model_copy(update={"database_pool_size": CONNECTIONS})
-    app = await stack.enter_async_context(open_database(few, DatabaseRole.APP))
+    app = await stack.enter_async_context(open_database(few, DatabaseRole.APP, plans_once=True))
     policy = AddressPolicy.parse(settings.webhook_allowed_networks)
     session = await stack.enter_async_context(guarded_session(policy))
     begin = work_in(create_session_factory(app))

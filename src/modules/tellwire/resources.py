@@ -21,7 +21,9 @@ from tellwire.embedded.services import KEY_FILE
 
 
 @asynccontextmanager
-async def open_database(settings: Settings, role: DatabaseRole) -> AsyncGenerator[AsyncEngine]:
+async def open_database(
+    settings: Settings, role: DatabaseRole, *, plans_once: bool = False
+) -> AsyncGenerator[AsyncEngine]:
     """An engine as `role`, refused if that role could evade row-level security."""
     engine = create_engine(
         settings.database_url_of(role),
@@ -29,6 +31,7 @@ async def open_database(settings: Settings, role: DatabaseRole) -> AsyncGenerato
         # None beyond these: one that is made for a moment costs more than waiting for another.
         max_overflow=0,
         pgbouncer=settings.database_pgbouncer,
+        plans_once=plans_once,
     )
     try:
         await refuse_unsafe_role(engine)

@@ -78,12 +78,19 @@ class Runner(Protocol):
         ...
 
 
+async def _databases(settings: Settings, stack: AsyncExitStack) -> Sequence[AsyncEngine]:
+    """As the application, the dispatcher and the processor of webhooks."""
+    engines = [
+        await stack.enter_async_context(open_database(settings, role, plans_once=True))
+        for role in (DatabaseRole.APP, DatabaseRole.DISPATCH, DatabaseRole.PROCESS)
+    ]
+    await refuse_other_schema(engines[0])
+    return engines
+
+
 async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runner]:
     set_up_encryption(settings)
-    app = await stack.enter_async_context(open_database(settings, DatabaseRole.APP))
-    await refuse_other_schema(app)
-    dispatch = await stack.enter_async_context(open_database(settings, DatabaseRole.DISPATCH))
-    process = await stack.enter_async_context(open_database(settings, DatabaseRole.PROCESS))
+    app, dispatch, process = await _databases(settings, stack)
     redis = await stack.enter_async_context(open_redis(settings))
     lease = Lease(settings.lease)
     http = await stack.enter_async_context(create_http_session(total_timeout=lease.to_answer))

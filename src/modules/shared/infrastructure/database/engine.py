@@ -79,12 +79,20 @@ class PreludeConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg pu
 
 
 def create_engine(
-    url: str, *, pool_size: int = 5, max_overflow: int = 10, pgbouncer: bool = False
+    url: str,
+    *,
+    pool_size: int = 5,
+    max_overflow: int = 10,
+    pgbouncer: bool = False,
+    plans_once: bool = False,
 ) -> AsyncEngine:
     """An async engine for `postgresql+asyncpg://` URLs; opens no connection yet.
 
     With `pgbouncer=True` nothing is prepared under a name that another client may meet, and
-    connections are not pooled twice; use it behind PgBouncer in transaction mode.
+    connections are not pooled twice; use it behind PgBouncer in transaction mode. With
+    `plans_once=True` PostgreSQL plans each prepared statement once for all values; use it where
+    tests show that no statement reads more by such a plan (ADR 17). PgBouncer's clients prepare
+    nothing, so that it changes nothing for them.
     """
     arguments: dict[str, Any] = {
         "connection_class": PreludeConnection,
@@ -104,6 +112,8 @@ def create_engine(
             "prepared_statement_name_func": lambda: f"tellwire_{uuid4().hex}",
         }
         pool = {"poolclass": NullPool}
+    elif plans_once:
+        arguments["server_settings"] = {"plan_cache_mode": "force_generic_plan"}
     engine = create_async_engine(url, connect_args=arguments, hide_parameters=True, **pool)
     event.listen(engine.sync_engine.pool, "reset", _forget_prelude)
     return engine
