@@ -145,4 +145,5 @@ async def reads_hardly_more(url: str, sent: tuple[str, tuple[Any, ...]]) -> bool
     """Whether a plan that is made once for all reads about as little as one made for its values."""
     for_values = await reading(url, "force_custom_plan", sent)
     for_all = await reading(url, "force_generic_plan", sent)
+
     return for_all <= 2 * for_values + IN_VAIN

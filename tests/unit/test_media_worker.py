@@ -7,10 +7,9 @@ from datetime import timedelta
 import pytest
 
 from shared.kernel.errors import Unavailable
-from shared.kernel.ids import new_id
+from shared.kernel.ids import NIL, new_id
 from whatsapp.domain.media import MediaFailure
 from whatsapp.domain.media_repository import MediaJob, MediaJobKind
-from whatsapp.domain.send_queue import NIL
 from whatsapp.entrypoints.workers.media_worker import MediaWorker
 
 ANA, BEA = new_id(), new_id()

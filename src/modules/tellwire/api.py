@@ -149,9 +149,13 @@ def create_api(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             set_up_encryption(settings)
-            engine = await stack.enter_async_context(open_database(settings, DatabaseRole.APP))
+            engine = await stack.enter_async_context(
+                open_database(settings, DatabaseRole.APP, plans_once=True)
+            )
             await refuse_other_schema(engine)
-            intake = await stack.enter_async_context(open_database(settings, DatabaseRole.INTAKE))
+            intake = await stack.enter_async_context(
+                open_database(settings, DatabaseRole.INTAKE, plans_once=True)
+            )
             redis = await stack.enter_async_context(open_redis(settings))
             http = await stack.enter_async_context(create_http_session())
             client = CloudApiClient(

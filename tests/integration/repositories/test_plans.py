@@ -18,9 +18,10 @@ from shared.infrastructure.encryption import DecryptionFailed
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
 from whatsapp.application.conversation_views import Place
+from whatsapp.application.message_views import MessageFilter
 from whatsapp.domain.conversation import Person, Reached
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
-from whatsapp.domain.repositories import AttemptResult, StatusReport
+from whatsapp.domain.repositories import AttemptResult, Revival, StatusReport
 from whatsapp.domain.send_queue import ClaimedEntry
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
@@ -34,6 +35,7 @@ from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
     SQLAlchemyConversationViews,
     SQLAlchemyMessageRepository,
+    SQLAlchemyMessageViews,
     SQLAlchemySendQueue,
 )
 
@@ -135,6 +137,7 @@ _QUEUE = "pk_whatsapp_send_queue"
 _RECIPIENT = "ix_whatsapp_send_queue_tenant_id_recipient_key_id"
 _DUE = "ix_whatsapp_send_queue_tenant_id_channel_id_lane_due_at_id"
 _WAMID = "uq_whatsapp_inbound_messages_tenant_id_channel_id_wamid"
+LATER_ID = UUID("80000000-0000-0000-0000-000000000000")
 # Each statement and the indexes it has to go by.
 AS_APP = {
     "channels.get_by_id": (lambda c, _m: c.get_by_id(CHANNEL), {"pk_whatsapp_channels"}),
@@ -160,6 +163,28 @@ AS_APP = {
     "messages.save_outbound_many": (
         lambda _c, m: m.save_outbound_many([message() for _ in range(50)]),
         set(),
+    ),
+    "messages.accept_outbound": (
+        lambda _c, m: m.accept_outbound([message()], at=utc_now()),
+        {"pk_whatsapp_channels"},
+    ),
+    "messages.accept_outbound of many": (
+        lambda _c, m: m.accept_outbound([message() for _ in range(50)], at=utc_now()),
+        {"pk_whatsapp_channels"},
+    ),
+    "messages.accept_outbound again": (
+        lambda _c, m: m.accept_outbound(
+            [message(idempotency_key=IdempotencyKey("key-300"))], at=utc_now()
+        ),
+        {"uq_whatsapp_outbound_messages_tenant_id_idempotency_key"},
+    ),
+    "messages.refusals": (
+        lambda _c, m: m.refusals([message() for _ in range(50)], at=utc_now()),
+        {"pk_whatsapp_channels"},
+    ),
+    "messages.send_again": (
+        lambda _c, m: m.send_again([Revival(message=message(id=MESSAGE))], at=utc_now()),
+        {_MESSAGES},
     ),
     "messages.get_outbound_by_id": (
         lambda _c, m: m.get_outbound_by_id(MESSAGE),
@@ -285,6 +310,16 @@ LOOKING = {
     "merge": (lambda v: v.merge([MESSAGE, seeded("m360")]), {_OF_CONVERSATION, _CONVERSATIONS}),
     "mark_read": (lambda v: v.mark_read(MESSAGE), {_CONVERSATIONS}),
 }
+# Lists of messages, which are built of what is asked for.
+SHOWN = {
+    "all": {},
+    "next page": {"before": LATER_ID},
+    "of a channel": {"wanted": MessageFilter(channel_id=CHANNEL)},
+    "by status": {"wanted": MessageFilter(status=MessageStatus.UNKNOWN)},
+    "dead": {"wanted": MessageFilter(is_dead=True), "before": LATER_ID},
+    "by recipient": {"wanted": MessageFilter(recipient=CARLA, channel_id=CHANNEL)},
+    "by time": {"wanted": MessageFilter(created_from=utc_now() - timedelta(days=1))},
+}
 ENTRIES = [ClaimedEntry(TENANT, CHANNEL, one, LEASE, 1) for one in OTHERS]
 AS_DISPATCH = {
     "find_work": (lambda q: q.find_work(limit=100), {_DUE}),
@@ -342,6 +377,23 @@ async def test_a_statement_of_the_dispatcher_goes_by_its_index(seeded_url, name)
     await engine.dispose()
 
     assert judge(await explain(url, None, caught[-1]), expected) == []
+
+
+@pytest.mark.parametrize("name", SHOWN)
+async def test_a_list_of_messages_looks_at_no_more_by_a_plan_for_all(seeded_url, name):
+    given = {"wanted": MessageFilter()} | SHOWN[name]
+    engine = create_engine(seeded_url)
+    caught = catch(engine)
+    async with create_session_factory(engine)() as session, RLSManager(session) as rls:
+        await rls.set_context(tenant_id=TENANT)
+        views = SQLAlchemyMessageViews(session)
+        await views.list_outbound(given.pop("wanted"), limit=50, **given)
+        await views.get_outbound_many(OTHERS)
+        await views.get_history(MESSAGE)
+    await engine.dispose()
+    asked = [one for one in caught if "whatsapp_" in one[0]]
+
+    assert [await reads_hardly_more(seeded_url, one) for one in asked] == [True] * len(asked)
 
 
 async def caught_of(group: str, name: str, url: str) -> list[tuple[str, tuple[Any, ...]]]:

@@ -1,6 +1,6 @@
-"""Every statement that workers run about events, files and webhooks, on hundreds of thousands.
+"""Every statement about events, files and webhooks, on hundreds of thousands of them.
 
-By a plan made for its values and by one made for all: workers take the latter from the first time.
+By a plan made for its values and by one made for all, which is what processes use (ADR 17).
 """
 
 from contextlib import suppress
@@ -15,7 +15,8 @@ from plans import TENANT, catch, explain, judge, reads_hardly_more, seed, seeded
 from shared.infrastructure.database import RLSManager, create_engine, create_session_factory
 from shared.infrastructure.encryption import DecryptionFailed
 from shared.kernel.clock import utc_now
-from shared.kernel.ids import new_id
+from shared.kernel.ids import NIL, new_id
+from shared.kernel.secret import Secret
 from whatsapp.domain.account import AccountEvent, TemplateReported
 from whatsapp.domain.events import (
     Answer,
@@ -26,11 +27,11 @@ from whatsapp.domain.events import (
     EventType,
     MessageProgress,
     NewEvent,
+    WebhookEndpoint,
 )
 from whatsapp.domain.media import Media, MediaDirection, MediaFailure
-from whatsapp.domain.media_repository import MediaJob, MediaJobKind, Stored
+from whatsapp.domain.media_repository import MediaFilter, MediaJob, MediaJobKind, Stored
 from whatsapp.domain.media_type import MediaKind
-from whatsapp.domain.send_queue import NIL
 from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.domain.webhook_inbox import InboxEntry, Quarantined
 from whatsapp.infrastructure.persistence.repositories import (
@@ -102,6 +103,9 @@ SEED = """
 """
 CHANNEL, MESSAGE, ENDPOINT, LEASE = seeded("c01"), seeded("m300"), seeded("w01"), seeded("lease")
 OTHERS = [seeded(f"m{number}") for number in (300, 312, 336)]
+LATER = UUID("80000000-0000-0000-0000-000000000000")
+"""Where half of a list has been read."""
+PICTURE = seeded("300").bytes
 READ = [seeded(f"m{number}") for number in (302, 314, 338)]
 ENTRY = InboxEntry(MESSAGE, "1", b"{}", 1, LEASE, None)
 
@@ -140,7 +144,14 @@ def delivered(number: int, outcome: DeliveryOutcome) -> DeliveryResult:
 
 
 def picture(**values: Any) -> Media:
-    return Media(tenant_id=TENANT, direction=MediaDirection.INBOUND, kind=MediaKind.IMAGE, **values)
+    values.setdefault("direction", MediaDirection.INBOUND)
+    return Media(tenant_id=TENANT, kind=MediaKind.IMAGE, **values)
+
+
+def endpoint() -> WebhookEndpoint:
+    return WebhookEndpoint(
+        tenant_id=TENANT, id=ENDPOINT, url="https://a.example", secret=Secret("seeded")
+    )
 
 
 def job() -> MediaJob:
@@ -187,6 +198,15 @@ OF_TENANT = {
             ]
         ),
     ),
+    "list deliveries": (
+        SQLAlchemyDeliveryLog,
+        lambda d: d.list_attempts(ENDPOINT, limit=50, before=LATER),
+    ),
+    "replay some": (
+        SQLAlchemyDeliveryLog,
+        lambda d: d.replay(endpoint(), event_ids=OTHERS, limit=50),
+    ),
+    "list endpoints": (SQLAlchemyEndpointRepository, lambda e: e.list(limit=50)),
     "get endpoint": (SQLAlchemyEndpointRepository, lambda e: e.get_by_id(ENDPOINT)),
     "note failing": (SQLAlchemyEndpointRepository, lambda e: e.note_failing(ENDPOINT, utc_now())),
     "note working": (SQLAlchemyEndpointRepository, lambda e: e.note_working(ENDPOINT)),
@@ -199,6 +219,33 @@ OF_TENANT = {
         SQLAlchemyMediaRepository,
         lambda m: m.expect(picture(channel_id=CHANNEL, provider_media_id="300")),
     ),
+    "list files": (
+        SQLAlchemyMediaRepository,
+        lambda m: m.list_media(MediaFilter(), limit=50, before=LATER),
+    ),
+    "list files of a channel": (
+        SQLAlchemyMediaRepository,
+        lambda m: m.list_media(MediaFilter(channel_id=CHANNEL), limit=50),
+    ),
+    "list files of a message": (
+        SQLAlchemyMediaRepository,
+        lambda m: m.list_media(MediaFilter(message_id=MESSAGE), limit=50),
+    ),
+    "list files that Meta calls so": (
+        SQLAlchemyMediaRepository,
+        lambda m: m.list_media(MediaFilter(provider_media_id="302"), limit=50),
+    ),
+    "find the same file": (
+        SQLAlchemyMediaRepository,
+        lambda m: m.find_same(PICTURE, "image/png", at=utc_now()),
+    ),
+    "save a file": (
+        SQLAlchemyMediaRepository,
+        lambda m: m.save_outbound(
+            picture(direction=MediaDirection.OUTBOUND, mime_type="image/png", sha256=PICTURE)
+        ),
+    ),
+    "mark for removal": (SQLAlchemyMediaRepository, lambda m: m.mark_for_removal(MESSAGE)),
     "find files": (SQLAlchemyMediaRepository, lambda m: m.find_many(OTHERS)),
     "record stored": (
         SQLAlchemyMediaRepository,
@@ -229,6 +276,14 @@ OF_TENANT = {
         lambda m: m.take_for_removal(before=utc_now() - timedelta(days=7), limit=20),
     ),
     "record removed": (SQLAlchemyMediaRepository, lambda m: m.record_removed(OTHERS)),
+    "list account events": (
+        SQLAlchemyAccountRepository,
+        lambda a: a.list_events(limit=50, before=LATER),
+    ),
+    "list templates": (
+        SQLAlchemyAccountRepository,
+        lambda a: a.list_templates(limit=50, after=LATER),
+    ),
     "keep account events": (
         SQLAlchemyAccountRepository,
         lambda a: a.record_events([account_event()]),

@@ -9,10 +9,9 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
 from shared.kernel.clock import utc_now
-from shared.kernel.ids import new_id
+from shared.kernel.ids import NIL, new_id
 from tenancy.infrastructure.models import TenantModel
 from whatsapp.domain.entities import Channel, OutboundMessage
-from whatsapp.domain.send_queue import NIL
 from whatsapp.domain.value_objects import AccessToken, MessageContent, PhoneNumber
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,

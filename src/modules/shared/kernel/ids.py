@@ -9,7 +9,13 @@ import struct
 import threading
 import time
 from functools import lru_cache
+from typing import Final
 from uuid import UUID
+
+NIL: Final = UUID(int=0)
+"""Before all ids, where a walk through them begins."""
+MAX: Final = UUID(int=(1 << 128) - 1)
+"""Behind all ids, where a walk back begins."""
 
 _COUNTER_BITS = 12
 _COUNTERS = (1 << _COUNTER_BITS) - 1

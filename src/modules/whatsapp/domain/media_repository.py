@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from shared.kernel.ids import NIL
 from whatsapp.domain.media import Media, MediaFailure, Upload
-from whatsapp.domain.send_queue import NIL
 
 
 class MediaJobKind(StrEnum):

@@ -18,6 +18,8 @@ from enum import StrEnum
 from typing import Final, Protocol, Self
 from uuid import UUID
 
+from shared.kernel.ids import NIL
+
 RETRY_LANES: Final = 10
 UNKNOWN_LANES: Final = 20
 """Added to the lane of an entry that waits for a retry, or for proof of an unknown outcome.
@@ -28,7 +30,6 @@ are found without an index on the state, which would make every claim touch ever
 WAITING_LANES: Final = -10
 """Added to the lane of an entry behind an earlier one to the same recipient, so that claiming does
 not walk over it either; it comes forward by itself when the earlier one leaves the queue."""
-NIL: Final = UUID(int=0)
 LANES: Final = (0, 1, 2)
 """High, normal, bulk; in the order in which they are emptied."""
 

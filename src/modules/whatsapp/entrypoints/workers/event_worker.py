@@ -14,6 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.kernel.errors import TellwireError
+from shared.kernel.ids import NIL
 from whatsapp.application.deliver_events import DeliverEvents
 from whatsapp.domain.events import DeliveryQueue, EndpointWork
 from whatsapp.entrypoints.workers.loop import Loop
@@ -29,7 +30,6 @@ PARALLEL: Final = 16
 ROUNDS: Final = 50
 """After so many rounds an endpoint makes room for others."""
 MOST_REST_SECONDS: Final = 60.0
-NIL: Final = UUID(int=0)
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Final
 from uuid import UUID
 
 from shared.kernel.errors import TellwireError
+from shared.kernel.ids import NIL
 from whatsapp.domain.media import MediaFailure
 from whatsapp.domain.media_repository import MediaJob, MediaQueue
-from whatsapp.domain.send_queue import NIL
 from whatsapp.entrypoints.workers.loop import Loop, steadily
 
 PAUSE_SECONDS: Final = 0.2

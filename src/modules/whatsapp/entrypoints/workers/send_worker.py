@@ -9,11 +9,12 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from shared.kernel.errors import Unavailable
+from shared.kernel.ids import NIL
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
 from whatsapp.domain.driving import Drivers, Stance
 from whatsapp.domain.rate_limit import DEFAULT_RATE
-from whatsapp.domain.send_queue import NIL, ChannelWork, SendQueue
+from whatsapp.domain.send_queue import ChannelWork, SendQueue
 from whatsapp.entrypoints.workers.loop import Loop, steadily
 
 SWEEP_SECONDS: Final = 0.1
@@ -79,7 +80,7 @@ class SendWorker:
     _resting: dict[_Key, float] = field(default_factory=dict, init=False)
     _to_tend: dict[_Key, ChannelWork] = field(default_factory=dict, init=False)
     _seen: set[_Key] = field(default_factory=set, init=False)
-    _served: set[UUID] = field(default_factory=set, init=False)  # To the end, and not yet left.
+    _to_leave: set[UUID] = field(default_factory=set, init=False)  # Served to the end.
     _cursor: _Key = field(default=(NIL, NIL), init=False)
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -99,7 +100,7 @@ class SendWorker:
                     loop = Loop(name=name, work=work, pause_seconds=pause, stretch=stretch)
                     loops.create_task(loop.run(stopping))
             await self._stop(list(self._running))
-        await self._leave(self._served)
+        await self._leave(self._to_leave)
 
     def stretch(self) -> float:
         """How much longer than a worker alone this one may pause between looks at anything."""
@@ -135,7 +136,7 @@ class SendWorker:
         for key, serving in list(self._running.items()):
             if serving.is_retired and not serving.dispatcher.is_sending:
                 self._end(key)
-                self._served.add(key[1])
+                self._to_leave.add(key[1])
 
     def _room(self) -> int:
         """How many more channels may be begun now."""
@@ -163,7 +164,7 @@ class SendWorker:
 
     async def _go_on(self) -> int:
         """Say which channels are still served here; stop with those that somebody else serves."""
-        ended, self._served = self._served, set()
+        ended, self._to_leave = self._to_leave, set()
         await self._leave(ended)
         served = {key[1]: (key, serving) for key, serving in self._running.items()}
         if served:
@@ -183,7 +184,7 @@ class SendWorker:
 
     def _start(self, key: _Key, dispatchers: asyncio.TaskGroup) -> None:
         self._resting.pop(key, None)
-        self._served.discard(key[1])
+        self._to_leave.discard(key[1])
         serving = _Serving(self.dispatch(*key), self.monotonic())
         self._running[key] = serving
         dispatchers.create_task(self._serve(key, serving))
@@ -228,7 +229,7 @@ class SendWorker:
             self._resting[key] = self.monotonic() + rest
         if self._running.get(key) is serving:
             del self._running[key]
-            self._served.add(key[1])
+            self._to_leave.add(key[1])
 
     async def _tend(self) -> int:
         """Queue due retries again and give up what nobody reported, where the sweep saw some."""

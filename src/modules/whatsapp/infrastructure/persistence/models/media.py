@@ -56,6 +56,7 @@ class MediaModel(TenantScoped, Base):
             postgresql_where="direction = 'outbound' AND status = 'stored'",
         ),
         Index(None, "tenant_id", "status", "used_at"),
+        Index(None, "tenant_id", "channel_id", "id"),
         Index(None, "tenant_id", "message_id"),
         CheckConstraint(
             f"direction IN ({', '.join(repr(d.value) for d in MediaDirection)})", "direction"

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
-from shared.kernel.ids import new_id
+from shared.kernel.ids import MAX, NIL, new_id
 from whatsapp.domain.account import AccountEvent, ChannelState, Template, TemplateReported
 from whatsapp.domain.entities import ChannelNotFound, ChannelStatus
 from whatsapp.infrastructure.persistence.models import AccountEventModel, TemplateModel
@@ -61,7 +61,7 @@ _LIST: Final = (
         """
     SELECT {columns} FROM whatsapp_account_events e
     WHERE e.tenant_id = :tenant
-      AND (CAST(:before AS uuid) IS NULL OR e.id < CAST(:before AS uuid))
+      AND e.id < :before
       AND (CAST(:field AS text) IS NULL OR e.field = CAST(:field AS text))
       AND (NOT CAST(:unread AS boolean) OR e.reason IS NOT NULL)
     ORDER BY e.id DESC LIMIT :limit
@@ -112,7 +112,7 @@ _LIST_TEMPLATES: Final = (
         """
     SELECT {columns} FROM whatsapp_templates t
     WHERE t.tenant_id = :tenant
-      AND (CAST(:after AS uuid) IS NULL OR t.id > CAST(:after AS uuid))
+      AND t.id > :after
     ORDER BY t.id LIMIT :limit
     """.replace("{columns}", ", ".join(f"t.{c.name}" for c in _TEMPLATES.c))
     )
@@ -198,7 +198,7 @@ class SQLAlchemyAccountRepository(SQLAlchemyRepository[AccountEvent, AccountEven
         given: dict[str, Any] = {
             "tenant": self.tenant_id,
             "limit": limit,
-            "before": before,
+            "before": before or MAX,
             "field": field,
             "unread": unread_only,
         }
@@ -227,7 +227,7 @@ class SQLAlchemyAccountRepository(SQLAlchemyRepository[AccountEvent, AccountEven
     async def list_templates(self, *, limit: int, after: UUID | None = None) -> Sequence[Template]:
         """Templates in order of their ids."""
         rows = await self._run(
-            _LIST_TEMPLATES, {"tenant": self.tenant_id, "limit": limit, "after": after}
+            _LIST_TEMPLATES, {"tenant": self.tenant_id, "limit": limit, "after": after or NIL}
         )
         return [_template(row) for row in rows]
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.infrastructure.database.direct import fetch
 from shared.infrastructure.database.driver_errors import translated
 from shared.infrastructure.database.rls import bound_tenant
+from shared.kernel.ids import MAX
 from whatsapp.domain.events import (
     DeliveryOutcome,
     DeliveryRecord,
@@ -53,17 +54,12 @@ class SQLAlchemyDeliveryLog:
         limit: int,
     ) -> Replayed:
         """Queue events again that the endpoint wants; see the protocol."""
-        row = (
-            await self._fetch(
-                sql.REPLAY,
-                endpoint=endpoint.id,
-                ids=None if event_ids is None else list(event_ids),
-                since=since,
-                until=until,
-                after=after,
-                limit=limit,
-            )
-        )[0]
+        given: dict[str, Any] = {"endpoint": endpoint.id, "since": since, "until": until}
+        given |= {"after": after, "limit": limit}
+        if event_ids is None:
+            (row,) = await self._fetch(sql.REPLAY, **given)
+        else:
+            (row,) = await self._fetch(sql.REPLAY_NAMED, ids=list(event_ids), **given)
         return Replayed(row.queued, row.last if row.queued == limit else None)
 
     async def list_attempts(
@@ -71,7 +67,11 @@ class SQLAlchemyDeliveryLog:
     ) -> Sequence[DeliveryRecord]:
         """Attempts, newest first, from before `before`."""
         rows = await self._fetch(
-            sql.LIST_ATTEMPTS, endpoint=endpoint_id, limit=limit, before=before, event=event_id
+            sql.LIST_ATTEMPTS,
+            endpoint=endpoint_id,
+            limit=limit,
+            before=before or MAX,
+            event=event_id,
         )
         return [_record(row) for row in rows]
 

@@ -152,12 +152,10 @@ CLEAR: Final = _typed(
     endpoint=Uuid(),
 )
 
-REPLAY: Final = _typed(
-    f"""
+_REPLAY: Final = f"""
     WITH f AS (
         SELECT e.* FROM events e
-        WHERE e.tenant_id = :tenant AND e.number > :after
-          AND (CAST(:ids AS uuid[]) IS NULL OR e.id = ANY(:ids))
+        WHERE e.tenant_id = :tenant AND e.number > :after {{named}}
           AND (CAST(:since AS timestamptz) IS NULL OR e.recorded_at >= :since)
           AND (CAST(:until AS timestamptz) IS NULL OR e.recorded_at < :until)
         ORDER BY e.number
@@ -180,24 +178,30 @@ REPLAY: Final = _typed(
         ON CONFLICT (tenant_id, id) DO NOTHING
     )
     SELECT count(*) AS queued, max(number) AS last FROM wanted
-    """,  # noqa: S608  # constants of this package
-    tenant=Uuid(),
-    endpoint=Uuid(),
-    after=BigInteger(),
-    ids=ARRAY(Uuid()),
-    since=DateTime(timezone=True),
-    until=DateTime(timezone=True),
-    limit=Integer(),
-)
-"""Queue what the endpoint wants of the events that were recorded then, or bear these ids.
+"""  # noqa: S608  # constants of this package
+_OF_REPLAY: Final[dict[str, TypeEngine[Any]]] = {
+    "tenant": Uuid(),
+    "endpoint": Uuid(),
+    "after": BigInteger(),
+    "since": DateTime(timezone=True),
+    "until": DateTime(timezone=True),
+    "limit": Integer(),
+}
+REPLAY: Final = _typed(_REPLAY.format(named=""), **_OF_REPLAY)
+"""Queue what the endpoint wants of the events that were recorded then.
 
 What waits for it anyhow stays as it is, and counts."""
+REPLAY_NAMED: Final = _typed(
+    _REPLAY.format(named="AND e.id = ANY(:ids)"), ids=ARRAY(Uuid()), **_OF_REPLAY
+)
+"""The same, of the events with these ids: by their index, which one statement for both would miss
+where it is planned once."""
 
 LIST_ATTEMPTS: Final = _typed(
     """
     SELECT d.* FROM webhook_deliveries d
     WHERE d.tenant_id = :tenant AND d.endpoint_id = :endpoint
-      AND (CAST(:before AS uuid) IS NULL OR d.id < :before)
+      AND d.id < :before
       AND (CAST(:event AS uuid) IS NULL OR d.event_id = :event)
     ORDER BY d.id DESC LIMIT :limit
     """,

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.driver_errors import translated
+from shared.kernel.ids import NIL
 from whatsapp.domain.media_repository import MediaJob, MediaJobKind
-from whatsapp.domain.send_queue import NIL
 from whatsapp.infrastructure.persistence.repositories.media_statements import CLAIM
 
 

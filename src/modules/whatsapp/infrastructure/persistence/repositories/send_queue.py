@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.direct import fetch_alone
 from shared.infrastructure.database.driver_errors import translated
+from shared.kernel.ids import NIL
 from whatsapp.domain.send_queue import (
     LANES,
-    NIL,
     WAITING_LANES,
     ChannelWork,
     Claim,
