@@ -47,8 +47,8 @@ MOST_PER_SECOND = 25_000  # More than any of them takes.
 PER_SECOND, LATENCY_SECONDS = 320, 15.0
 BATCH, STORED = 500, 5_000_000
 BARE_REASON = (
-    "a webhook takes our server two to two and a half times the processor time of one that only "
-    "reads it, and the ratio moves with the machine (0.40, quartiles 0.34 to 0.41, a day before). "
+    "a webhook takes our server two to three times the processor time of one that only reads it, "
+    "and the ratio moves with the machine (0.40, quartiles 0.34 to 0.41, a day before). "
     "By profile writing bodies down together is 14% of it, the signature 7%, the answer with its "
     "id 13%, counting and timing it 7%; the rest is uvicorn's, as in the bare app."
 )

@@ -25,7 +25,7 @@ CHANNELS_REASON: Final = (
     "slots and record are eight round trips, four of them transactions under its tenant, and 14 ms "
     "of the worker's processor time and 6 ms of PostgreSQL's (36 and 17 ms before claims said what "
     "they leave and statements were planned once). With 40 messages for each, the next figure, "
-    "they are served nearly as fast as ten."
+    "ten times as many share it."
 )
 HISTORY_REASON: Final = ""
 

@@ -4,8 +4,8 @@ Each statement names `tenant_id = :tenant` itself. Statements that change a mess
 queue entry in step, so that no crash can part the two. Which status may follow which is a list of
 pairs, made from the domain's own transition table.
 
-After five executions PostgreSQL plans a prepared statement once for all tenants, and then takes
-every channel for a small one. So what is looked up row by row stands in a LATERAL subquery with a
+PostgreSQL plans a prepared statement once for all tenants (ADR 17), and so takes every channel for
+a small one. So what is looked up row by row stands in a LATERAL subquery with a
 LIMIT, which it cannot turn into a join that reads a whole channel (see test_generic_plans.py).
 """
 
