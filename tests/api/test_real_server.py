@@ -1,6 +1,8 @@
 """What only a real server on a real socket shows."""
 
 import asyncio
+import contextlib
+import socket
 import time
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -15,30 +17,46 @@ MEBIBYTE = 1024 * 1024
 
 
 class Caller:
-    """A connection on which a test says exactly what it wants."""
+    """A connection on which a test says exactly what it wants.
 
-    def __init__(self, reader, writer) -> None:
-        self.reader, self.writer = reader, writer
+    On a bare socket: a server that closes while its caller is still sending resets the connection.
+    What it had answered can still be read then, which a stream of asyncio would throw away.
+    """
+
+    def __init__(self, connection) -> None:
+        self._socket = connection
+        self._loop = asyncio.get_running_loop()
 
     @classmethod
     async def connect(cls, url):
         parts = urlsplit(url)
-        return cls(*await asyncio.open_connection(parts.hostname, parts.port))
+        connection = socket.socket()
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(connection, (parts.hostname, parts.port))
+        return cls(connection)
 
     async def say(self, data) -> None:
-        self.writer.write(data)
-        await self.writer.drain()
+        await self._loop.sock_sendall(self._socket, data)
 
     async def hear(self):
         """Everything until the server closes, as status and text."""
-        heard = await asyncio.wait_for(self.reader.read(), timeout=10)
-        self.writer.close()
+        heard = bytearray()
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                while block := await self._loop.sock_recv(self._socket, 0x10000):
+                    heard += block
         return int(heard[9:12] or 0), heard.decode()
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 @pytest.fixture
 async def caller(live_url):
-    return await Caller.connect(live_url)
+    caller = await Caller.connect(live_url)
+    yield caller
+    caller.close()
 
 
 def head(path, *headers):
