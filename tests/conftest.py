@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis import Redis
 from xdist.scheduler import LoadScopeScheduling
 
@@ -19,6 +20,11 @@ from tellwire.database import migrate
 from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from tellwire.embedded.redis import EmbeddedRedis
 from tellwire.embedded.roles import bootstrap_database
+
+# How fast examples are made and run is the machine's.
+_PROFILE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("tellwire", **_PROFILE)
+settings.load_profile("tellwire")
 
 _TEMPLATE = "tellwire_template"
 

@@ -48,7 +48,6 @@ def test_no_request_breaks_the_api_or_its_own_description(live_url, ana, mode) -
         @settings(
             max_examples=10,
             derandomize=True,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         )

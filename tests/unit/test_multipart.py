@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.infrastructure.http.errors import BadRequest
@@ -41,7 +41,6 @@ def read(body: bytes, size: int = 7, boundary: bytes = BOUNDARY) -> list:
     return asyncio.run(every())
 
 
-@settings(deadline=None)
 @given(
     contents=st.lists(
         st.binary(max_size=60)
@@ -61,14 +60,12 @@ def test_contents_come_back_however_the_body_is_cut(contents: list[bytes], size:
     ]
 
 
-@settings(deadline=None)
 @given(body=st.binary(max_size=300), size=st.integers(1, 40))
 def test_noise_is_refused_and_nothing_else_happens(body: bytes, size: int) -> None:
     with pytest.raises(BadRequest):
         read(body, size)
 
 
-@settings(deadline=None)
 @given(cut=st.integers(0, 200), size=st.integers(1, 40))
 def test_a_form_that_ends_early_is_refused(cut: int, size: int) -> None:
     body = written((field("a"), b"1" * 50), (field("b"), b"2" * 50))

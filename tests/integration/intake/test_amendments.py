@@ -345,9 +345,7 @@ async def test_a_story_ends_alike_however_it_is_told(listening, new_writer) -> N
         assert view.conversation.unread_count == 2
         assert view.last_message.wamid in wamids[:2]
 
-    @settings(
-        max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
-    )
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck), database=None)
     @given(stories())
     def law(story) -> None:
         asyncio.run_coroutine_threadsafe(play(story), loop).result(60)

@@ -143,9 +143,7 @@ async def test_however_a_stream_is_cut_mixed_and_repeated_each_tenant_has_its_ow
                 f"out.{n} {kind}" for kind, n in own if kind != "inbound"
             )
 
-    @settings(
-        max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
-    )
+    @settings(max_examples=30, suppress_health_check=list(HealthCheck), database=None)
     @given(streams())
     def law(stream) -> None:
         asyncio.run_coroutine_threadsafe(play(stream), loop).result(60)
@@ -195,9 +193,7 @@ async def test_no_mutated_body_is_lost_or_takes_its_neighbours_along(intake, ana
         assert wamid in await intake.inbound(ana)
         assert await intake.column("SELECT count(*) FROM webhook_inbox") == [0]
 
-    @settings(
-        max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None
-    )
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck), database=None)
     @given(st.data())
     def law(data) -> None:
         base = data.draw(

@@ -66,7 +66,7 @@ def test_the_script_does_what_the_model_does_whatever_happens(server):
 
     with server.client() as client:
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
         @given(rate=m["RATE"], events=events)
         def law(rate, events):
             world = m["World"](BothScripts(client))

@@ -153,7 +153,6 @@ SEEN = st.tuples(
 @pytest.mark.parametrize("processes", [1, 2, 4])
 @settings(
     max_examples=25,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],  # What it tells is short; shrinking it takes minutes.

@@ -108,9 +108,7 @@ async def test_reports_end_the_same_in_any_order_repeated_or_cut(
 
     loop = asyncio.get_running_loop()
 
-    @settings(
-        max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None
-    )
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck), database=None)
     @given(deliveries())
     def law(delivery):
         chosen, batches = delivery

@@ -237,9 +237,7 @@ async def test_answers_and_reports_end_the_same_however_they_are_interleaved(
 
     loop = asyncio.get_running_loop()
 
-    @settings(
-        max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None
-    )
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck), database=None)
     @given(histories())
     def law(history):
         chosen, order = history

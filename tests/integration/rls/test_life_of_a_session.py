@@ -240,7 +240,6 @@ def test_a_session_shows_one_tenants_rows_whatever_happens_to_it(database, ana, 
             settings=settings(
                 max_examples=lives,
                 stateful_step_count=steps,
-                deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -189,7 +189,7 @@ def _replaced(value, path, new):
 PLACES = [(case, path) for case, body in VALID.items() for path in _paths(body) if path]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(PLACES), json_values)
 def test_no_json_in_any_place_raises_anything_but_metas_error(place, junk):
     case, path = place

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whatsapp.domain.webhook import TroubleReported
@@ -105,7 +105,6 @@ ENTRIES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(
     entry=ENTRIES | JUNK,
     kind=st.sampled_from(["whatsapp_business_account"] * 9 + ["page", None]),

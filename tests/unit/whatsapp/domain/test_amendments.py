@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.kernel.ids import new_id
@@ -102,7 +102,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["context", "referral", "errors"]), JSON))
 def test_whatever_stands_around_a_message_is_read_or_left_out(raw) -> None:
     found = message()
@@ -127,7 +126,6 @@ AMENDMENTS = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=8).
 )
 
 
-@settings(deadline=None)
 @given(AMENDMENTS, st.data())
 def test_steps_end_where_the_message_stands_in_whatever_order_they_become_known(all_, data) -> None:
     """The message itself may come at any place among them."""
