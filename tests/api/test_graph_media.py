@@ -4,9 +4,11 @@ import asyncio
 import hashlib
 import json
 
+import httpx
 import pytest
 
 from shared.kernel.ids import new_id
+from tellwire.api import create_api
 from tellwire.media import open_store
 from tenancy.domain import Scope
 from whatsapp.domain.media import Media, MediaDirection, MediaKey
@@ -295,6 +297,32 @@ async def test_our_own_api_takes_forms(client, ana) -> None:
         headers=ana.headers | {"Content-Type": "multipart/form-data; boundary=b"},
     )
     assert (broken.status_code, broken.json()["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "caller", "scheme"),
+    [
+        ("127.0.0.1", "127.0.0.1", "https"),
+        ("127.0.0.1", "203.0.113.9", "http"),
+        ("203.0.113.0/24", "203.0.113.9", "https"),
+    ],
+)
+async def test_only_a_trusted_proxy_says_by_which_scheme_it_was_called(
+    world, ana, trusted, caller, scheme
+) -> None:
+    media = await came_in(world, ana, PDF)
+    app = create_api(world.settings.model_copy(update={"trusted_proxies": trusted}))
+    transport = httpx.ASGITransport(app, client=(caller, 50000))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://api.test") as client,
+    ):
+        found = await client.get(
+            f"/v23.0/{media.provider_media_id}",
+            headers=ana.headers | {"X-Forwarded-Proto": "https"},
+        )
+
+    assert found.json()["url"].startswith(f"{scheme}://api.test/")
 
 
 async def test_what_people_sent_is_found_by_metas_own_id(client, world, ana, number) -> None:

@@ -242,6 +242,8 @@ BANS = (
             "whatsapp_simulator/server.py": "the simulator's background jobs, cancelled on exit",
             "whatsapp/application/receive_webhook.py": "one look-up for all who ask, each of whom "
             "awaits it; ends with the statement's own time-out",
+            "whatsapp/infrastructure/persistence/repositories/webhook_inbox.py": "a writer for all "
+            "who append, each of whom awaits it; ends with the statement's own time-out",
         },
         (
             "import asyncio\nasyncio.create_task(x())",

@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 
 m = runpy.run_path(str(Path(__file__).parents[1] / "rate_limit_model.py"))
 
-many = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+many = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 @many

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.http.app import equip
@@ -122,11 +124,11 @@ def body_limit_of(path: str) -> BodyLimit:
 class _Api(FastAPI):
     """The app, and in front of it the short way of webhooks, before anything of FastAPI's runs."""
 
-    def __init__(self, *, metrics: HttpMetrics, **given: Any) -> None:
+    def __init__(self, *, metrics: HttpMetrics, trusted_proxies: str, **given: Any) -> None:
         super().__init__(**given)
         self._intake = WebhookIntake(
-            super().__call__,
-            services=lambda: getattr(self.state, STATE),
+            ProxyHeadersMiddleware(super().__call__, trusted_proxies),  # type: ignore[arg-type]  # its own names of the same types
+            services=partial(getattr, self.state, STATE),
             limit_of=body_limit_of,
             metrics=metrics,
         )
@@ -170,6 +172,7 @@ def create_api(settings: Settings) -> FastAPI:
     http_metrics = HttpMetrics(registry)
     app = _Api(
         metrics=http_metrics,
+        trusted_proxies=settings.trusted_proxies,
         title="Tellwire",
         summary="Self-hosted, multi-tenant WhatsApp Business messaging",
         version=version("tellwire"),

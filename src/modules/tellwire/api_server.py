@@ -58,6 +58,7 @@ async def serve_api(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # The app reads them, behind the short way of webhooks.
         timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
     )
     async with app.router.lifespan_context(app):

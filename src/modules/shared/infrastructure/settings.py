@@ -128,6 +128,11 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", description="The address that the HTTP API listens on.")
     api_port: int = Field(8000, ge=1, le=65535, description="The port of the HTTP API.")
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="Addresses or networks of proxies before the API, separated by commas, whose "
+        "X-Forwarded-Proto is believed; `*` believes everybody.",
+    )
     graph_base_url: HttpUrl = Field(
         "https://graph.facebook.com", description="Where Meta's Graph API is, or a simulator of it."
     )

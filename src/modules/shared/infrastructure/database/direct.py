@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import Connection, Dialect, Executable
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 from shared.infrastructure.database.driver_errors import InvalidValue
@@ -95,19 +95,26 @@ async def fetch_alone(
 ) -> Sequence[Any]:
     """All rows of a statement that is a transaction of its own; `engine` is on autocommit."""
     async with engine.connect() as connection:
-        inner = connection.sync_connection
-        driver = None if inner is None else _driver_of(inner)
-        if driver is None:
-            return (await connection.execute(statement, dict(parameters))).all()
-        finished = _finished(statement, connection.dialect)
-        arguments = finished.arguments(parameters)
-        try:
-            rows: Sequence[Any] = await driver.fetch(finished.sql, *arguments, record_class=_Row)
-        except BaseException as error:
-            if _is_lost(driver, error):
-                await connection.invalidate()
-            raise
-        return rows
+        return await fetch_on(connection, statement, parameters)
+
+
+async def fetch_on(
+    connection: AsyncConnection, statement: Executable, parameters: Mapping[str, Any]
+) -> Sequence[Any]:
+    """As `fetch_alone`, on a connection of such an engine that is open already."""
+    inner = connection.sync_connection
+    driver = None if inner is None else _driver_of(inner)
+    if driver is None:
+        return (await connection.execute(statement, dict(parameters))).all()
+    finished = _finished(statement, connection.dialect)
+    arguments = finished.arguments(parameters)
+    try:
+        rows: Sequence[Any] = await driver.fetch(finished.sql, *arguments, record_class=_Row)
+    except BaseException as error:
+        if _is_lost(driver, error):
+            await connection.invalidate()
+        raise
+    return rows
 
 
 def _is_lost(driver: PreludeConnection, error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from shared.infrastructure.http.body import BodyLimit, declared_length, replay
 from shared.infrastructure.http.deadlines import Deadlines
 from shared.infrastructure.http.request_context import REQUEST_ID_HEADER
 from shared.infrastructure.observability import HttpMetrics
-from shared.kernel.ids import new_ids
+from shared.kernel.ids import new_id_texts
 from whatsapp.entrypoints.http.services import HttpServices
 from whatsapp.entrypoints.http.webhooks import PREFIX, REFUSAL, signatures_in
 
@@ -101,6 +101,6 @@ async def _too_slow() -> Message:
 def _starts() -> Iterator[Message]:
     """The beginnings of answers, each with an id of its own."""
     while True:
-        for request_id in new_ids(IDS_AT_ONCE):
-            headers = [_LENGTH, (_REQUEST_ID, str(request_id).encode()), _NOSNIFF]
+        for request_id in new_id_texts(IDS_AT_ONCE):
+            headers = [_LENGTH, (_REQUEST_ID, request_id.encode()), _NOSNIFF]
             yield {"type": "http.response.start", "status": 200, "headers": headers}

@@ -1,7 +1,8 @@
 """The webhook inbox as intake sees it: something is written down, and nothing can be read back.
 
 What comes in while a transaction is being committed is written together by the next: the disk, not
-the number of bodies, decides how many transactions there are.
+the number of bodies, decides how many transactions there are. A writer keeps its connection while
+there is something to write.
 """
 
 import asyncio
@@ -10,17 +11,16 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 from sqlalchemy import ARRAY, TEXT, LargeBinary, Uuid, bindparam, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from shared.infrastructure.database.direct import fetch_alone
+from shared.infrastructure.database.direct import fetch_on
 from shared.infrastructure.database.driver_errors import DatabaseUnavailable, translated
-from shared.kernel.errors import TellwireError
-from shared.kernel.ids import new_ids
+from shared.kernel.ids import new_id_texts
 
-MAX_TOGETHER: Final = 200
+MAX_TOGETHER: Final = 50
+"""Larger ones let everybody wait for the same commit, while the process has nothing to do."""
 MAX_BYTES_TOGETHER: Final = 8 * 1024 * 1024
 MOST_WRITERS: Final = 2
 """One commits while the other gathers; more would only cut the same bodies smaller."""
@@ -49,19 +49,18 @@ _APPEND: Final = text(
 )
 
 
-def digest_of(app_id: str, body: bytes) -> UUID:
+def digest_of(app_id: str, body: bytes) -> str:
     """By what a body is known again: half a SHA-256, which only who knows the secret could try."""
-    return UUID(bytes=hashlib.sha256(app_id.encode() + b"\0" + body).digest()[:16])
+    return hashlib.sha256(app_id.encode() + b"\0" + body).hexdigest()[:32]
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A body that waits to be written."""
+    """A body that waits to be written; whoever gives up waiting cancels `written`."""
 
     app_id: str
     body: bytes
-    is_my_turn: asyncio.Future[bool]
-    """True tells its caller to write it, with what else waits; False that it is written."""
+    written: asyncio.Future[None]
 
 
 class SQLAlchemyWebhookInbox:
@@ -70,7 +69,8 @@ class SQLAlchemyWebhookInbox:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._waiting = deque[_Waiting]()
-        self._writers = 0
+        self._writers = set[asyncio.Task[None]]()
+        self._is_gathering = False
 
     async def append(self, app_id: str, body: bytes) -> None:
         """Write a verified body down, durable when this returns; raises DatabaseUnavailable.
@@ -79,67 +79,57 @@ class SQLAlchemyWebhookInbox:
         """
         mine = _Waiting(app_id, body, asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
-        if self._writers < MOST_WRITERS:
-            self._writers += 1
-            self._give_turn()
-        try:
-            if await mine.is_my_turn:
-                await self._write(mine)
-        finally:
-            # Cancelled between being told and hearing it, we still have the turn.
-            if not mine.is_my_turn.cancel() and _has_turn(mine):
-                self._give_turn()
+        if not self._is_gathering and len(self._writers) < MOST_WRITERS:
+            self._is_gathering = True
+            writer = asyncio.create_task(self._write_all())
+            self._writers.add(writer)
+            writer.add_done_callback(self._writers.discard)
+        await mine.written
 
-    def _give_turn(self) -> None:
-        """Let the oldest that still waits write; there are fewer writers where nobody does."""
-        while self._waiting:
-            oldest = self._waiting.popleft()
-            if not oldest.is_my_turn.done():  # Whose caller has gone is not written.
-                oldest.is_my_turn.set_result(True)
-                return
-        self._writers -= 1
+    async def _write_all(self) -> None:
+        """Write whatever waits until nothing does, as far as possible on one connection."""
+        while batch := await self._gather():
+            try:
+                async with translated(), self._engine.connect() as connection:
+                    while batch:
+                        await self._insert(connection, batch)
+                        _tell(batch)
+                        batch = await self._gather()
+            except Exception as error:  # noqa: BLE001  # raised where each body was given
+                _tell(batch, error)
+            finally:  # A writer that is cancelled does not know whether these are written.
+                _tell(batch, DatabaseUnavailable())
 
-    async def _write(self, mine: _Waiting) -> None:
-        """Write ours and what else waits, as much as fits."""
+    async def _gather(self) -> Sequence[_Waiting]:
+        """As much of what waits as fits together, without what nobody waits for any more."""
+        self._is_gathering = True
         await asyncio.sleep(0)  # What comes in at the same moment comes along.
-        batch = self._take(mine)
-        try:
-            await self._insert(batch)
-        except BaseException as error:
-            # This turn may end for a reason of its own; the others are told that nobody knows.
-            told = error if isinstance(error, TellwireError) else DatabaseUnavailable()
-            for one in _others(batch):
-                one.is_my_turn.set_exception(told)
-                one.is_my_turn.exception()  # Looked at, also where nobody waits any more.
-            raise
-        for one in _others(batch):
-            one.is_my_turn.set_result(False)
-
-    def _take(self, mine: _Waiting) -> Sequence[_Waiting]:
-        batch, size = [mine], len(mine.body)
+        self._is_gathering = False
+        batch, size = list[_Waiting](), 0
         while self._waiting and len(batch) < MAX_TOGETHER and size < MAX_BYTES_TOGETHER:
             one = self._waiting.popleft()
-            if not one.is_my_turn.done():
+            if not one.written.done():
                 batch.append(one)
                 size += len(one.body)
         return batch
 
-    async def _insert(self, batch: Sequence[_Waiting]) -> None:
+    async def _insert(self, connection: AsyncConnection, batch: Sequence[_Waiting]) -> None:
         parameters = {
-            "ids": new_ids(len(batch)),
+            "ids": new_id_texts(len(batch)),
             "digests": [digest_of(one.app_id, one.body) for one in batch],
             "app_ids": [one.app_id for one in batch],
             "bodies": [one.body for one in batch],
         }
-        async with translated():
-            await fetch_alone(self._engine, _APPEND, parameters)
+        await fetch_on(connection, _APPEND, parameters)
 
 
-def _has_turn(one: _Waiting) -> bool:
-    turn = one.is_my_turn
-    return not turn.cancelled() and turn.exception() is None and turn.result()
-
-
-def _others(batch: Sequence[_Waiting]) -> Sequence[_Waiting]:
-    """Those that the writer of a batch has written for, and who still wait."""
-    return [one for one in batch[1:] if not one.is_my_turn.done()]
+def _tell(batch: Sequence[_Waiting], error: Exception | None = None) -> None:
+    """Tell those that still wait that theirs is written, or why it is not."""
+    for one in batch:
+        if one.written.done():
+            continue
+        if error is None:
+            one.written.set_result(None)
+        else:
+            one.written.set_exception(error)
+            one.written.exception()  # Looked at, also where nobody waits any more.
