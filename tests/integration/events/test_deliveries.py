@@ -385,6 +385,53 @@ async def test_events_are_replayed_by_id_and_by_time_and_what_waits_is_not_doubl
     assert again[0].headers["webhook-id"] == first.headers["webhook-id"]
 
 
+@pytest.mark.parametrize(("since", "until"), [(0, None), (0, 9), (2, None), (34, 44), (60, None)])
+async def test_a_time_is_replayed_bit_by_bit_and_whole(
+    begin, ana, listener, endpoint_of, superuser, monkeypatch, since, until
+):
+    monkeypatch.setattr("whatsapp.application.replay_events.MAX_REPLAYED", 7)
+    monkeypatch.setattr("whatsapp.application.replay_events.MAX_LOOKED_AT", 20)
+    endpoint, _ = await endpoint_of(ana, listener.url)
+    async with begin(ana.tenant_id) as work:
+        happened = [
+            NewEvent(type=EventType.CHANNEL_PAUSED, occurred_at=utc_now(), data={})
+            for _ in range(400)
+        ]
+        await work.events.record(others=happened)
+        await work.commit()
+    await superuser.execute("DELETE FROM webhook_delivery_queue")
+    # An event every ten minutes; by how much their times miss the order of numbers varies.
+    began = utc_now() - timedelta(hours=100)
+    await superuser.execute(
+        "UPDATE events SET recorded_at = $1::timestamptz + number * interval '10 minutes'"
+        " + (number * 7919 % 59) * interval '1 minute' WHERE tenant_id = $2",
+        began,
+        ana.tenant_id,
+    )
+    times = {"since": began + timedelta(hours=since)}
+    if until is not None:
+        times["until"] = began + timedelta(hours=until)
+
+    calls, after = 0, 0
+    while after is not None:
+        _queued, after = await ReplayEvents(begin=begin)(
+            ana.tenant_id, endpoint.id, after=after, **times
+        )
+        calls += 1
+
+    wanted = await superuser.fetch(
+        "SELECT number FROM events WHERE tenant_id = $1 AND recorded_at >= $2"
+        " AND recorded_at < coalesce($3::timestamptz, 'infinity') ORDER BY number",
+        ana.tenant_id,
+        times["since"],
+        times.get("until"),
+    )
+    got = await superuser.fetch("SELECT number FROM webhook_delivery_queue ORDER BY number")
+    assert got == wanted != []
+    # Each call fills itself or looks at all it may, but for those at the edges of the time.
+    assert calls <= len(wanted) / 7 + len(wanted) / 20 + 4
+
+
 async def test_a_switched_off_endpoint_gets_nothing_and_hears_on_once_it_is_on_again(
     begin, ana, listener, endpoint_of, read_message, rounds, superuser
 ):

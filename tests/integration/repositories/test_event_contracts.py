@@ -131,7 +131,7 @@ METHODS = {
     "deliveries.bring_forward": (lambda g: g.deliveries.bring_forward(g.endpoint.id), 1, 0),
     "deliveries.clear": (lambda g: g.deliveries.clear(g.endpoint.id), 1, 0),
     "deliveries.replay": (
-        lambda g: g.deliveries.replay(g.endpoint, event_ids=[g.event.id], limit=9),
+        lambda g: g.deliveries.replay(g.endpoint, event_ids=[g.event.id], limit=9, look_at=9),
         1,
         Replayed(0, None),
     ),

@@ -204,7 +204,13 @@ OF_TENANT = {
     ),
     "replay some": (
         SQLAlchemyDeliveryLog,
-        lambda d: d.replay(endpoint(), event_ids=OTHERS, limit=50),
+        lambda d: d.replay(endpoint(), event_ids=OTHERS, limit=50, look_at=1000),
+    ),
+    "replay a time": (
+        SQLAlchemyDeliveryLog,
+        lambda d: d.replay(
+            endpoint(), since=utc_now() - timedelta(days=41), after=9999, limit=50, look_at=1000
+        ),
     ),
     "list endpoints": (SQLAlchemyEndpointRepository, lambda e: e.list(limit=50)),
     "get endpoint": (SQLAlchemyEndpointRepository, lambda e: e.get_by_id(ENDPOINT)),

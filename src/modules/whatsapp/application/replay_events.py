@@ -11,6 +11,8 @@ from whatsapp.domain.events import EndpointNotEnabled, EndpointNotFound, Replaye
 
 MAX_REPLAYED: Final = 5000
 """By one call; the answer says where the next one goes on."""
+MAX_LOOKED_AT: Final = 20_000
+"""By one call, whatever the endpoint wants of them: it holds its endpoint as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class ReplayEvents:
                 until=until,
                 after=after,
                 limit=MAX_REPLAYED,
+                look_at=MAX_LOOKED_AT,
             )
             await work.commit()
         return replayed

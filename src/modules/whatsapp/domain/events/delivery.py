@@ -133,7 +133,7 @@ def _wait(attempt: int, answer: Answer, rng: Random) -> timedelta:
 
 
 class Replayed(NamedTuple):
-    """How many events were queued again, and the number of the last where there are more."""
+    """How many events were queued again, and the last number looked at where there are more."""
 
     queued: int
     last: int | None
@@ -182,10 +182,12 @@ class DeliveryLog(Protocol):
         until: datetime | None = None,
         after: int = 0,
         limit: int,
+        look_at: int,
     ) -> Replayed:
         """Queue events again that the endpoint wants, by id or by the time they were recorded.
 
-        At most `limit` of them, in order; another call goes on behind the last number.
+        At most `limit` of them, in order, out of the next `look_at` events of that time (a little
+        less at its edges); another call goes on behind the last number.
         """
         ...
 

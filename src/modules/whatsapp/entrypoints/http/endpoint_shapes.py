@@ -238,5 +238,5 @@ class ReplayResponse(BaseModel):
 
     queued: int
     last: int | None = Field(
-        description="Where there are more: the number to go on behind, as `after`."
+        description="Where there may be more: the number to go on behind, as `after`."
     )

@@ -52,15 +52,16 @@ class SQLAlchemyDeliveryLog:
         until: datetime | None = None,
         after: int = 0,
         limit: int,
+        look_at: int,
     ) -> Replayed:
         """Queue events again that the endpoint wants; see the protocol."""
         given: dict[str, Any] = {"endpoint": endpoint.id, "since": since, "until": until}
-        given |= {"after": after, "limit": limit}
+        given |= {"after": after, "limit": limit, "look_at": look_at}
         if event_ids is None:
             (row,) = await self._fetch(sql.REPLAY, **given)
         else:
             (row,) = await self._fetch(sql.REPLAY_NAMED, ids=list(event_ids), **given)
-        return Replayed(row.queued, row.last if row.queued == limit else None)
+        return Replayed(row.queued, row.last)
 
     async def list_attempts(
         self, endpoint_id: UUID, *, limit: int, before: UUID | None, event_id: UUID | None = None

@@ -152,21 +152,22 @@ CLEAR: Final = _typed(
     endpoint=Uuid(),
 )
 
-_REPLAY: Final = f"""
-    WITH f AS (
-        SELECT e.* FROM events e
-        WHERE e.tenant_id = :tenant AND e.number > :after {{named}}
-          AND (CAST(:since AS timestamptz) IS NULL OR e.recorded_at >= :since)
-          AND (CAST(:until AS timestamptz) IS NULL OR e.recorded_at < :until)
-        ORDER BY e.number
+_LOOKED_AT: Final = """
+    SELECT e.number, e.id, e.type, e.subject_id, e.channel_id, e.recorded_at,
+           e.meta IS NOT NULL AS has_meta
+    FROM events e WHERE e.tenant_id = :tenant
+"""
+_QUEUE_AGAIN: Final = f"""
     ), wanted AS (
         SELECT w.id AS endpoint_id, f.id AS event_id, f.number, f.subject_id, {DELIVERY_ID} AS id
-        FROM f JOIN webhook_endpoints w ON w.tenant_id = :tenant AND w.id = :endpoint
-        WHERE f.type <> 'webhook_endpoint.test'
+        FROM looked f JOIN webhook_endpoints w ON w.tenant_id = :tenant AND w.id = :endpoint
+        WHERE (CAST(:since AS timestamptz) IS NULL OR f.recorded_at >= :since)
+          AND (CAST(:until AS timestamptz) IS NULL OR f.recorded_at < :until)
+          AND f.type <> 'webhook_endpoint.test'
           AND (w.event_types = '[]' OR jsonb_exists(w.event_types, f.type))
           AND (w.channel_ids = '[]' OR f.channel_id IS NULL
                OR jsonb_exists(w.channel_ids, CAST(f.channel_id AS text)))
-          AND (w.format = 'tellwire' OR f.meta IS NOT NULL OR f.type LIKE 'message.%')
+          AND (w.format = 'tellwire' OR f.has_meta OR f.type LIKE 'message.%')
         ORDER BY f.number
         LIMIT :limit
     ), queued AS (
@@ -176,8 +177,17 @@ _REPLAY: Final = f"""
                now(), 0, now()
         FROM wanted
         ON CONFLICT (tenant_id, id) DO NOTHING
+    ), furthest AS (
+        SELECT number, recorded_at FROM looked ORDER BY number DESC LIMIT 1
     )
-    SELECT count(*) AS queued, max(number) AS last FROM wanted
+    SELECT count(*) AS queued,
+           CASE WHEN count(*) = :limit THEN max(number)
+                WHEN (SELECT count(*) FROM looked) < :look_at THEN NULL
+                ELSE (SELECT f.number FROM furthest f
+                      WHERE CAST(:until AS timestamptz) IS NULL
+                         OR f.recorded_at < CAST(:until AS timestamptz) + {{slack}})
+           END AS last
+    FROM wanted
 """  # noqa: S608  # constants of this package
 _OF_REPLAY: Final[dict[str, TypeEngine[Any]]] = {
     "tenant": Uuid(),
@@ -186,13 +196,46 @@ _OF_REPLAY: Final[dict[str, TypeEngine[Any]]] = {
     "since": DateTime(timezone=True),
     "until": DateTime(timezone=True),
     "limit": Integer(),
+    "look_at": Integer(),
 }
-REPLAY: Final = _typed(_REPLAY.format(named=""), **_OF_REPLAY)
-"""Queue what the endpoint wants of the events that were recorded then.
+_SLACK: Final = "interval '1 hour'"
+REPLAY: Final = _typed(
+    f"""
+    WITH RECURSIVE halving AS (
+        SELECT CAST(:after AS bigint) AS low,
+               coalesce((SELECT s.last_number FROM event_streams s WHERE s.tenant_id = :tenant), 0)
+                   AS high
+        UNION ALL
+        SELECT CASE WHEN e.is_before THEN h.middle ELSE h.low END,
+               CASE WHEN e.is_before THEN h.high ELSE h.middle END
+        FROM (SELECT low, high, (low + high) / 2 AS middle FROM halving) h
+        CROSS JOIN LATERAL (
+            SELECT coalesce((
+                SELECT n.recorded_at < CAST(:since AS timestamptz) - {_SLACK} FROM events n
+                WHERE n.tenant_id = :tenant AND n.number > h.middle ORDER BY n.number LIMIT 1
+            ), false) AS is_before
+        ) e
+        WHERE h.high - h.low > :look_at / 10
+    ), looked AS MATERIALIZED (
+        {_LOOKED_AT} AND e.number > (SELECT max(low) FROM halving)
+        ORDER BY e.number LIMIT :look_at
+    {_QUEUE_AGAIN.format(slack=_SLACK)}
+    """,  # noqa: S608  # constants of this module
+    **_OF_REPLAY,
+)
+"""Queue what the endpoint wants of the events that were recorded then, as far as it looks.
 
-What waits for it anyhow stays as it is, and counts."""
+What waits for it anyhow stays as it is, and counts. An event is recorded by the time at which its
+transaction began and numbered later, so that times follow numbers only roughly: by less than an
+hour, which no transaction lasts. Halving finds the number from which to look."""
 REPLAY_NAMED: Final = _typed(
-    _REPLAY.format(named="AND e.id = ANY(:ids)"), ids=ARRAY(Uuid()), **_OF_REPLAY
+    f"""
+    WITH looked AS MATERIALIZED (
+        {_LOOKED_AT} AND e.number > :after AND e.id = ANY(:ids)
+    {_QUEUE_AGAIN.format(slack=_SLACK)}
+    """,  # constants of this module
+    ids=ARRAY(Uuid()),
+    **_OF_REPLAY,
 )
 """The same, of the events with these ids: by their index, which one statement for both would miss
 where it is planned once."""
