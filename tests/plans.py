@@ -7,12 +7,17 @@ what is checked is what runs.
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from shared.infrastructure.database import RLSManager, create_engine, create_session_factory
+from shared.infrastructure.encryption import DecryptionFailed
 
 ROWS = 200_000
 SEED = """
@@ -83,6 +88,35 @@ def catch(engine: Any) -> list[tuple[str, tuple[Any, ...]]]:
 
     event.listen(engine.sync_engine, "before_cursor_execute", note)
     return caught
+
+
+Sent = list[tuple[str, tuple[Any, ...]]]
+"""Statements with their parameters."""
+
+
+async def sent_on(url: str, call: Callable[[AsyncEngine], Awaitable[Any]]) -> Sent:
+    """What a call sends on an engine."""
+    engine = create_engine(url)
+    caught = catch(engine)
+    try:
+        await call(engine)
+    finally:
+        await engine.dispose()
+    return caught
+
+
+async def sent_in(url: str, call: Callable[[AsyncSession], Awaitable[Any]]) -> Sent:
+    """What a call sends in a transaction of the tenant, which is rolled back."""
+
+    async def in_session(engine: AsyncEngine) -> None:
+        async with create_session_factory(engine)() as session, RLSManager(session) as rls:
+            await rls.set_context(tenant_id=TENANT)
+            # The seeded secrets are nobody's; what was asked is all that counts here.
+            with suppress(DecryptionFailed):
+                await call(session)
+            await session.rollback()
+
+    return await sent_on(url, in_session)
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,6 @@ Half of the rows belong to one tenant, the rest to 200 others.
 """
 
 import re
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,9 +11,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from plans import TENANT, catch, explain, judge, reads_hardly_more, seed, seeded
-from shared.infrastructure.database import RLSManager, create_engine, create_session_factory
-from shared.infrastructure.encryption import DecryptionFailed
+from plans import TENANT, explain, judge, reads_hardly_more, seed, seeded, sent_in, sent_on
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
 from whatsapp.application.conversation_views import Place
@@ -334,102 +331,61 @@ AS_DISPATCH = {
 }
 
 
+def about_messages(caught):
+    return [one for one in caught if "whatsapp_" in one[0]]
+
+
+@pytest.fixture(scope="module")
+def dispatch_url(seeded_url):
+    return seeded_url.replace("tellwire_app", "tellwire_dispatch")
+
+
 @pytest.mark.parametrize("name", AS_APP)
 async def test_a_statement_of_a_tenant_goes_by_its_index(seeded_url, name):
     call, expected = AS_APP[name]
-    engine = create_engine(seeded_url)
-    caught = catch(engine)
-    async with create_session_factory(engine)() as session, RLSManager(session) as rls:
-        await rls.set_context(tenant_id=TENANT)
-        # The seeded tokens are nobody's; what was asked is all that counts here.
-        with suppress(DecryptionFailed):
-            await call(SQLAlchemyChannelRepository(session), SQLAlchemyMessageRepository(session))
-        await session.rollback()
-    await engine.dispose()
+    made = (SQLAlchemyChannelRepository, SQLAlchemyMessageRepository)
+    sent = await sent_in(seeded_url, lambda session: call(*(one(session) for one in made)))
 
-    assert judge(await explain(seeded_url, TENANT, caught[-1]), expected) == []
+    assert judge(await explain(seeded_url, TENANT, sent[-1]), expected) == []
+    for one in about_messages(sent):
+        assert await reads_hardly_more(seeded_url, one)
 
 
 @pytest.mark.parametrize("name", LOOKING)
 async def test_looking_at_conversations_counts_and_sorts_nothing_but_one_page(seeded_url, name):
     call, expected = LOOKING[name]
-    engine = create_engine(seeded_url)
-    caught = catch(engine)
-    async with create_session_factory(engine)() as session, RLSManager(session) as rls:
-        await rls.set_context(tenant_id=TENANT)
-        await call(SQLAlchemyConversationViews(session))
-        await session.rollback()
-    await engine.dispose()
-    asked = [one for one in caught if "whatsapp_" in one[0]]
+    sent = await sent_in(seeded_url, lambda session: call(SQLAlchemyConversationViews(session)))
+    asked = about_messages(sent)
 
     plans = [await explain(seeded_url, TENANT, one) for one in asked]
     assert judge(plans[0], expected) == []
     assert [judge(plan, set()) for plan in plans[1:]] == [[] for _ in plans[1:]]
+    for one in asked:
+        assert await reads_hardly_more(seeded_url, one)
 
 
 @pytest.mark.parametrize("name", AS_DISPATCH)
-async def test_a_statement_of_the_dispatcher_goes_by_its_index(seeded_url, name):
+async def test_a_statement_of_the_dispatcher_goes_by_its_index(dispatch_url, name):
     call, expected = AS_DISPATCH[name]
-    url = seeded_url.replace("tellwire_app", "tellwire_dispatch")
-    engine = create_engine(url)
-    caught = catch(engine)
-    await call(SQLAlchemySendQueue(engine))
-    await engine.dispose()
+    sent = await sent_on(dispatch_url, lambda engine: call(SQLAlchemySendQueue(engine)))
 
-    assert judge(await explain(url, None, caught[-1]), expected) == []
+    assert judge(await explain(dispatch_url, None, sent[-1]), expected) == []
+    assert await reads_hardly_more(dispatch_url, sent[-1])
 
 
 @pytest.mark.parametrize("name", SHOWN)
 async def test_a_list_of_messages_looks_at_no_more_by_a_plan_for_all(seeded_url, name):
     given = {"wanted": MessageFilter()} | SHOWN[name]
-    engine = create_engine(seeded_url)
-    caught = catch(engine)
-    async with create_session_factory(engine)() as session, RLSManager(session) as rls:
-        await rls.set_context(tenant_id=TENANT)
+
+    async def look(session):
         views = SQLAlchemyMessageViews(session)
         await views.list_outbound(given.pop("wanted"), limit=50, **given)
         await views.get_outbound_many(OTHERS)
         await views.get_history(MESSAGE)
-    await engine.dispose()
-    asked = [one for one in caught if "whatsapp_" in one[0]]
+
+    asked = about_messages(await sent_in(seeded_url, look))
 
     assert [await reads_hardly_more(seeded_url, one) for one in asked] == [True] * len(asked)
-
-
-async def caught_of(group: str, name: str, url: str) -> list[tuple[str, tuple[Any, ...]]]:
-    """What one call of the tables above sends."""
-    engine = create_engine(url)
-    caught = catch(engine)
-    if group == "dispatch":
-        await AS_DISPATCH[name][0](SQLAlchemySendQueue(engine))
-        await engine.dispose()
-        return caught[-1:]
-    async with create_session_factory(engine)() as session, RLSManager(session) as rls:
-        await rls.set_context(tenant_id=TENANT)
-        with suppress(DecryptionFailed):
-            if group == "app":
-                repositories = (SQLAlchemyChannelRepository, SQLAlchemyMessageRepository)
-                await AS_APP[name][0](*(made(session) for made in repositories))
-            else:
-                await LOOKING[name][0](SQLAlchemyConversationViews(session))
-        await session.rollback()
-    await engine.dispose()
-    return [one for one in caught if "whatsapp_" in one[0]]
-
-
-@pytest.mark.parametrize(
-    ("group", "name"),
-    [
-        (group, name)
-        for group, calls in (("app", AS_APP), ("views", LOOKING), ("dispatch", AS_DISPATCH))
-        for name in calls
-    ],
-)
-async def test_a_plan_that_is_made_once_for_all_reads_hardly_more(seeded_url, group, name):
-    role = "tellwire_dispatch" if group == "dispatch" else "tellwire_app"
-    url = seeded_url.replace("tellwire_app", role)
-    for sent in await caught_of(group, name, url):
-        assert await reads_hardly_more(url, sent)
 
 
 async def test_parked_reports_are_found_by_their_index(seeded_url, module_database):

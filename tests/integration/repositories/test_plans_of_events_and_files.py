@@ -11,9 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.exc import ResourceClosedError
 
-from plans import TENANT, catch, explain, judge, reads_hardly_more, seed, seeded
-from shared.infrastructure.database import RLSManager, create_engine, create_session_factory
-from shared.infrastructure.encryption import DecryptionFailed
+from plans import TENANT, explain, judge, reads_hardly_more, seed, seeded, sent_in, sent_on
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import NIL, new_id
 from shared.kernel.secret import Secret
@@ -334,34 +332,11 @@ OF_ALL_TENANTS = {
 }
 
 
-async def sent_for_tenant(name: str, url: str) -> list[tuple[str, tuple[Any, ...]]]:
-    made, call = OF_TENANT[name]
-    engine = create_engine(url)
-    caught = catch(engine)
-    async with create_session_factory(engine)() as session, RLSManager(session) as rls:
-        await rls.set_context(tenant_id=TENANT)
-        # The seeded secrets are nobody's; what was asked is all that counts here.
-        with suppress(DecryptionFailed):
-            await call(made(session))
-        await session.rollback()
-    await engine.dispose()
-    return caught
-
-
-async def sent_for_all(name: str, url: str) -> list[tuple[str, tuple[Any, ...]]]:
-    engine = create_engine(url)
-    caught = catch(engine)
-    with suppress(ResourceClosedError):  # Of what gives no rows, where it goes by SQLAlchemy.
-        await OF_ALL_TENANTS[name][1](engine)
-    await engine.dispose()
-    return caught
-
-
 @pytest.mark.parametrize("name", OF_TENANT)
 async def test_a_statement_about_events_and_files_reads_what_it_needs(seeded_url, name):
-    sent = [
-        one for one in await sent_for_tenant(name, seeded_url) if "reserve_events" not in one[0]
-    ]
+    made, call = OF_TENANT[name]
+    caught = await sent_in(seeded_url, lambda session: call(made(session)))
+    sent = [one for one in caught if "reserve_events" not in one[0]]
 
     assert sent
     for one in sent:
@@ -371,8 +346,14 @@ async def test_a_statement_about_events_and_files_reads_what_it_needs(seeded_url
 
 @pytest.mark.parametrize("name", OF_ALL_TENANTS)
 async def test_a_statement_for_all_tenants_reads_what_it_needs(seeded_url, name):
-    url = seeded_url.replace("tellwire_app", OF_ALL_TENANTS[name][0])
-    sent = await sent_for_all(name, url)
+    role, call = OF_ALL_TENANTS[name]
+    url = seeded_url.replace("tellwire_app", role)
+
+    async def without_rows(engine):
+        with suppress(ResourceClosedError):  # Of what gives none, where it goes by SQLAlchemy.
+            await call(engine)
+
+    sent = await sent_on(url, without_rows)
 
     assert sent
     for one in sent:
