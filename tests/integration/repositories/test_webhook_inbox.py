@@ -90,11 +90,42 @@ async def test_those_that_give_up_leave_a_writer_to_the_others(inbox, superuser)
     assert ("1", b"afterwards") in await bodies(superuser)
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_what_comes_in_the_moment_in_which_writers_end_is_written(
+    inbox, superuser, monkeypatch, turns
+) -> None:
+    """Both writers hear at once that theirs is stored; another comes some turns of the loop later.
+
+    In none of them may it be too late for these writers and too early for a new one.
+    """
+    both, stored = asyncio.Barrier(2), asyncio.Event()
+    insert = SQLAlchemyWebhookInbox._insert
+
+    async def at_once(self, connection, batch):
+        await insert(self, connection, batch)
+        if not stored.is_set():
+            await both.wait()
+            stored.set()
+
+    monkeypatch.setattr(SQLAlchemyWebhookInbox, "_insert", at_once)
+    async with asyncio.timeout(10):
+        first = asyncio.ensure_future(inbox.append("1", b"first"))
+        await asyncio.sleep(0.1)
+        second = asyncio.ensure_future(inbox.append("1", b"second"))
+        await stored.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await inbox.append("1", b"third")
+        await asyncio.gather(first, second)
+
+    assert len(await bodies(superuser)) == 3
+
+
 async def test_a_database_that_is_away_is_told_to_all_that_wait() -> None:
     engine = create_engine("postgresql+asyncpg://tellwire_intake@/none?host=/nonexistent")
     away = SQLAlchemyWebhookInbox(engine)
     results = await asyncio.gather(
-        *(away.append("1", b"%d" % n) for n in range(10)), return_exceptions=True
+        *(away.append("1", b"%d" % n) for n in range(500)), return_exceptions=True
     )
     await engine.dispose()
 

@@ -215,7 +215,7 @@ REPLAY: Final = _typed(
                 WHERE n.tenant_id = :tenant AND n.number > h.middle ORDER BY n.number LIMIT 1
             ), false) AS is_before
         ) e
-        WHERE h.high - h.low > :look_at / 10
+        WHERE h.high - h.low > greatest(:look_at / 10, 1)
     ), looked AS MATERIALIZED (
         {_LOOKED_AT} AND e.number > (SELECT max(low) FROM halving)
         ORDER BY e.number LIMIT :look_at

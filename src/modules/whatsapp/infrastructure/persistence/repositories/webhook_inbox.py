@@ -69,7 +69,8 @@ class SQLAlchemyWebhookInbox:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._waiting = deque[_Waiting]()
-        self._writers = set[asyncio.Task[None]]()
+        self._tasks = set[asyncio.Task[None]]()
+        self._writers = 0
         self._is_gathering = False
 
     async def append(self, app_id: str, body: bytes) -> None:
@@ -79,32 +80,46 @@ class SQLAlchemyWebhookInbox:
         """
         mine = _Waiting(app_id, body, asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
-        if not self._is_gathering and len(self._writers) < MOST_WRITERS:
+        if not self._is_gathering and self._writers < MOST_WRITERS:
+            self._writers += 1
             self._is_gathering = True
-            writer = asyncio.create_task(self._write_all())
-            self._writers.add(writer)
-            writer.add_done_callback(self._writers.discard)
+            task = asyncio.create_task(self._write_all())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         await mine.written
 
     async def _write_all(self) -> None:
         """Write whatever waits until nothing does, as far as possible on one connection."""
-        while batch := await self._gather():
-            try:
-                async with translated(), self._engine.connect() as connection:
-                    while batch:
-                        await self._insert(connection, batch)
-                        _tell(batch)
-                        batch = await self._gather()
-            except Exception as error:  # noqa: BLE001  # raised where each body was given
-                _tell(batch, error)
-            finally:  # A writer that is cancelled does not know whether these are written.
-                _tell(batch, DatabaseUnavailable())
+        try:
+            while batch := await self._gather():
+                await self._write(batch)
+        finally:
+            # In the moment in which nothing waited: what comes now begins a writer of its own.
+            self._writers -= 1
+
+    async def _write(self, batch: Sequence[_Waiting]) -> None:
+        """Write these, and on the same connection what comes meanwhile; all hear of their end."""
+        try:
+            async with translated(), self._engine.connect() as connection:
+                while batch:
+                    await self._insert(connection, batch)
+                    _tell(batch)
+                    batch = await self._gather()
+        except DatabaseUnavailable as error:
+            # Whoever waits longer only waits for the same.
+            _tell([*batch, *self._waiting], error)
+        except Exception as error:  # noqa: BLE001  # raised where each body was given
+            _tell(batch, error)
+        finally:  # A writer that is cancelled does not know whether these are written.
+            _tell(batch, DatabaseUnavailable())
 
     async def _gather(self) -> Sequence[_Waiting]:
         """As much of what waits as fits together, without what nobody waits for any more."""
         self._is_gathering = True
-        await asyncio.sleep(0)  # What comes in at the same moment comes along.
-        self._is_gathering = False
+        try:
+            await asyncio.sleep(0)  # What comes in at the same moment comes along.
+        finally:
+            self._is_gathering = False
         batch, size = list[_Waiting](), 0
         while self._waiting and len(batch) < MAX_TOGETHER and size < MAX_BYTES_TOGETHER:
             one = self._waiting.popleft()
