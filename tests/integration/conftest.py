@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -37,6 +38,14 @@ class Customer:
 
     tenant_id: UUID
     channel: Channel
+
+
+@pytest.fixture
+async def superuser(database) -> AsyncIterator[Any]:
+    """A connection that no policy applies to: to look at everything, and to bring it about."""
+    connection = await asyncpg.connect(database.superuser_url.replace("+asyncpg", ""))
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture(autouse=True)

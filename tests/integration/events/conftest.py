@@ -10,7 +10,6 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
-import asyncpg
 import pytest
 from aiohttp import web
 
@@ -186,13 +185,6 @@ def sent(begin):
         return stored
 
     return sent
-
-
-@pytest.fixture
-async def superuser(database) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(database.superuser_url.replace("+asyncpg", ""))
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
-import asyncpg
 import pytest
 
 from shared.infrastructure.database import (
@@ -86,13 +85,6 @@ def inbound():
         return InboundMessage(**given | values)
 
     return inbound
-
-
-@pytest.fixture
-async def superuser(database) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(database.superuser_url.replace("+asyncpg", ""))
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import logging
 import traceback
 
-import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -257,13 +256,6 @@ TROUBLES = {
 def database(module_database):
     """Each test has tenants of its own; one database does for all."""
     return module_database
-
-
-@pytest.fixture
-async def superuser(database):
-    connection = await asyncpg.connect(database.superuser_url.replace("+asyncpg", ""))
-    yield connection
-    await connection.close()
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)

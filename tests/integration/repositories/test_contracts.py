@@ -22,7 +22,7 @@ from whatsapp.domain.entities import (
     InvalidTransition,
     MessageNotFound,
 )
-from whatsapp.domain.repositories import AttemptResult, Revival, StatusReport
+from whatsapp.domain.repositories import AttemptResult, FailedAttempt, Revival, StatusReport
 from whatsapp.domain.value_objects import AccessToken, MessageStatus, PhoneNumber
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
@@ -138,6 +138,10 @@ METHODS = {
     "messages.send_again": (
         lambda g: g.messages.send_again([Revival(message=g.saved)], at=utc_now()),
         frozenset(),
+    ),
+    "messages.count_alike": (
+        lambda g: g.messages.count_alike([FailedAttempt(g.saved.id, 9, "deferred", 131000)]),
+        [0],
     ),
     "messages.refusals": (lambda g: g.refused(), "no channel"),
     "messages.load_for_sending": (lambda g: g.messages.load_for_sending([g.saved.id]), []),

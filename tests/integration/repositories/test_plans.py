@@ -18,7 +18,7 @@ from whatsapp.application.conversation_views import Place
 from whatsapp.application.message_views import MessageFilter
 from whatsapp.domain.conversation import Person, Reached
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
-from whatsapp.domain.repositories import AttemptResult, Revival, StatusReport
+from whatsapp.domain.repositories import AttemptResult, FailedAttempt, Revival, StatusReport
 from whatsapp.domain.send_queue import ClaimedEntry
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
@@ -178,6 +178,10 @@ AS_APP = {
     "messages.refusals": (
         lambda _c, m: m.refusals([message() for _ in range(50)], at=utc_now()),
         {"pk_whatsapp_channels"},
+    ),
+    "messages.count_alike": (
+        lambda _c, m: m.count_alike([FailedAttempt(MESSAGE, 9, "deferred", 131000)]),
+        set(),
     ),
     "messages.send_again": (
         lambda _c, m: m.send_again([Revival(message=message(id=MESSAGE))], at=utc_now()),

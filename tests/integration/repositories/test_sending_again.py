@@ -7,7 +7,7 @@ import pytest
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
 from whatsapp.domain.outcome import FailureReason
-from whatsapp.domain.repositories import AttemptResult, Revival, StatusReport
+from whatsapp.domain.repositories import AttemptResult, FailedAttempt, Revival, StatusReport
 from whatsapp.domain.value_objects import MessageStatus
 
 pytestmark = pytest.mark.postgres
@@ -213,3 +213,52 @@ async def test_a_late_sent_of_the_failed_attempt_does_not_stop_the_next(
 
     assert found.status is S.RETRYING
     assert await entry(message) is not None
+
+
+THROTTLED, OUTAGE, AGAIN = 131056, 131016, True
+
+
+@pytest.mark.parametrize(
+    ("earlier", "code", "kind", "alike"),
+    [
+        ([], OUTAGE, "deferred", 0),
+        ([("deferred", OUTAGE, AGAIN)] * 2, OUTAGE, "deferred", 2),
+        ([("throttled", THROTTLED, AGAIN), ("deferred", OUTAGE, AGAIN)], OUTAGE, "deferred", 1),
+        # Without a code it is the kind that is alike.
+        ([("unreachable", None, AGAIN), ("deferred", None, AGAIN)], None, "unreachable", 1),
+        ([("unreachable", None, AGAIN), ("deferred", OUTAGE, AGAIN)], None, "deferred", 0),
+        # What Meta took and failed later is alike, and one attempt.
+        ([("accepted", None, not AGAIN, "failed_later", OUTAGE)], OUTAGE, "deferred", 1),
+        # It had ended, and somebody sent it again.
+        ([("deferred", OUTAGE, AGAIN), ("deferred", OUTAGE, not AGAIN)], OUTAGE, "deferred", 0),
+        ([("deferred", OUTAGE, not AGAIN), ("deferred", OUTAGE, AGAIN)], OUTAGE, "deferred", 1),
+    ],
+)
+async def test_only_what_failed_alike_since_it_last_ended_counts(
+    stored, at, ana, superuser, earlier, code, kind, alike
+) -> None:
+    message = await stored(S.FAILED)
+
+    async def keep(number, outcome, code, is_retried):
+        await superuser.execute(
+            "INSERT INTO whatsapp_message_attempts (tenant_id, id, message_id, number, started_at,"
+            " finished_at, outcome, code, retry_at) VALUES ($1, uuidv7(), $2, $3, now(), now(), $4,"
+            " $5, CASE WHEN $6 THEN now() END)",
+            ana.tenant_id,
+            message.id,
+            number,
+            outcome,
+            code,
+            is_retried,
+        )
+
+    for number, (outcome, its_code, is_retried, *later) in enumerate(earlier, start=1):
+        await keep(number, outcome, its_code, is_retried)
+        if later:
+            await keep(number, *later, AGAIN)
+    async with at(ana) as desk:
+        failed = FailedAttempt(message.id, len(earlier) + 1, kind, code)
+        other = FailedAttempt(new_id(), 9, kind, code)
+        counted = await desk.messages.count_alike([other, failed])
+
+    assert counted == [0, alike]

@@ -449,13 +449,6 @@ def matrix(database, rows) -> Matrix:
 
 
 @pytest.fixture
-async def superuser(database) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(plain(database.superuser_url))
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def connect(database) -> AsyncIterator[Any]:
     """Raw connections as a role, closed at the end of the test."""
     opened = []

@@ -13,9 +13,11 @@ import pytest
 from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
 from shared.infrastructure.redis import connect
 from shared.kernel.clock import utc_now
+from whatsapp.application.change_message import RetryMessage
 from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.dispatch_channel import DispatchChannel
-from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.application.tend_channel import RetryFailed
+from whatsapp.domain.entities import Channel, OutboundMessage, WindowPolicy
 from whatsapp.domain.outcome import Accepted
 from whatsapp.domain.value_objects import (
     AccessToken,
@@ -100,6 +102,14 @@ class Office:
             for recipient in recipients
         ]
         await self.work(lambda s: SQLAlchemyMessageRepository(s).save_outbound_many(messages))
+        await self.dispatch(channel)
+        found = [
+            await self.work(lambda s, m=m: SQLAlchemyMessageRepository(s).get_outbound_by_id(m.id))
+            for m in messages
+        ]
+        return [one.status for one in found]
+
+    async def dispatch(self, channel) -> None:
         await DispatchChannel(
             tenant_id=self.tenant,
             channel_id=channel.id,
@@ -108,11 +118,6 @@ class Office:
             limiter=self.limiter,
             sender=self.meta,
         ).run()
-        found = [
-            await self.work(lambda s, m=m: SQLAlchemyMessageRepository(s).get_outbound_by_id(m.id))
-            for m in messages
-        ]
-        return [one.status for one in found]
 
     async def wait_of(self, channel) -> timedelta:
         state = await self.limiter.check_rate_limit(channel.phone_number_id, rate=RATE)
@@ -243,3 +248,31 @@ async def test_what_comes_in_takes_its_slots_from_sending(office) -> None:
     # Forty of eighty slots of the next second are gone, on this number alone.
     assert timedelta(milliseconds=400) < await office.wait_of(channel) <= timedelta(seconds=0.51)
     assert await office.wait_of(other) < MOMENT
+
+
+async def test_each_way_to_fail_has_retries_of_its_own(office, superuser) -> None:
+    """A message that Meta's outage has cost four attempts still has the three of another trouble.
+
+    Sent again by hand, it has them once more.
+    """
+    channel = await office.channel(window_policy=WindowPolicy.ALLOW)
+    begin = work_in(office.sessions)
+    seen = list[str]()
+
+    async def attempt(code: int) -> None:
+        office.meta.refusals[BEA] = code
+        await superuser.execute("UPDATE whatsapp_send_queue SET due_at = now()")
+        await RetryFailed(begin=begin)(office.tenant)
+        await office.dispatch(channel)
+        seen.append(await superuser.fetchval("SELECT status FROM whatsapp_outbound_messages"))
+
+    office.meta.refusals[BEA] = 131016
+    await office.send(channel, BEA)
+    for code in [131016] * 3 + [131000] * 4:
+        await attempt(code)
+    message_id = await superuser.fetchval("SELECT id FROM whatsapp_outbound_messages")
+    await RetryMessage(begin=begin)(office.tenant, message_id)
+    for _ in range(4):
+        await attempt(131000)
+
+    assert seen == ["retrying"] * 6 + ["failed"] + ["retrying"] * 3 + ["failed"]

@@ -47,13 +47,16 @@ def result_of(
     *,
     unknown_for: timedelta,
     rng: Random,
+    tries: int | None = None,
 ) -> AttemptResult:
     """What is to be recorded about `attempt`.
 
+    `tries` is how many attempts failed like this one, itself among them; None means all so far.
     An unknown outcome is held for `unknown_for`; a retry that would come after the message's own
     expiry expires it instead; trouble of the channel puts the message back, it is not to blame.
     """
-    step = _step(outcome, attempt, unknown_for=unknown_for, rng=rng)
+    tries = attempt.entry.attempt if tries is None else tries
+    step = _step(outcome, attempt, tries, unknown_for=unknown_for, rng=rng)
     retries = step.status is MessageStatus.RETRYING
     if retries and step.due_at and message.expires_at and step.due_at >= message.expires_at:
         step = _Step(status=MessageStatus.EXPIRED, failure=step.failure)
@@ -62,7 +65,7 @@ def result_of(
         lease_token=attempt.entry.lease_token,
         number=attempt.entry.attempt,
         status=step.status,
-        outcome=type(outcome).__name__.lower(),
+        outcome=kind_of(outcome),
         started_at=attempt.started_at,
         finished_at=attempt.finished_at,
         wamid=step.wamid,
@@ -70,6 +73,11 @@ def result_of(
         due_at=step.due_at,
         recipient=message.recipient,
     )
+
+
+def kind_of(outcome: Outcome) -> str:
+    """By what name an attempt keeps its outcome."""
+    return type(outcome).__name__.lower()
 
 
 def not_sent(
@@ -105,7 +113,9 @@ def taken_back(entry: ClaimedEntry, now: datetime) -> AttemptResult:
     )
 
 
-def _step(outcome: Outcome, attempt: Attempt, *, unknown_for: timedelta, rng: Random) -> _Step:
+def _step(
+    outcome: Outcome, attempt: Attempt, tries: int, *, unknown_for: timedelta, rng: Random
+) -> _Step:
     match outcome:
         case Accepted():
             return _Step(status=MessageStatus.SENT, wamid=outcome.wamid)
@@ -123,7 +133,7 @@ def _step(outcome: Outcome, attempt: Attempt, *, unknown_for: timedelta, rng: Ra
             failure = FailureReason(None, "Meta could not be reached", outcome.reason)
         case _:
             assert_never(outcome)
-    wait = wait_before_retry(outcome, attempt=attempt.entry.attempt, rng=rng)
+    wait = wait_before_retry(outcome, attempt=tries, rng=rng)
     if wait is None:
         return _Step(status=MessageStatus.FAILED, failure=failure)
     return _Step(status=MessageStatus.RETRYING, failure=failure, due_at=attempt.finished_at + wait)

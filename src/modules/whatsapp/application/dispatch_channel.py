@@ -24,7 +24,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
-from whatsapp.application.attempt import Attempt, result_of, taken_back
+from whatsapp.application.attempt import Attempt, taken_back
 from whatsapp.application.claim_due import ClaimDue
 from whatsapp.application.departures import Departures
 from whatsapp.application.dispatch_settings import DispatchSettings
@@ -34,6 +34,7 @@ from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.lateness import Lateness
 from whatsapp.application.load_claimed import Going, LoadClaimed
 from whatsapp.application.mark_time import MarkTime
+from whatsapp.application.next_step import NextStep
 from whatsapp.application.ports import BeginWork, Go, NotLeaving, Sender
 from whatsapp.application.record_results import Observe, RecordResults, ignore
 from whatsapp.application.slot_use import SlotUse
@@ -97,6 +98,7 @@ class DispatchChannel:
     _recorder: RecordResults = field(init=False)
     _heed: HeedOutcome = field(init=False)
     _load: LoadClaimed = field(init=False)
+    _next_step: NextStep = field(init=False)
 
     def __post_init__(self) -> None:
         self._gate = Departures(
@@ -133,6 +135,7 @@ class DispatchChannel:
             settle=self._recorder.put,
             closed=self._closed,
         )
+        self._next_step = NextStep(self.tenant_id, self.begin, self.settings, self.rng)
         self._heed = HeedOutcome(tenant_id=self.tenant_id, begin=self.begin, limiter=self.limiter)
         self._fresh = FreshChannel(
             tenant_id=self.tenant_id,
@@ -361,8 +364,7 @@ class DispatchChannel:
         attempt = Attempt(
             entry=one.entry, started_at=one.left_at or finished_at, finished_at=finished_at
         )
-        held = self.settings.unknown_for
-        self._recorder.put(result_of(outcome, attempt, one.message, unknown_for=held, rng=self.rng))
+        self._recorder.put(await self._next_step(outcome, attempt, one.message))
         try:
             if await self._heed(channel, one.message, outcome):
                 self._fresh.forget()

@@ -179,7 +179,7 @@ Outcome: TypeAlias = Accepted | Refusal | Unreachable | Unknown
 def wait_before_retry(outcome: Outcome, *, attempt: int, rng: Random) -> timedelta | None:
     """How long to wait before the next automatic attempt; None where there must not be one.
 
-    `attempt` is the number of the attempt that had this outcome, from 1.
+    `attempt` is how many attempts have had this outcome, this one among them.
     """
     match outcome:
         case Throttled():

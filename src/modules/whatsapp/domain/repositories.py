@@ -107,6 +107,15 @@ class Revival:
     due_at: datetime | None = None
 
 
+class FailedAttempt(NamedTuple):
+    """An attempt that failed in a way that passes: by Meta's code, or without one by its kind."""
+
+    message_id: UUID
+    number: int
+    kind: str
+    code: int | None
+
+
 class ChannelRepository(Protocol):
     """The channels of one tenant.
 
@@ -200,6 +209,10 @@ class MessageRepository(Protocol):
 
     async def send_again(self, revivals: Sequence[Revival], *, at: datetime) -> frozenset[UUID]:
         """Queue what had ended, each once; gives the ids of those for which it was done."""
+        ...
+
+    async def count_alike(self, failed: Sequence[FailedAttempt]) -> Sequence[int]:
+        """For each, how many earlier attempts failed like it since its message last ended."""
         ...
 
     async def refusals(

@@ -19,6 +19,7 @@ from whatsapp.domain.entities import (
 )
 from whatsapp.domain.repositories import (
     AttemptResult,
+    FailedAttempt,
     Revival,
     StatusesRecorded,
     StatusReport,
@@ -57,7 +58,9 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
 )
 from whatsapp.infrastructure.persistence.repositories.queue_statements import STEP_ASIDE
 from whatsapp.infrastructure.persistence.repositories.retry_statements import (
+    COUNT_ALIKE,
     SEND_AGAIN,
+    count_alike_parameters,
     send_again_parameters,
 )
 
@@ -251,6 +254,17 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             return frozenset()
         parameters = {"tenant": self.tenant_id} | send_again_parameters(revivals, at)
         return frozenset((await self._run(SEND_AGAIN, parameters)).scalars())
+
+    async def count_alike(self, failed: Sequence[FailedAttempt]) -> Sequence[int]:
+        """For each, how many earlier attempts failed like it since its message last ended.
+
+        Alike is what failed by the same code of Meta's, at once or later, or without one in the
+        same way. A failure without a next attempt is an end: what follows began anew.
+        """
+        if not failed:
+            return []
+        parameters = {"tenant": self.tenant_id} | count_alike_parameters(failed)
+        return [row.alike for row in await self._fetch(COUNT_ALIKE, parameters)]
 
     async def refusals(
         self, messages: Sequence[OutboundMessage], *, at: datetime

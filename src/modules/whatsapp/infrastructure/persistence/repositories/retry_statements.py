@@ -4,11 +4,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ARRAY, TEXT, BigInteger, DateTime, SmallInteger, Uuid, bindparam, text
+from sqlalchemy import (
+    ARRAY,
+    TEXT,
+    BigInteger,
+    DateTime,
+    Integer,
+    SmallInteger,
+    Uuid,
+    bindparam,
+    text,
+)
 from sqlalchemy.types import TypeEngine
 
 from shared.kernel.ids import new_id
-from whatsapp.domain.repositories import Revival
+from whatsapp.domain.repositories import FailedAttempt, Revival
 from whatsapp.domain.send_queue import RETRY_LANES
 from whatsapp.domain.value_objects import RETRY, MessageStatus, sources_of
 from whatsapp.infrastructure.persistence.repositories.message_rows import recipient_key
@@ -82,6 +92,34 @@ SEND_AGAIN: Final = text(
 Without an attempt somebody asks for it, and it goes at once; an expiry that has passed is dropped.
 With one it is that attempt's failure, reported later, and waits for its time."""
 
+COUNT_ALIKE: Final = text(
+    """
+    SELECT coalesce((
+        -- A number may have two entries: accepted, and failed later.
+        SELECT count(DISTINCT a.number) FROM whatsapp_message_attempts a
+        WHERE a.tenant_id = :tenant AND a.message_id = f.id AND a.number < f.number
+          AND a.retry_at IS NOT NULL
+          AND CASE WHEN f.code IS NULL THEN a.code IS NULL AND a.outcome = f.kind
+                   ELSE a.code = f.code END
+          AND a.number > coalesce((
+              SELECT e.number FROM whatsapp_message_attempts e
+              WHERE e.tenant_id = :tenant AND e.message_id = f.id AND e.number < f.number
+                AND e.retry_at IS NULL AND e.outcome NOT IN ('accepted', 'duplicate')
+              ORDER BY e.number DESC LIMIT 1), 0)
+    ), 0) AS alike
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS smallint[]), CAST(:kinds AS text[]),
+                CAST(:codes AS integer[])) WITH ORDINALITY AS f(id, number, kind, code, place)
+    ORDER BY f.place
+    """
+).bindparams(
+    bindparam("tenant", type_=Uuid()),
+    bindparam("ids", type_=ARRAY(Uuid())),
+    bindparam("numbers", type_=ARRAY(SmallInteger())),
+    bindparam("kinds", type_=ARRAY(TEXT())),
+    bindparam("codes", type_=ARRAY(Integer())),
+)
+"""How many earlier attempts of each message failed in the same way since it last ended."""
+
 
 def send_again_parameters(revivals: Sequence[Revival], at: datetime) -> dict[str, Any]:
     """The columns of `revivals` as arrays, in one order for all transactions."""
@@ -95,4 +133,14 @@ def send_again_parameters(revivals: Sequence[Revival], at: datetime) -> dict[str
         "attempts": [one.attempt for one in ordered],
         "occurred": [one.failed_at for one in ordered],
         "attempt_ids": [new_id() for _ in ordered],
+    }
+
+
+def count_alike_parameters(failed: Sequence[FailedAttempt]) -> dict[str, Any]:
+    """The columns of `failed` as arrays, in its order."""
+    return {
+        "ids": [one.message_id for one in failed],
+        "numbers": [one.number for one in failed],
+        "kinds": [one.kind for one in failed],
+        "codes": [one.code for one in failed],
     }
