@@ -15,9 +15,9 @@ from whatsapp.domain.entities.meta_app import MetaApp
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMetaAppRepository
 
 APP_ID = "100000000000001"
-EVENTS, INBOUND_SHARE, IN_A_VALUE = 10_000, 0.3, 50
+EVENTS, INBOUND_SHARE, AT_ONCE, IN_A_VALUE = 10_000, 0.3, 10, 4
 KILLS = 14
-META = {"retry_delays": [0, 0.2, 0.4, 0.8], "batch": 40, "timeout": 3}
+META = {"retry_delays": [0, 0.2, 0.4, 0.8], "batch": 4, "timeout": 3}
 
 
 class Crew:
@@ -63,30 +63,31 @@ class Crew:
 
 
 async def post_events(fleet: Fleet, channels, rng: Random) -> dict[str, dict[str, set[str]]]:
-    """Let Meta report 10,000 events of two tenants; gives what each has to have in the end."""
+    """Let Meta report 10,000 events of two tenants; gives what each has to have in the end.
+
+    An update holds few of them, so that bodies are small and many: they come all the while.
+    """
     expected = {c.phone_number_id: {"inbound": set(), "status": set()} for c in channels}
     inbound = int(EVENTS * INBOUND_SHARE)
-    for start in range(0, inbound, 100):
-        messages = []
-        for number in range(start, start + 100):
-            wamid = f"wamid.in.{number}"
-            phone = channels[number % 2].phone_number_id
-            expected[phone]["inbound"].add(wamid)
-            sender = f"49151{number % 40:08}"
-            messages.append({"id": wamid, "phone_number_id": phone, "from": sender})
-        await fleet.control("inbound", {"messages": messages, "type": "text"})
-    values = []
-    for start in range(inbound, EVENTS, IN_A_VALUE):
-        phone = channels[(start // IN_A_VALUE) % 2].phone_number_id
-        statuses = []
-        for number in range(start, start + IN_A_VALUE):
-            wamid = f"wamid.out.{number}"
-            expected[phone]["status"].add(wamid)
-            statuses.append({"id": wamid, "status": "delivered", "timestamp": "1795420800"})
+    calls = [("inbound", start) for start in range(0, inbound, AT_ONCE)]
+    calls += [("status", start) for start in range(inbound, EVENTS, IN_A_VALUE)]
+    rng.shuffle(calls)
+    for kind, first in calls:
+        if kind == "inbound":
+            messages = []
+            for number in range(first, first + AT_ONCE):
+                wamid, phone = f"wamid.in.{number}", channels[number % 2].phone_number_id
+                expected[phone]["inbound"].add(wamid)
+                sender = f"49151{number % 40:08}"
+                messages.append({"id": wamid, "phone_number_id": phone, "from": sender})
+            await fleet.control("inbound", {"messages": messages, "type": "text"})
+            continue
+        phone = channels[first // IN_A_VALUE % 2].phone_number_id
+        wamids = [f"wamid.out.{number}" for number in range(first, first + IN_A_VALUE)]
+        expected[phone]["status"].update(wamids)
+        told = {"status": "delivered", "timestamp": "1795420800"}
         metadata = {"display_phone_number": "15550783881", "phone_number_id": phone}
-        values.append((phone, {"metadata": metadata, "statuses": statuses}))
-    rng.shuffle(values)
-    for phone, value in values:
+        value = {"metadata": metadata, "statuses": [{"id": one, **told} for one in wamids]}
         await fleet.control("inbound", {"phone_number_id": phone, "value": value})
     return expected
 
@@ -126,7 +127,7 @@ async def test_every_event_ends_exactly_once_in_its_tenant_whoever_is_killed(dir
                 crew.start(name)
             await crew.until_ready()
             posting = asyncio.create_task(post_events(fleet, channels, rng))
-            killed = await kill_at_random(crew, rng)
+            killed, full = await kill_at_random(crew, rng)
             expected = await posting
             async with asyncio.timeout(100):
                 while await count(fleet) < EVENTS:  # noqa: ASYNC110  # of other processes
@@ -136,7 +137,13 @@ async def test_every_event_ends_exactly_once_in_its_tenant_whoever_is_killed(dir
         finally:
             crew.end()
 
+        # Kills that found nobody at work would show nothing.
         assert killed >= {"api", "worker"}
+        assert full >= 3
+        meta = (await fleet.control("report"))["webhooks"]
+        assert meta["failures"] >= 3
+        assert meta["duplicates"] > 0
+        assert (meta["given_up"], meta["dropped"]) == (0, 0)
         for table, kind in (
             ("whatsapp_inbound_messages", "inbound"),
             ("whatsapp_status_events", "status"),
@@ -148,15 +155,21 @@ async def test_every_event_ends_exactly_once_in_its_tenant_whoever_is_killed(dir
         assert await fleet.sql("SELECT reason FROM webhook_quarantine") == []
 
 
-async def kill_at_random(crew: Crew, rng: Random) -> set[str]:
-    """SIGKILL one or the other at moments that nobody chose; gives who was killed."""
-    killed: set[str] = set()
+async def kill_at_random(crew: Crew, rng: Random) -> tuple[set[str], int]:
+    """SIGKILL one or the other at moments that nobody chose.
+
+    Gives who was killed, and how often a worker was while bodies waited for it.
+    """
+    killed, full = set[str](), 0
     for turn in range(KILLS):
         await asyncio.sleep(rng.uniform(0.1, 0.8))
         name = ("api", "worker")[turn % 2] if turn < 4 else rng.choice(["api", "worker"])
         crew.kill(name)
+        if name == "worker":
+            waiting = await crew.fleet.sql("SELECT count(*) FROM webhook_inbox WHERE attempts > 0")
+            full += waiting[0][0] > 0
         killed.add(name)
         crew.start(name)
         if name == "api":
             await crew.until_ready()
-    return killed
+    return killed, full
