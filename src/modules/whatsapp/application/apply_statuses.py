@@ -1,8 +1,8 @@
-"""What became of messages: reports kept, messages moved on, passing failures sent again."""
+"""What became of messages: reports kept, messages moved on, sent again where that helps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -14,7 +14,13 @@ from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
 from whatsapp.domain.conversation import Reached
 from whatsapp.domain.entities import OutboundMessage
-from whatsapp.domain.outcome import FailureReason, Refusal, wait_before_retry
+from whatsapp.domain.outcome import (
+    FailureReason,
+    Refusal,
+    RejectAction,
+    Rejected,
+    wait_before_retry,
+)
 from whatsapp.domain.repositories import Revival, StatusReport
 from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.domain.webhook import StatusReported
@@ -22,6 +28,7 @@ from whatsapp.domain.webhook_inbox import Route
 
 MAX_ATTEMPT: Final = 2**15 - 1
 """No attempt of ours has a higher number."""
+NO_WAIT: Final = timedelta()
 
 Judge: TypeAlias = Callable[[Sequence[FailureReason]], Refusal]
 """What the errors of a `failed` status mean."""
@@ -87,7 +94,8 @@ class ApplyStatuses:
     ) -> None:
         """Queue what Meta took and then failed for a reason that passes, by the same table.
 
-        `failed` says that it was not delivered, so that a new attempt doubles nothing.
+        `failed` says that it was not delivered, so that a new attempt doubles nothing. Trouble of
+        the channel is not the message's: it goes back to its place, and waits with the channel.
         """
         waits = {
             one.echo: (one, wait)
@@ -109,18 +117,20 @@ class ApplyStatuses:
                 message=by_id[echo.message_id],
                 attempt=echo.attempt,
                 failed_at=one.occurred_at,
-                due_at=at + wait,
+                due_at=at + wait if wait else None,
             )
             for echo, (one, wait) in waits.items()
             if echo.message_id in by_id
         ]
-        await work.messages.send_again([one for one in revivals if _in_time(one)], at=at)
+        await work.messages.send_again([one for one in revivals if _in_time(one, at)], at=at)
 
     def _wait_of(self, reported: StatusReported) -> timedelta | None:
-        """How long to wait before the next attempt; None where there is none."""
+        """How long to wait before the next attempt, if at all; None where there is none."""
         if reported.echo is None or reported.echo.attempt > MAX_ATTEMPT:
             return None
         outcome = self.judge(reported.errors)
+        if isinstance(outcome, Rejected) and outcome.action is RejectAction.PAUSE_CHANNEL:
+            return NO_WAIT
         return wait_before_retry(outcome, attempt=reported.echo.attempt, rng=self.rng)
 
 
@@ -135,10 +145,10 @@ def _split(
     )
 
 
-def _in_time(revival: Revival) -> bool:
+def _in_time(revival: Revival, at: datetime) -> bool:
     """Whether the message would not have expired by then."""
-    expires_at, due_at = revival.message.expires_at, revival.due_at
-    return expires_at is None or due_at is None or due_at < expires_at
+    expires_at = revival.message.expires_at
+    return expires_at is None or (revival.due_at or at) < expires_at
 
 
 def _report(reported: StatusReported) -> StatusReport:

@@ -364,7 +364,7 @@ class DispatchChannel:
         held = self.settings.unknown_for
         self._recorder.put(result_of(outcome, attempt, one.message, unknown_for=held, rng=self.rng))
         try:
-            if await self._heed(channel, one.message, outcome):
+            if await self._heed(channel, one.message.recipient, outcome):
                 self._fresh.forget()
         except Exception:
             logger.exception("heeding an outcome failed in an unforeseen way")
