@@ -27,6 +27,7 @@ from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.fresh_channel import Readings
+from whatsapp.application.heed_reports import HeedReports
 from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.lateness import Lateness
 from whatsapp.application.ports import BeginWork
@@ -173,6 +174,7 @@ def _webhooks(
             followers=[KnowContact(), RecordEvents()],
         ),
         count_inbound=CountInbound(begin=begin, limiter=limiter),
+        heed_reports=HeedReports(begin=begin, limiter=limiter, judge=outcome_of_status_errors),
         count_elements=count,
         lease=lease.length,
     )

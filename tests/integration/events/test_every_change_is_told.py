@@ -280,6 +280,14 @@ async def failures_that_pass(life: Life) -> None:
     await life.report("failed", errors=[{"code": 131000, "title": "Something went wrong"}])
 
 
+async def failures_of_the_channel(life: Life) -> None:
+    await life.accept()
+    await life.answer(S.SENT, wamid="wamid.1")
+    await life.report("failed", errors=[{"code": 131042, "title": "Payment"}])
+    await life.answer(S.SENT, wamid="wamid.2")
+    await life.report("failed", errors=[{"code": 131026, "title": "Undeliverable"}], at=1795421000)
+
+
 # Each statement that can change a status, and the lives in which it does.
 LIVES = {
     "message_statements.RECORD_ATTEMPTS": [
@@ -296,7 +304,11 @@ LIVES = {
     "message_statements.GIVE_UP_UNKNOWN": [policy],
     "message_statements.SETTLE_ABANDONED": [dead_workers],
     "message_statements.UPDATE_OUTBOUND": [due_retries],
-    "retry_statements.SEND_AGAIN": [failures_that_pass, cancellations],
+    "retry_statements.SEND_AGAIN": [
+        failures_that_pass,
+        failures_of_the_channel,
+        cancellations,
+    ],
 }
 
 

@@ -143,6 +143,28 @@ async def test_a_failure_that_passes_waits_for_its_time_with_its_reason(
     assert waiting["attempt"] == 1
 
 
+async def test_a_failure_of_the_channel_puts_it_back_to_its_old_place(
+    stored, again, entry, superuser
+) -> None:
+    message = await stored(S.FAILED, created_at=utc_now() - MINUTE)
+    now = utc_now()
+
+    done, found = await again(message, attempt=1, failed_at=now)
+
+    assert done
+    assert (found.status, found.next_attempt_at) == (S.QUEUED, None)
+    assert found.failure.code == 131000
+    queued = await entry(message)
+    assert (queued["state"], queued["lane"], queued["due_at"]) == ("ready", 1, message.created_at)
+    assert queued["attempt"] == 1
+    attempt = await superuser.fetchrow(
+        "SELECT number, outcome, code, retry_at FROM whatsapp_message_attempts"
+        " WHERE message_id = $1",
+        message.id,
+    )
+    assert tuple(attempt) == (1, "failed_later", 131000, None)
+
+
 @pytest.mark.parametrize(("attempts", "done"), [(0, True), (1, True), (2, False)])
 async def test_the_failure_of_an_attempt_that_another_followed_is_old_news(
     stored, again, attempts, done

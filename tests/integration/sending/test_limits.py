@@ -3,138 +3,19 @@
 Real PostgreSQL, real limiter; Meta is a sender that answers with Meta's codes.
 """
 
-import json
-from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import count
 
 import pytest
 
-from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
-from shared.infrastructure.redis import connect
-from shared.kernel.clock import utc_now
 from whatsapp.application.change_message import RetryMessage
 from whatsapp.application.count_inbound import CountInbound
-from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.tend_channel import RetryFailed
-from whatsapp.domain.entities import Channel, OutboundMessage, WindowPolicy
-from whatsapp.domain.outcome import Accepted
-from whatsapp.domain.value_objects import (
-    AccessToken,
-    IdempotencyKey,
-    MessageContent,
-    MessageStatus,
-    PhoneNumber,
-)
+from whatsapp.domain.entities import WindowPolicy
+from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.domain.webhook_inbox import Route
-from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_response
-from whatsapp.infrastructure.persistence.repositories import (
-    RedisRateLimiter,
-    SQLAlchemyChannelRepository,
-    SQLAlchemyMessageRepository,
-    SQLAlchemySendQueue,
-)
 from whatsapp.infrastructure.persistence.work import work_in
 
 RATE = 80
-_numbers, _wamids = count(2000), count(1)
-
-
-@dataclass
-class Meta:
-    """Refuses the next messages to a recipient (or to any) with a code, and takes all others."""
-
-    refusals: dict = field(default_factory=dict)
-    sent: list = field(default_factory=list)
-
-    async def send(self, channel, message, _attempt, **_until):
-        code = self.refusals.pop(message.recipient.e164, None) or self.refusals.pop("any", None)
-        self.sent.append((channel.phone_number_id, message.recipient.e164, code))
-        if code is None:
-            return Accepted(f"wamid.{next(_wamids)}", None, None)
-        error = {"error": {"code": code, "message": "(#0) no", "type": "OAuthException"}}
-        return outcome_of_response(400, json.dumps(error).encode())
-
-
-@dataclass
-class Office:
-    """A tenant's channels, and what is asked about them."""
-
-    sessions: object
-    queue: object
-    limiter: RedisRateLimiter
-    tenant: object
-    meta: Meta = field(default_factory=Meta)
-
-    async def work(self, do):
-        async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
-            await rls.set_context(tenant_id=self.tenant)
-            done = await do(uow.session)
-            await uow.commit()
-        return done
-
-    async def channel(self, **more) -> Channel:
-        """Another channel of the tenant, whose number is known to the limiter."""
-        made = Channel(
-            tenant_id=self.tenant,
-            name="Another",
-            phone_number_id=str(next(_numbers)),
-            access_token=AccessToken("EAAG-another"),
-            messages_per_second=RATE,
-            **more,
-        )
-        made.verify(utc_now())
-        stored = await self.work(lambda s: SQLAlchemyChannelRepository(s).add(made))
-        assert await self.limiter.wait_for_slot(
-            made.phone_number_id, rate=RATE, within=timedelta(seconds=3)
-        )
-        return stored
-
-    async def send(self, channel, *recipients) -> list:
-        messages = [
-            OutboundMessage(
-                tenant_id=self.tenant,
-                channel_id=channel.id,
-                recipient=PhoneNumber(recipient),
-                content=MessageContent.text("Hello"),
-                idempotency_key=IdempotencyKey(f"n{next(_wamids)}"),
-            )
-            for recipient in recipients
-        ]
-        await self.work(lambda s: SQLAlchemyMessageRepository(s).save_outbound_many(messages))
-        await self.dispatch(channel)
-        found = [
-            await self.work(lambda s, m=m: SQLAlchemyMessageRepository(s).get_outbound_by_id(m.id))
-            for m in messages
-        ]
-        return [one.status for one in found]
-
-    async def dispatch(self, channel) -> None:
-        await DispatchChannel(
-            tenant_id=self.tenant,
-            channel_id=channel.id,
-            begin=work_in(self.sessions),
-            queue=self.queue,
-            limiter=self.limiter,
-            sender=self.meta,
-        ).run()
-
-    async def wait_of(self, channel) -> timedelta:
-        state = await self.limiter.check_rate_limit(channel.phone_number_id, rate=RATE)
-        return state.retry_after
-
-    async def state_of(self, channel) -> Channel:
-        return await self.work(lambda s: SQLAlchemyChannelRepository(s).get_by_id(channel.id))
-
-
-@pytest.fixture
-async def office(database, redis_url, sessions, ana):
-    engine, redis = create_engine(database.url("tellwire_dispatch")), connect(redis_url)
-    yield Office(sessions, SQLAlchemySendQueue(engine), RedisRateLimiter(redis), ana.tenant_id)
-    await redis.aclose()
-    await engine.dispose()
-
-
 BEA, EVE, KIM = "+4915100000001", "+4915100000002", "+4915100000003"
 MOMENT = timedelta(milliseconds=100)
 """Longer than the distance of two slots."""

@@ -1,27 +1,35 @@
-"""What became of messages: reports kept, messages moved on, passing failures sent again."""
+"""What became of messages: reports kept, messages moved on, sent again where that helps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Final, TypeAlias
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.applied import StatusApplied
+from whatsapp.application.attempt import kind_of
 from whatsapp.application.know_contact import know_people
 from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
 from whatsapp.domain.conversation import Reached
 from whatsapp.domain.entities import OutboundMessage
-from whatsapp.domain.outcome import FailureReason, Refusal, wait_before_retry
-from whatsapp.domain.repositories import Revival, StatusReport
+from whatsapp.domain.outcome import (
+    FailureReason,
+    Refusal,
+    RejectAction,
+    Rejected,
+    wait_before_retry,
+)
+from whatsapp.domain.repositories import FailedAttempt, Revival, StatusReport
 from whatsapp.domain.value_objects import MessageStatus
-from whatsapp.domain.webhook import StatusReported
+from whatsapp.domain.webhook import Echo, StatusReported
 from whatsapp.domain.webhook_inbox import Route
 
 MAX_ATTEMPT: Final = 2**15 - 1
 """No attempt of ours has a higher number."""
+NO_WAIT: Final = timedelta()
 
 Judge: TypeAlias = Callable[[Sequence[FailureReason]], Refusal]
 """What the errors of a `failed` status mean."""
@@ -87,13 +95,19 @@ class ApplyStatuses:
     ) -> None:
         """Queue what Meta took and then failed for a reason that passes, by the same table.
 
-        `failed` says that it was not delivered, so that a new attempt doubles nothing.
+        `failed` says that it was not delivered, so that a new attempt doubles nothing. Trouble of
+        the channel is not the message's: it goes back to its place, and waits with the channel.
         """
-        waits = {
-            one.echo: (one, wait)
+        failed = [
+            (one, one.echo, self.judge(one.errors))
             for one in reported
-            if one.status is MessageStatus.FAILED and one.echo
-            if (wait := self._wait_of(one)) is not None
+            if one.status is MessageStatus.FAILED and one.echo and one.echo.attempt <= MAX_ATTEMPT
+        ]
+        tries = await _tries(work, failed)
+        waits = {
+            echo: (one, wait)
+            for one, echo, outcome in failed
+            if (wait := self._wait_after(outcome, tries.get(echo, 1))) is not None
         }
         if not waits:
             return
@@ -109,19 +123,32 @@ class ApplyStatuses:
                 message=by_id[echo.message_id],
                 attempt=echo.attempt,
                 failed_at=one.occurred_at,
-                due_at=at + wait,
+                due_at=at + wait if wait else None,
             )
             for echo, (one, wait) in waits.items()
             if echo.message_id in by_id
         ]
-        await work.messages.send_again([one for one in revivals if _in_time(one)], at=at)
+        await work.messages.send_again([one for one in revivals if _in_time(one, at)], at=at)
 
-    def _wait_of(self, reported: StatusReported) -> timedelta | None:
-        """How long to wait before the next attempt; None where there is none."""
-        if reported.echo is None or reported.echo.attempt > MAX_ATTEMPT:
-            return None
-        outcome = self.judge(reported.errors)
-        return wait_before_retry(outcome, attempt=reported.echo.attempt, rng=self.rng)
+    def _wait_after(self, outcome: Refusal, tries: int) -> timedelta | None:
+        """How long to wait before the next attempt, if at all; None where there is none."""
+        if isinstance(outcome, Rejected) and outcome.action is RejectAction.PAUSE_CHANNEL:
+            return NO_WAIT
+        return wait_before_retry(outcome, attempt=tries, rng=self.rng)
+
+
+async def _tries(
+    work: Work, failed: Sequence[tuple[StatusReported, Echo, Refusal]]
+) -> Mapping[Echo, int]:
+    """How many attempts failed like these, themselves among them; first attempts are left out."""
+    later = [(echo, outcome) for _, echo, outcome in failed if echo.attempt > 1]
+    alike = await work.messages.count_alike(
+        [
+            FailedAttempt(echo.message_id, echo.attempt, kind_of(outcome), outcome.code)
+            for echo, outcome in later
+        ]
+    )
+    return {echo: before + 1 for (echo, _), before in zip(later, alike, strict=True)}
 
 
 def _split(
@@ -135,10 +162,10 @@ def _split(
     )
 
 
-def _in_time(revival: Revival) -> bool:
+def _in_time(revival: Revival, at: datetime) -> bool:
     """Whether the message would not have expired by then."""
-    expires_at, due_at = revival.message.expires_at, revival.due_at
-    return expires_at is None or due_at is None or due_at < expires_at
+    expires_at = revival.message.expires_at
+    return expires_at is None or (revival.due_at or at) < expires_at
 
 
 def _report(reported: StatusReported) -> StatusReport:

@@ -1,4 +1,4 @@
-"""Slowing down or stopping what Meta's answer is about, and nothing else."""
+"""Slowing down or stopping what a refusal of Meta's is about, and nothing else."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from uuid import UUID
 from shared.kernel.errors import SecretUnreadable, Unavailable
 from whatsapp.application.change_channel import PauseChannel
 from whatsapp.application.ports import BeginWork
-from whatsapp.domain.entities import Channel, ChannelNotActive, ChannelNotFound, OutboundMessage
+from whatsapp.domain.entities import Channel, ChannelNotActive, ChannelNotFound
 from whatsapp.domain.outcome import Outcome, RejectAction, Rejected, Throttled, ThrottleScope
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.value_objects import PhoneNumber, Recipient
@@ -25,7 +25,7 @@ def pair_name(recipient: Recipient) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeedOutcome:
-    """After each request: `await heed(channel, message, outcome)`; gives whether it was paused.
+    """After each request: `await heed(channel, recipient, outcome)`; gives whether it was paused.
 
     A limit that holds for an account or an app holds back every number of this tenant under it;
     other tenants under the same app learn of it by an answer of their own.
@@ -35,27 +35,35 @@ class HeedOutcome:
     begin: BeginWork
     limiter: RateLimiter
 
-    async def __call__(self, channel: Channel, message: OutboundMessage, outcome: Outcome) -> bool:
+    async def __call__(self, channel: Channel, recipient: Recipient, outcome: Outcome) -> bool:
         """Never raises for PostgreSQL's or Redis's sake: the next answer says the same again."""
         with suppress(Unavailable):
-            match outcome:
-                case Throttled():
-                    await self._hold(channel, message, outcome)
-                case Rejected(action=RejectAction.PAUSE_CHANNEL):
-                    await self._pause(channel, outcome)
-                    return True
-                case _:
-                    pass
+            return await self.heed(channel, recipient, outcome)
         return False
 
-    async def _hold(self, channel: Channel, message: OutboundMessage, refusal: Throttled) -> None:
+    async def heed(self, channel: Channel, recipient: Recipient | None, outcome: Outcome) -> bool:
+        """The same, and raises Unavailable; `recipient` matters to a throttle of the pair alone."""
+        match outcome:
+            case Throttled():
+                await self._hold(channel, recipient, outcome)
+            case Rejected(action=RejectAction.PAUSE_CHANNEL):
+                await self._pause(channel, outcome)
+                return True
+            case _:
+                pass
+        return False
+
+    async def _hold(
+        self, channel: Channel, recipient: Recipient | None, refusal: Throttled
+    ) -> None:
         number, wait = channel.phone_number_id, max(refusal.hold, refusal.retry.base)
         match refusal.scope:
             case ThrottleScope.NUMBER:
                 await self.limiter.hold(number, max(refusal.hold, THROTTLED_HOLD))
                 await self.limiter.slow_down(number)
             case ThrottleScope.PAIR:
-                await self.limiter.hold_pair(number, pair_name(message.recipient), wait)
+                if recipient is not None:
+                    await self.limiter.hold_pair(number, pair_name(recipient), wait)
             case ThrottleScope.ACCOUNT | ThrottleScope.APP:
                 for sibling in await self._siblings(channel, refusal.scope):
                     await self.limiter.hold(sibling.phone_number_id, wait)

@@ -21,6 +21,7 @@ from shared.kernel.errors import TellwireError
 from whatsapp.application.applied import Applied, Placed
 from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.count_inbound import CountInbound
+from whatsapp.application.heed_reports import HeedReports
 from whatsapp.domain.webhook import (
     FieldChanged,
     InboundReceived,
@@ -74,6 +75,7 @@ class ProcessWebhooks:
     parse: Parse
     apply: ApplyWebhook
     count_inbound: CountInbound | None = None
+    heed_reports: HeedReports | None = None
     count_elements: CountElements = count_nothing
     lease: timedelta = timedelta(seconds=60)
 
@@ -128,7 +130,7 @@ class ProcessWebhooks:
     ) -> Sequence[tuple[Placed, str]]:
         """Apply what can be applied; gives what cannot, found by halving, each with the reason."""
         try:
-            self._count(await self.apply(route, belonging))
+            await self._apply(route, belonging)
         except Exception as error:
             if _passes(error):
                 raise
@@ -152,8 +154,7 @@ class ProcessWebhooks:
         found = await self._find(entries)
         came_in: dict[str, tuple[Route, int]] = {}
         for route, belonging in found.placed.items():
-            applied = await self.apply(route, belonging)
-            self._count(applied)
+            applied = await self._apply(route, belonging)
             new = len(applied.inbound)
             if new and (number := applied.inbound[0].received.phone_number_id):
                 came_in[number] = (route, new)  # Once, also where several tenants have the number.
@@ -161,6 +162,14 @@ class ProcessWebhooks:
         if self.count_inbound is not None:
             for route, new in came_in.values():
                 await self.count_inbound(route, new)
+
+    async def _apply(self, route: Route, belonging: Sequence[Placed]) -> Applied:
+        """Store what one channel is told; failures are heeded at once, later they are no news."""
+        applied = await self.apply(route, belonging)
+        self._count(applied)
+        if self.heed_reports is not None:
+            await self.heed_reports(route, applied.statuses)
+        return applied
 
     async def _finish(
         self, entries: Sequence[InboxEntry], found: _Found, broken: Sequence[Quarantined]

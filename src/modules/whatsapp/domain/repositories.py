@@ -98,7 +98,8 @@ class Revival:
     """A message that had ended and goes again: at once, because somebody asks for it.
 
     With an `attempt` it is the failure of that one, which Meta reported at `failed_at`; it passes,
-    and the message goes again at `due_at` by itself.
+    and the message goes again at `due_at` by itself. Without a `due_at` it is not the message's
+    failure but its channel's: the message has its old place in the queue again.
     """
 
     message: OutboundMessage

@@ -8,6 +8,7 @@ from sqlalchemy import (
     ARRAY,
     TEXT,
     BigInteger,
+    Boolean,
     DateTime,
     Integer,
     SmallInteger,
@@ -30,6 +31,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "attempts": ARRAY(SmallInteger()),
     "occurred": ARRAY(DateTime(timezone=True)),
     "attempt_ids": ARRAY(Uuid()),
+    "waits": ARRAY(Boolean()),
     "tenant": Uuid(),
     "at": DateTime(timezone=True),
     "ended": ARRAY(TEXT()),
@@ -41,13 +43,13 @@ SEND_AGAIN: Final = text(
         SELECT * FROM unnest(
             CAST(:ids AS uuid[]), CAST(:keys AS bigint[]), CAST(:due AS timestamptz[]),
             CAST(:attempts AS smallint[]), CAST(:occurred AS timestamptz[]),
-            CAST(:attempt_ids AS uuid[])
-        ) AS g(id, recipient_key, due_at, attempt, occurred_at, attempt_id)
+            CAST(:attempt_ids AS uuid[]), CAST(:waits AS boolean[])
+        ) AS g(id, recipient_key, due_at, attempt, occurred_at, attempt_id, waits)
     ), again AS (
         UPDATE whatsapp_outbound_messages m
-        SET status = CASE WHEN g.attempt IS NULL THEN 'queued' ELSE 'retrying' END,
+        SET status = CASE WHEN g.waits THEN 'retrying' ELSE 'queued' END,
             status_at = :at,
-            next_attempt_at = CASE WHEN g.attempt IS NOT NULL THEN g.due_at END,
+            next_attempt_at = CASE WHEN g.waits THEN g.due_at END,
             attempts = greatest(m.attempts, g.attempt),
             -- What is tried again by itself keeps its reason until the next attempt has one.
             failure_code = CASE WHEN g.attempt IS NOT NULL THEN m.failure_code END,
@@ -63,20 +65,21 @@ SEND_AGAIN: Final = text(
             -- Only while no later attempt has followed the one that failed.
             ELSE m.status = 'failed' AND m.attempts <= g.attempt END
         RETURNING m.id, m.channel_id, m.lane, m.attempts, m.failure_code, m.failure_title,
-                  g.recipient_key, g.due_at, g.attempt, g.occurred_at, g.attempt_id
+                  g.recipient_key, g.due_at, g.attempt, g.occurred_at, g.attempt_id, g.waits
     ), kept AS (
         INSERT INTO whatsapp_message_attempts
             (tenant_id, id, message_id, number, started_at, finished_at, outcome, code, reason,
              retry_at)
         SELECT :tenant, a.attempt_id, a.id, a.attempt, a.occurred_at, a.occurred_at,
-               'failed_later', a.failure_code, a.failure_title, a.due_at
+               'failed_later', a.failure_code, a.failure_title,
+               CASE WHEN a.waits THEN a.due_at END
         FROM again a WHERE a.attempt IS NOT NULL
     ), queued AS (
         INSERT INTO whatsapp_send_queue AS q
             (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
         SELECT :tenant, a.id, a.channel_id, a.recipient_key,
-               a.lane + CASE WHEN a.attempt IS NULL THEN 0 ELSE {RETRY_LANES} END,
-               CASE WHEN a.attempt IS NULL THEN 'ready' ELSE 'retrying' END, a.due_at, a.attempts
+               a.lane + CASE WHEN a.waits THEN {RETRY_LANES} ELSE 0 END,
+               CASE WHEN a.waits THEN 'retrying' ELSE 'ready' END, a.due_at, a.attempts
         FROM again a ORDER BY a.id
         ON CONFLICT (tenant_id, id) DO UPDATE
         SET lane = excluded.lane, state = excluded.state, due_at = excluded.due_at,
@@ -90,7 +93,7 @@ SEND_AGAIN: Final = text(
 """Put messages back into the queue that had ended; gives the ids of those for which it was done.
 
 Without an attempt somebody asks for it, and it goes at once; an expiry that has passed is dropped.
-With one it is that attempt's failure, reported later, and waits for its time."""
+With one it is that attempt's failure, reported later, and waits for its time, if it has to."""
 
 COUNT_ALIKE: Final = text(
     """
@@ -129,10 +132,11 @@ def send_again_parameters(revivals: Sequence[Revival], at: datetime) -> dict[str
         "ended": [status.value for status in sources_of(MessageStatus.QUEUED, RETRY)],
         "ids": [one.message.id for one in ordered],
         "keys": [recipient_key(one.message) for one in ordered],
-        "due": [one.due_at or at for one in ordered],
+        "due": [_due_at(one, at) for one in ordered],
         "attempts": [one.attempt for one in ordered],
         "occurred": [one.failed_at for one in ordered],
         "attempt_ids": [new_id() for _ in ordered],
+        "waits": [one.attempt is not None and one.due_at is not None for one in ordered],
     }
 
 
@@ -144,3 +148,9 @@ def count_alike_parameters(failed: Sequence[FailedAttempt]) -> dict[str, Any]:
         "kinds": [one.kind for one in failed],
         "codes": [one.code for one in failed],
     }
+
+
+def _due_at(revival: Revival, at: datetime) -> datetime:
+    """When it is due in the queue; what nobody blames for its failure has its old place there."""
+    old = at if revival.attempt is None else revival.message.due_at
+    return revival.due_at or old
