@@ -27,7 +27,7 @@ from whatsapp.application.change_channel import ResumeChannel, RotateToken
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.know_contact import KnowContact
-from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage
 from whatsapp.domain.send_queue import Lease
 from whatsapp.domain.value_objects import (
@@ -313,6 +313,7 @@ async def sending(database, sessions, dispatching) -> AsyncIterator[None]:
             inbox=SQLAlchemyWebhookQueue(process),
             unknown_for=timedelta(minutes=2),
         ),
+        expire=ExpireUnsent(begin=begin),
     )
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:

@@ -10,7 +10,7 @@ import pytest
 
 from shared.kernel.errors import Unavailable
 from shared.kernel.ids import new_id
-from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.driving import Stance
 from whatsapp.domain.send_queue import ChannelWork, Lease
 from whatsapp.entrypoints.workers.send_worker import SendWorker
@@ -66,7 +66,10 @@ class Installation:
     async def find_work(self, *, after, limit):
         keys = sorted(key for key in self.channels if key > after)[:limit]
         tended = self.is_tended
-        return [ChannelWork(*key, sending=True, retrying=tended, unknown=tended) for key in keys]
+        return [
+            ChannelWork(*key, sending=True, retrying=tended, unknown=tended, expiring=tended)
+            for key in keys
+        ]
 
     async def find_abandoned(self, _channels, *, limit):
         assert limit
@@ -97,6 +100,7 @@ async def working(installation, **more):
     untended = {
         "retry": RetryFailed(begin=None),
         "settle": SettleUnknown(begin=None, queue=installation, inbox=None, unknown_for=None),
+        "expire": ExpireUnsent(begin=None),
     }
     worker = SendWorker(
         queue=installation,

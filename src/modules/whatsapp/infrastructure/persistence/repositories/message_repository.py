@@ -350,6 +350,13 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         parameters["limit"] = limit
         return (await self._run(sql.GIVE_UP_UNKNOWN, parameters)).scalars().all()
 
+    async def expire_unsent(
+        self, channel_id: UUID, *, at: datetime, limit: int = 500
+    ) -> Sequence[UUID]:
+        """End as expired what waits past its `expires_at` and no worker holds; gives their ids."""
+        parameters = {"tenant": self.tenant_id, "channel": channel_id, "at": at, "limit": limit}
+        return (await self._run(sql.EXPIRE_UNSENT, parameters)).scalars().all()
+
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:
         """Store it once per channel and wamid; a repetition gives the stored one, `replayed`.
 
