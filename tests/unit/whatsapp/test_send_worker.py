@@ -280,16 +280,26 @@ class Tending:
         return await self.tend("hold", tenant_id)
 
 
+@dataclass
+class Expiring:
+    """Messages whose time has run out, of which one tenant's are beyond mending."""
+
+    tending: Tending
+
+    async def __call__(self, tenant_id, _channel_id) -> int:
+        return await self.tending.tend("expire", tenant_id)
+
+
 async def test_one_tenants_trouble_keeps_no_other_from_being_tended(installation) -> None:
     installation.is_tended = True
     tenants = {tenant for tenant, _ in installation.channels}
 
     for broken in tenants:
         tending = Tending(broken)
-        async with working(installation, retry=tending, settle=tending):
+        async with working(installation, retry=tending, settle=tending, expire=Expiring(tending)):
             done = tending.done
             await until(
-                lambda done=done: len(done) == 3 and all(len(d) == 5 for d in done.values())
+                lambda done=done: len(done) == 4 and all(len(d) == 5 for d in done.values())
             )
 
-        assert tending.done == {"retry": tenants, "give up": tenants, "hold": tenants}
+        assert tending.done == dict.fromkeys(("expire", "retry", "give up", "hold"), tenants)

@@ -49,8 +49,8 @@ class SendQueueModel(TenantScoped, Base):
         # The key knows the channel; were the channel in here too, the planner might take this index
         # for the other one as long as it has no statistics.
         Index(None, "tenant_id", "recipient_key", "id"),
-        # What never expires is not in it. Nor is what waits for proof: nobody may say of that that
-        # it expired, and while Meta reports nothing it would lie in the way of all the others.
+        # What never expires is not in it, and costs nothing. Nor is what waits for proof: nobody
+        # can say that it was unsent, and while Meta reports nothing it would lie in the way.
         Index(
             None,
             "tenant_id",

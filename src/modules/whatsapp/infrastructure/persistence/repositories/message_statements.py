@@ -829,26 +829,30 @@ EXPIRE_UNSENT: Final = _typed(
     ), stored AS MATERIALIZED (
         SELECT s.* FROM (SELECT id FROM late ORDER BY id) l CROSS JOIN LATERAL (
             SELECT m.id FROM whatsapp_outbound_messages m
-            WHERE m.tenant_id = :tenant AND m.id = l.id
+            WHERE m.tenant_id = :tenant AND m.channel_id = :channel AND m.id = l.id
             LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
         ) s
     ), entry AS MATERIALIZED (
         -- Who claims, cancels or queues it again at this moment has its entry before its message.
-        SELECT e.id FROM stored s CROSS JOIN LATERAL (
-            SELECT q.id FROM whatsapp_send_queue q
-            WHERE q.tenant_id = :tenant AND q.id = s.id AND q.expires_at <= now() AND {_UNHELD}
-            LIMIT 1 FOR UPDATE SKIP LOCKED
+        SELECT e.spot FROM stored s CROSS JOIN LATERAL (
+            -- A range and not an equality, so that only the primary key has this order; and what
+            -- is deleted is named by its place. To a plan for an empty queue any index would do.
+            SELECT q.ctid AS spot FROM whatsapp_send_queue q
+            WHERE q.tenant_id = :tenant AND q.id BETWEEN s.id AND s.id
+              AND q.expires_at <= now() AND {_UNHELD}
+            ORDER BY q.id LIMIT 1 FOR UPDATE SKIP LOCKED
         ) e
     ), gone AS (
         DELETE FROM whatsapp_send_queue q USING entry e
-        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM entry)) AND q.id = e.id
+        WHERE q.tenant_id = :tenant AND q.ctid = e.spot
         RETURNING q.id
     )
     UPDATE whatsapp_outbound_messages m
     SET status = 'expired', status_at = :at, next_attempt_at = NULL,
         failure_code = NULL, failure_title = '{EXPIRED_UNSENT}', failure_details = ''
     FROM gone g
-    WHERE m.tenant_id = :tenant AND m.id = ANY(ARRAY(SELECT id FROM gone)) AND m.id = g.id
+    WHERE m.tenant_id = :tenant AND m.channel_id = :channel
+      AND m.id = ANY(ARRAY(SELECT id FROM gone)) AND m.id = g.id
       AND m.status || '>expired' IN ({_FORWARD})
     RETURNING m.id
     """,  # noqa: S608  # constants of this package
