@@ -135,6 +135,7 @@ _MESSAGES = "pk_whatsapp_outbound_messages"
 _QUEUE = "pk_whatsapp_send_queue"
 _RECIPIENT = "ix_whatsapp_send_queue_tenant_id_recipient_key_id"
 _DUE = "ix_whatsapp_send_queue_tenant_id_channel_id_lane_due_at_id"
+_OF_CHANNEL = "ix_whatsapp_outbound_messages_tenant_id_channel_id_id"
 _EXPIRES = "ix_whatsapp_send_queue_tenant_id_channel_id_expires_at"
 _WAMID = "uq_whatsapp_inbound_messages_tenant_id_channel_id_wamid"
 LATER_ID = UUID("80000000-0000-0000-0000-000000000000")
@@ -235,7 +236,7 @@ AS_APP = {
     ),
     "messages.expire_unsent": (
         lambda _c, m: m.expire_unsent(CHANNEL, at=utc_now(), limit=50),
-        {_EXPIRES, _MESSAGES, _QUEUE},
+        {_EXPIRES, _OF_CHANNEL, _QUEUE},
     ),
     "messages.save_inbound": (lambda _c, m: m.save_inbound(heard()), set()),
     "messages.save_inbound of somebody": (

@@ -27,7 +27,7 @@ from whatsapp.domain.value_objects import MessageContent, MessageStatus, PhoneNu
 S = MessageStatus
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 UNKNOWN_FOR = timedelta(minutes=2)
-STARTED = utc_now()
+STARTED = utc_now() + timedelta(days=1)  # However long the tests take, no expiry is past.
 FINISHED = STARTED + SECOND
 WHY = FailureReason(131016, "Service unavailable", "")
 # Nothing is left to chance: a retry comes a minute later.

@@ -3,14 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    ForeignKeyConstraint,
-    Index,
-    SmallInteger,
-    text,
-)
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, SmallInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.infrastructure.database import Base, TenantScoped
@@ -56,7 +49,7 @@ class SendQueueModel(TenantScoped, Base):
             "tenant_id",
             "channel_id",
             "expires_at",
-            postgresql_where=text(f"expires_at IS NOT NULL AND lane < {UNKNOWN_LANES}"),
+            postgresql_where=f"expires_at IS NOT NULL AND lane < {UNKNOWN_LANES}",
         ),
         CheckConstraint(f"state IN ({', '.join(repr(s.value) for s in QueueState)})", "state"),
         {

@@ -850,9 +850,8 @@ EXPIRE_UNSENT: Final = _typed(
     UPDATE whatsapp_outbound_messages m
     SET status = 'expired', status_at = :at, next_attempt_at = NULL,
         failure_code = NULL, failure_title = '{EXPIRED_UNSENT}', failure_details = ''
-    FROM gone g
     WHERE m.tenant_id = :tenant AND m.channel_id = :channel
-      AND m.id = ANY(ARRAY(SELECT id FROM gone)) AND m.id = g.id
+      AND m.id = ANY(ARRAY(SELECT id FROM gone))
       AND m.status || '>expired' IN ({_FORWARD})
     RETURNING m.id
     """,  # noqa: S608  # constants of this package
