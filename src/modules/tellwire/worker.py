@@ -33,7 +33,7 @@ from whatsapp.application.lateness import Lateness
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import MAX_BODIES, CountElements, ProcessWebhooks
 from whatsapp.application.record_events import RecordEvents
-from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.send_queue import Lease
 from whatsapp.entrypoints.workers.loop import Loop
@@ -127,6 +127,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
             unknown_for=settings.unknown_deadline,
             lease=lease,
         ),
+        expire=ExpireUnsent(begin=begin),
     )
     webhooks = _webhooks(
         process, begin, limiter, lease, stretch=send.stretch, count=metrics.element

@@ -26,7 +26,7 @@ from whatsapp.application.attempt import not_sent
 from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.record_events import RecordEvents
 from whatsapp.application.record_results import RecordResults, ignore
-from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.entities import UnknownPolicy
 from whatsapp.domain.events import TOLD_STATUSES
 from whatsapp.domain.outcome import FailureReason
@@ -267,6 +267,17 @@ async def dead_workers(life: Life) -> None:
     await life.report("sent")
 
 
+async def waiting_too_long(life: Life) -> None:
+    await life.accept(expires_at=utc_now() + LEASE)
+    await life.superuser.execute(
+        "UPDATE whatsapp_send_queue SET expires_at = now() WHERE id = $1", life.message.id
+    )
+    expire = ExpireUnsent(begin=life.begin)
+    assert await expire(life.ana.tenant_id, life.ana.channel.id) == 1
+    await life.send_again()
+    await life.answer(S.SENT, wamid="wamid.1")
+
+
 async def due_retries(life: Life) -> None:
     await life.accept()
     await life.answer(S.RETRYING, due_at=utc_now())
@@ -303,6 +314,7 @@ LIVES = {
     "message_statements.CANCEL_OUTBOUND": [cancellations],
     "message_statements.GIVE_UP_UNKNOWN": [policy],
     "message_statements.SETTLE_ABANDONED": [dead_workers],
+    "message_statements.EXPIRE_UNSENT": [waiting_too_long],
     "message_statements.UPDATE_OUTBOUND": [due_retries],
     "retry_statements.SEND_AGAIN": [
         failures_that_pass,

@@ -163,6 +163,10 @@ METHODS = {
         lambda g: g.messages.give_up_unknown(g.ana.channel.id, at=utc_now(), unknown_for=SECOND),
         [],
     ),
+    "messages.expire_unsent": (
+        lambda g: g.messages.expire_unsent(g.ana.channel.id, at=utc_now()),
+        [],
+    ),
     "messages.save_inbound": (lambda g: g.messages.save_inbound(g.heard), RowSecurityViolation),
     "messages.get_inbound_by_wa_id": (
         lambda g: g.messages.get_inbound_by_wa_id(g.received.wamid),

@@ -54,11 +54,13 @@ SEED = """
         (tenant_id, id, message_id, number, started_at, finished_at, outcome)
     SELECT tenant_id, id, id, 1, now(), now(), 'accepted' FROM seed_messages;
     INSERT INTO whatsapp_send_queue
-        (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, lease_until)
+        (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, lease_until,
+         expires_at)
     SELECT tenant_id, id, channel_id, n,
            1 + CASE n % 40 WHEN 0 THEN 10 WHEN 4 THEN 20 ELSE 0 END,
            CASE n % 40 WHEN 0 THEN 'retrying' WHEN 4 THEN 'unknown' ELSE 'ready' END,
-           now() - interval '1 hour' + n * interval '1 microsecond', 0, NULL
+           now() - interval '1 hour' + n * interval '1 microsecond', 0, NULL,
+           CASE WHEN n % 8 = 0 THEN now() + (n - 100000) * interval '1 second' END
     FROM seed_messages WHERE n % 4 = 0;
     UPDATE whatsapp_send_queue SET state = 'dispatching', lease_token = md5('lease')::uuid
     WHERE id IN (md5('m300')::uuid, md5('m312')::uuid, md5('m336')::uuid);
@@ -133,6 +135,8 @@ _MESSAGES = "pk_whatsapp_outbound_messages"
 _QUEUE = "pk_whatsapp_send_queue"
 _RECIPIENT = "ix_whatsapp_send_queue_tenant_id_recipient_key_id"
 _DUE = "ix_whatsapp_send_queue_tenant_id_channel_id_lane_due_at_id"
+_OF_CHANNEL = "ix_whatsapp_outbound_messages_tenant_id_channel_id_id"
+_EXPIRES = "ix_whatsapp_send_queue_tenant_id_channel_id_expires_at"
 _WAMID = "uq_whatsapp_inbound_messages_tenant_id_channel_id_wamid"
 LATER_ID = UUID("80000000-0000-0000-0000-000000000000")
 # Each statement and the indexes it has to go by.
@@ -234,6 +238,10 @@ AS_APP = {
         lambda _c, m: m.give_up_unknown(CHANNEL, at=utc_now(), unknown_for=MINUTE, limit=50),
         {_DUE, _MESSAGES, _QUEUE},
     ),
+    "messages.expire_unsent": (
+        lambda _c, m: m.expire_unsent(CHANNEL, at=utc_now(), limit=50),
+        {_EXPIRES, _OF_CHANNEL, _QUEUE},
+    ),
     "messages.save_inbound": (lambda _c, m: m.save_inbound(heard()), set()),
     "messages.save_inbound of somebody": (
         lambda _c, m: m.save_inbound(heard(sender=PhoneNumber("+49151300"))),
@@ -323,7 +331,7 @@ SHOWN = {
 }
 ENTRIES = [ClaimedEntry(TENANT, CHANNEL, one, LEASE, 1) for one in OTHERS]
 AS_DISPATCH = {
-    "find_work": (lambda q: q.find_work(limit=100), {_DUE}),
+    "find_work": (lambda q: q.find_work(limit=100), {_DUE, _EXPIRES}),
     "find_abandoned": (lambda q: q.find_abandoned([(TENANT, CHANNEL)], limit=100), {_DUE}),
     "claim": (
         lambda q: q.claim(tenant_id=TENANT, channel_id=CHANNEL, limit=20, lease=MINUTE),

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from shared.kernel.clock import utc_now
-from shared.kernel.ids import new_id
+from shared.kernel.ids import NIL, new_id
 from whatsapp.domain.send_queue import LANES
 from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.infrastructure.persistence.repositories import message_statements, queue_statements
@@ -55,6 +55,15 @@ GROW_HISTORY = """
         (tenant_id, id, channel_id, message_id, wamid, status, attempt, occurred_at)
     SELECT tenant_id, uuidv7(), channel_id, id, 'wamid.' || id, s.status, 1, now()
     FROM tried CROSS JOIN (VALUES ('sent'), ('failed')) AS s(status)
+"""
+# As if half had waited too long, some of it marked or waiting for proof, and half had an hour left.
+RUN_OUT = """
+    WITH numbered AS (SELECT id, row_number() OVER (ORDER BY id) AS n FROM whatsapp_send_queue)
+    UPDATE whatsapp_send_queue q
+    SET expires_at = now() + CASE n % 2 WHEN 0 THEN interval '-1 h' ELSE interval '1 h' END,
+        state = CASE n % 8 WHEN 0 THEN 'unknown' ELSE q.state END,
+        lane = q.lane + CASE n % 8 WHEN 0 THEN 20 ELSE 0 END
+    FROM numbered WHERE numbered.id = q.id
 """
 WAITING = "SELECT id FROM whatsapp_outbound_messages WHERE status = 'queued' ORDER BY id LIMIT $1"
 MINUTE = timedelta(minutes=1)
@@ -119,6 +128,16 @@ class Caller:
             attempts=[attempt] * len(ids),
             occurred=[utc_now()] * len(ids),
             **dict.fromkeys(names, none),
+        )
+
+    async def expire(self):
+        return await self.run(
+            message_statements.EXPIRE_UNSENT, channel=CHANNEL, at=utc_now(), limit=GROUP
+        )
+
+    async def find_work(self):
+        return await self.run(
+            queue_statements.WORK, after_tenant=NIL, after_channel=NIL, limit=GROUP
         )
 
     async def reading(self, work) -> tuple[int, int]:
@@ -216,3 +235,31 @@ async def test_what_was_planned_before_there_was_a_history_reads_no_more_of_it_t
     for entries, pages in (late, settling):
         assert 0 < entries <= 20 * GROUP
         assert 0 < pages <= 80 * GROUP
+
+
+async def test_what_was_planned_before_anything_expired_reads_no_more_than_it_ends(
+    owner, callers
+) -> None:
+    dispatch, app = callers
+    await owner.execute(FILL, TENANT, CHANNEL, BEFORE_PLANNING)
+    await owner.execute("DELETE FROM whatsapp_send_queue")
+    for table in ("whatsapp_send_queue", "whatsapp_outbound_messages"):
+        await owner.execute(f"VACUUM (ANALYZE) {table}")
+    for caller in callers:
+        await caller.connection.execute("SET plan_cache_mode = force_generic_plan")
+    await dispatch.find_work()
+    await app.expire()
+    await owner.execute(FILL.replace("i::text", "'n' || i"), TENANT, CHANNEL, MADE_AFTER)
+    idle = await dispatch.reading(dispatch.find_work())
+    await owner.execute(RUN_OUT)
+
+    looked = await dispatch.reading(dispatch.find_work())
+    entries, pages = await app.reading(app.expire())
+    left = "SELECT count(*) FROM whatsapp_outbound_messages WHERE status = 'expired'"
+
+    assert await owner.fetchval(left) == GROUP
+    assert 0 < entries <= 20 * GROUP
+    assert 0 < pages <= 60 * GROUP
+    for found in (idle, looked):
+        assert 0 < found[0] <= GROUP
+        assert 0 < found[1] <= 2 * GROUP

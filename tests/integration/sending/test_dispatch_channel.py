@@ -23,13 +23,13 @@ from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
 from whatsapp.application.apply_webhook import ApplyWebhook
-from whatsapp.application.change_channel import ResumeChannel, RotateToken
+from whatsapp.application.change_channel import PauseChannel, ResumeChannel, RotateToken
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.know_contact import KnowContact
-from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage
-from whatsapp.domain.send_queue import Lease
+from whatsapp.domain.send_queue import UNKNOWN_LANES, Lease
 from whatsapp.domain.value_objects import (
     AccessToken,
     AccessTokenUnreadable,
@@ -313,6 +313,7 @@ async def sending(database, sessions, dispatching) -> AsyncIterator[None]:
             inbox=SQLAlchemyWebhookQueue(process),
             unknown_for=timedelta(minutes=2),
         ),
+        expire=ExpireUnsent(begin=begin),
     )
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -335,6 +336,91 @@ async def until_all_are(sessions, customer, messages, wanted) -> None:
         return {m.status for m in await read(sessions, customer, messages)} == {wanted}
 
     await until(holds)
+
+
+EXPIRED = "UPDATE whatsapp_outbound_messages SET expires_at = now() WHERE id = :id"
+
+
+async def change(begin, customer, statement: str, **values) -> None:
+    async with begin(customer.tenant_id) as work:
+        await work.session.execute(text(statement), values)
+        await work.commit()
+
+
+async def listen(begin, customer) -> None:
+    async with begin(customer.tenant_id) as work:
+        await work.events.open()
+        await work.commit()
+
+
+async def told_of(begin, customer) -> list:
+    async with begin(customer.tenant_id) as work:
+        events = await work.events.list_after(0, limit=100)
+    return [(one.type.value, one.subject_id) for one in events]
+
+
+async def test_what_has_expired_when_it_is_claimed_is_not_sent_and_told(
+    dispatching, sessions, ana, simulator
+) -> None:
+    begin = work_in(sessions)
+    await listen(begin, ana)
+    late, sent = message(ana, 1, expires_at=utc_now() + timedelta(hours=1)), message(ana, 2)
+    await save(sessions, ana, [late, sent])
+    # Its entry says nothing of it, so that whoever claims it is the first to notice.
+    await change(begin, ana, EXPIRED, id=late.id)
+
+    await dispatching(ana).run()
+
+    expired, other = await read(sessions, ana, [late, sent])
+    assert (expired.status, expired.attempts, expired.wamid) == (MessageStatus.EXPIRED, 0, None)
+    assert expired.failure.title == "It expired unsent"
+    assert other.status is MessageStatus.SENT
+    assert sorted(await told_of(begin, ana)) == [
+        ("message.expired", late.id),
+        ("message.sent", sent.id),
+    ]
+    assert await count(sessions, ana, "SELECT count(*) FROM whatsapp_send_queue") == 0
+    assert (await report(simulator))["accepted"] == 1
+
+
+async def test_what_expires_on_a_paused_channel_is_told_unless_it_may_have_left(
+    database, dispatching, sessions, ana, simulator
+) -> None:
+    begin = work_in(sessions)
+    await listen(begin, ana)
+    soon = utc_now() + timedelta(hours=1)
+    late = [message(ana, number, expires_at=soon) for number in range(3)]
+    kept = [message(ana, 3, expires_at=soon), message(ana, 4)]
+    waiting, left, unknown = late
+    await save(sessions, ana, [*late, *kept])
+    for one, state, lane in (
+        (left, "dispatching", 1),
+        (unknown, "unknown", 1 + UNKNOWN_LANES),
+    ):
+        await change(
+            begin,
+            ana,
+            "UPDATE whatsapp_send_queue SET state = :state, lane = :lane,"
+            " due_at = now() + interval '1 h', lease_until = now() + interval '1 h'"
+            " WHERE id = :id",
+            id=one.id,
+            state=state,
+            lane=lane,
+        )
+    entries = "UPDATE whatsapp_send_queue SET expires_at = now() WHERE id = ANY(:ids)"
+    await change(begin, ana, entries, ids=[one.id for one in late])
+    await PauseChannel(begin=begin)(ana.tenant_id, ana.channel.id, reason="Maintenance")
+
+    async with sending(database, sessions, dispatching):
+        await until_all_are(sessions, ana, [waiting], MessageStatus.EXPIRED)
+
+    others = await read(sessions, ana, [left, unknown, *kept])
+    assert MessageStatus.EXPIRED not in {one.status for one in others}
+    assert [one for one in await told_of(begin, ana) if one[0] == "message.expired"] == [
+        ("message.expired", waiting.id)
+    ]
+    assert await count(sessions, ana, "SELECT count(*) FROM whatsapp_send_queue") == 4
+    assert (await report(simulator))["accepted"] == 0
 
 
 TAMPERED = "overlay(access_token placing '\\x00' from 20)"

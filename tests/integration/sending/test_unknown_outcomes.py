@@ -326,6 +326,14 @@ async def test_it_is_sent_once_more_and_not_twice(desk, policy) -> None:
     assert await desk.state(saved) == (S.FAILED, None)
 
 
+async def test_once_more_is_until_its_time_runs_out(desk) -> None:
+    saved = await desk.unknown(expires_at=utc_now() + 60 * T)
+
+    assert await silent(desk) == 1
+    entry = "SELECT state, expires_at FROM whatsapp_send_queue WHERE id = $1"
+    assert tuple(await desk.superuser.fetchrow(entry, saved.id)) == ("ready", saved.expires_at)
+
+
 async def test_what_has_expired_meanwhile_is_not_sent_again(desk) -> None:
     await desk.policy(UnknownPolicy.RESEND)
     saved = await desk.unknown(expires_at=utc_now() + timedelta(hours=1))

@@ -10,7 +10,7 @@ import pytest
 
 from shared.kernel.errors import Unavailable
 from shared.kernel.ids import new_id
-from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.driving import Stance
 from whatsapp.domain.send_queue import ChannelWork, Lease
 from whatsapp.entrypoints.workers.send_worker import SendWorker
@@ -66,7 +66,10 @@ class Installation:
     async def find_work(self, *, after, limit):
         keys = sorted(key for key in self.channels if key > after)[:limit]
         tended = self.is_tended
-        return [ChannelWork(*key, sending=True, retrying=tended, unknown=tended) for key in keys]
+        return [
+            ChannelWork(*key, sending=True, retrying=tended, unknown=tended, expiring=tended)
+            for key in keys
+        ]
 
     async def find_abandoned(self, _channels, *, limit):
         assert limit
@@ -97,6 +100,7 @@ async def working(installation, **more):
     untended = {
         "retry": RetryFailed(begin=None),
         "settle": SettleUnknown(begin=None, queue=installation, inbox=None, unknown_for=None),
+        "expire": ExpireUnsent(begin=None),
     }
     worker = SendWorker(
         queue=installation,
@@ -276,16 +280,26 @@ class Tending:
         return await self.tend("hold", tenant_id)
 
 
+@dataclass
+class Expiring:
+    """Messages whose time has run out, of which one tenant's are beyond mending."""
+
+    tending: Tending
+
+    async def __call__(self, tenant_id, _channel_id) -> int:
+        return await self.tending.tend("expire", tenant_id)
+
+
 async def test_one_tenants_trouble_keeps_no_other_from_being_tended(installation) -> None:
     installation.is_tended = True
     tenants = {tenant for tenant, _ in installation.channels}
 
     for broken in tenants:
         tending = Tending(broken)
-        async with working(installation, retry=tending, settle=tending):
+        async with working(installation, retry=tending, settle=tending, expire=Expiring(tending)):
             done = tending.done
             await until(
-                lambda done=done: len(done) == 3 and all(len(d) == 5 for d in done.values())
+                lambda done=done: len(done) == 4 and all(len(d) == 5 for d in done.values())
             )
 
-        assert tending.done == {"retry": tenants, "give up": tenants, "hold": tenants}
+        assert tending.done == dict.fromkeys(("expire", "retry", "give up", "hold"), tenants)

@@ -14,7 +14,7 @@ from whatsapp.application.send_uploads import REST, find_uploads
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.repositories import AttemptResult, UnreadableMessage
-from whatsapp.domain.send_queue import ClaimedEntry, SendQueue
+from whatsapp.domain.send_queue import EXPIRED_UNSENT, ClaimedEntry, SendQueue
 from whatsapp.domain.value_objects import MessageStatus
 
 MAX_LOAD: Final = 32
@@ -87,7 +87,7 @@ class LoadClaimed:
                 reason = f"What is stored of it cannot be read ({message.reason})"
                 self.settle(not_sent(entry, MessageStatus.FAILED, now, reason))
             elif message.expires_at is not None and message.expires_at <= now:
-                self.settle(not_sent(entry, MessageStatus.EXPIRED, now, "It expired unsent"))
+                self.settle(not_sent(entry, MessageStatus.EXPIRED, now, EXPIRED_UNSENT))
             elif message.status not in _SENDABLE:
                 self.settle(not_sent(entry, message.status, now, "It had gone on already"))
             else:

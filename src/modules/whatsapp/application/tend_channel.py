@@ -1,4 +1,4 @@
-"""What a channel needs besides sending: due retries queued again, unknown outcomes settled."""
+"""What a channel needs besides sending: retries queued, the unknown settled, the late expired."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from whatsapp.domain.send_queue import Lease, SendQueue
 from whatsapp.domain.webhook_inbox import WebhookInbox
 
 MAX_RETRIES: Final = 200
+MAX_EXPIRED: Final = 500
 MAX_LOOKED_AT: Final = 1000
 MAX_LOOKED_THROUGH: Final = 1_000_000
 THOROUGH_TURN: Final = 20
@@ -35,6 +36,26 @@ class RetryFailed:
                 await work.messages.update_outbound(message)
             await work.commit()
         return len(due)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireUnsent:
+    """Ends what expired while it waited, so that its sender hears of it in time.
+
+    Whether the channel sends at all makes no difference, nor how long its queue is.
+    """
+
+    begin: BeginWork
+    now: Clock = utc_now
+
+    async def __call__(self, tenant_id: UUID, channel_id: UUID) -> int:
+        """Expire up to MAX_EXPIRED messages of the channel and tell it; gives how many it was."""
+        async with self.begin(tenant_id) as work:
+            now = self.now()
+            expired = await work.messages.expire_unsent(channel_id, at=now, limit=MAX_EXPIRED)
+            await record_decided(work, expired, now)
+            await work.commit()
+        return len(expired)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -268,3 +268,9 @@ class MessageRepository(Protocol):
     ) -> Sequence[UUID]:
         """Do by the channel's policy what silence leads to; gives those for which it came to it."""
         ...
+
+    async def expire_unsent(
+        self, channel_id: UUID, *, at: datetime, limit: int = 500
+    ) -> Sequence[UUID]:
+        """End as expired what waits past its time and no worker holds; gives which it was."""
+        ...

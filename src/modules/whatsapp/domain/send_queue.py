@@ -2,13 +2,14 @@
 
 An entry lives from the moment a message is accepted until its outcome is known. Its states:
 
-    ready ----> leased ----> dispatching ----> (gone: sent, failed)
+    ready ----> leased ----> dispatching ----> (gone: sent, failed, expired)
       ^           |               |-> retrying  waits for its time, then ready again
       |           v               `-> unknown   waits for proof, until its deadline
       `--- lease ran out
 
 `leased` has not left us, so that anyone may claim it once its lease ran out. `dispatching` may have
-left us: when its lease runs out, nobody knows, and nobody may just send it again.
+left us: when its lease runs out, nobody knows, and nobody may just send it again. Whatever else is
+in the queue leaves it when its message expires, also where its channel sends nothing.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -32,6 +33,8 @@ WAITING_LANES: Final = -10
 not walk over it either; it comes forward by itself when the earlier one leaves the queue."""
 LANES: Final = (0, 1, 2)
 """High, normal, bulk; in the order in which they are emptied."""
+EXPIRED_UNSENT: Final = "It expired unsent"
+"""What is said of a message whose time ran out while it waited, wherever that is noticed."""
 
 
 class QueueState(StrEnum):
@@ -73,13 +76,14 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class ChannelWork:
-    """What is due on one channel: messages to send, retries to queue, unknowns to settle."""
+    """What is due on one channel: to send, to queue again, to settle, and to end as expired."""
 
     tenant_id: UUID
     channel_id: UUID
     sending: bool
     retrying: bool
     unknown: bool
+    expiring: bool
 
 
 @dataclass(frozen=True, slots=True)

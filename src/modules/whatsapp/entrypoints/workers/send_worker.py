@@ -11,7 +11,7 @@ from uuid import UUID
 from shared.kernel.errors import Unavailable
 from shared.kernel.ids import NIL
 from whatsapp.application.dispatch_channel import DispatchChannel
-from whatsapp.application.tend_channel import RetryFailed, SettleUnknown
+from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.driving import Drivers, Stance
 from whatsapp.domain.rate_limit import DEFAULT_RATE
 from whatsapp.domain.send_queue import ChannelWork, SendQueue
@@ -74,6 +74,7 @@ class SendWorker:
     drivers: Drivers
     retry: RetryFailed
     settle: SettleUnknown
+    expire: ExpireUnsent
     max_channels: int = MAX_CHANNELS
     monotonic: Callable[[], float] = time.monotonic
     _running: dict[_Key, _Serving] = field(default_factory=dict, init=False)
@@ -126,7 +127,11 @@ class SendWorker:
                 self._start(key, dispatchers)
         waiting = [key for key in due[room:] if key[1] in ours]
         self._seen.update(keys)
-        self._to_tend |= {key: work for key, work in keys.items() if work.retrying or work.unknown}
+        self._to_tend |= {
+            key: work
+            for key, work in keys.items()
+            if work.retrying or work.unknown or work.expiring
+        }
         self._move_on(list(keys), waiting)
         self._make_room(len(waiting))
         return 0
@@ -232,8 +237,11 @@ class SendWorker:
             self._to_leave.add(key[1])
 
     async def _tend(self) -> int:
-        """Queue due retries again and give up what nobody reported, where the sweep saw some."""
+        """Expire, queue due retries again, give up the unreported, where the sweep saw some."""
         to_tend, self._to_tend = self._to_tend, {}
+        for work in to_tend.values():
+            if work.expiring:
+                await _alone(self.expire(work.tenant_id, work.channel_id))
         for tenant_id in {work.tenant_id for work in to_tend.values() if work.retrying}:
             await _alone(self.retry(tenant_id))
         for work in to_tend.values():

@@ -114,8 +114,9 @@ _STATEMENT = f"""
         RETURNING {_COLUMNS}, xmax = 0 AS inserted
     ), queued AS (
         INSERT INTO whatsapp_send_queue
-            (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
-        SELECT s.tenant_id, s.id, s.channel_id, j.recipient_key, s.lane, 'ready', j.due_at, 0
+            (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
+        SELECT s.tenant_id, s.id, s.channel_id, j.recipient_key, s.lane, 'ready', j.due_at, 0,
+               s.expires_at
         FROM stored s JOIN judged j USING (id) WHERE s.inserted
     ), found AS (
         SELECT {_NAMES}, inserted FROM stored

@@ -1,7 +1,6 @@
 """Messages in PostgreSQL: inbound, outbound, what became of each attempt and what Meta reported."""
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 from uuid import UUID
@@ -25,10 +24,8 @@ from whatsapp.domain.repositories import (
     StatusReport,
     UnreadableMessage,
 )
-from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES, QueueState
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
-    MessageStatus,
 )
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories import message_statements as sql
@@ -44,6 +41,7 @@ from whatsapp.infrastructure.persistence.repositories.accept_statements import (
 )
 from whatsapp.infrastructure.persistence.repositories.conversation_statements import SAVE_INBOUND
 from whatsapp.infrastructure.persistence.repositories.message_rows import (
+    WAITING,
     arrays_of,
     attempt_arrays,
     columns_of,
@@ -55,6 +53,7 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     recorded_of,
     report_arrays,
     sources_for,
+    stored_as_is,
 )
 from whatsapp.infrastructure.persistence.repositories.queue_statements import STEP_ASIDE
 from whatsapp.infrastructure.persistence.repositories.retry_statements import (
@@ -65,12 +64,6 @@ from whatsapp.infrastructure.persistence.repositories.retry_statements import (
 )
 
 MAX_BATCH: Final = 1000
-_WAITING: Final = {
-    MessageStatus.QUEUED: (QueueState.READY, 0),
-    MessageStatus.RETRYING: (QueueState.RETRYING, RETRY_LANES),
-    MessageStatus.UNKNOWN: (QueueState.UNKNOWN, UNKNOWN_LANES),
-}
-"""The statuses whose messages have a queue entry: its state, and what is added to its lane."""
 
 
 class BatchTooLarge(InvalidInput):
@@ -175,13 +168,13 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     def _saved(self, given: OutboundMessage, first: OutboundMessage, older: Any) -> OutboundMessage:
         """What is stored under the key of `given`: the row `older`, or else `first`, just now."""
         if older is None and first is given:
-            return _stored(given, replayed=False)
+            return stored_as_is(given, replayed=False)
         # A caller without a key did not choose it: whoever says the same again means the same.
         differs = given.digest != (first if older is None else older).digest
         if differs and not given.key_is_derived:
             raise IdempotencyKeyReused
         if older is None:
-            return _stored(first, replayed=True)
+            return stored_as_is(first, replayed=True)
         stored = self._to_entity(older)
         stored.replayed = True
         return stored
@@ -227,7 +220,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         values = columns_of(message)
         names = ("id", "status", "status_at", "next_attempt_at", "attempts", "wamid", "details")
         failure = ("failure_code", "failure_title", "failure_details")
-        state, lanes = _WAITING.get(message.status, (None, None))
+        state, lanes = WAITING.get(message.status, (None, None))
         return {name: values[name] for name in (*names, *failure)} | {
             "tenant": self.tenant_id,
             "sources": [status.value for status in sources_for(message)],
@@ -364,6 +357,13 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         parameters["limit"] = limit
         return (await self._run(sql.GIVE_UP_UNKNOWN, parameters)).scalars().all()
 
+    async def expire_unsent(
+        self, channel_id: UUID, *, at: datetime, limit: int = 500
+    ) -> Sequence[UUID]:
+        """End as expired what waits past its `expires_at` and no worker holds; gives their ids."""
+        parameters = {"tenant": self.tenant_id, "channel": channel_id, "at": at, "limit": limit}
+        return (await self._run(sql.EXPIRE_UNSENT, parameters)).scalars().all()
+
     async def save_inbound(self, message: InboundMessage) -> InboundMessage:
         """Store it once per channel and wamid; a repetition gives the stored one, `replayed`.
 
@@ -390,11 +390,3 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
     def _to_model(self, entity: OutboundMessage) -> OutboundMessageModel:
         return OutboundMessageModel(**columns_of(entity))
-
-
-def _stored(message: OutboundMessage, *, replayed: bool) -> OutboundMessage:
-    """A message that was stored as it is: the database fills in nothing."""
-    stored = copy(message)
-    stored.metadata = dict(message.metadata)
-    stored.stored_status, stored.replayed = message.status, replayed
-    return stored

@@ -5,6 +5,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
@@ -19,6 +20,7 @@ from whatsapp.domain.repositories import (
     StatusReport,
     UnreadableMessage,
 )
+from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES, QueueState
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
     InboundContent,
@@ -42,6 +44,13 @@ from whatsapp.infrastructure.persistence.repositories.storable import (
 )
 
 logger = logging.getLogger(__name__)
+
+WAITING: Final = {
+    MessageStatus.QUEUED: (QueueState.READY, 0),
+    MessageStatus.RETRYING: (QueueState.RETRYING, RETRY_LANES),
+    MessageStatus.UNKNOWN: (QueueState.UNKNOWN, UNKNOWN_LANES),
+}
+"""The statuses whose messages have a queue entry: its state, and what is added to its lane."""
 
 
 def recipient_of(text: str) -> Recipient:
@@ -323,3 +332,11 @@ def sources_for(message: OutboundMessage) -> Iterable[MessageStatus]:
     if message.status is MessageStatus.QUEUED:
         return {message.stored_status or MessageStatus.QUEUED}
     return sources_of(message.status) | {message.status}
+
+
+def stored_as_is(message: OutboundMessage, *, replayed: bool) -> OutboundMessage:
+    """A message that was stored as it is: the database fills in nothing."""
+    stored = copy(message)
+    stored.metadata = dict(message.metadata)
+    stored.stored_status, stored.replayed = message.status, replayed
+    return stored

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import TypeEngine
 
-from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES
+from whatsapp.domain.send_queue import EXPIRED_UNSENT, RETRY_LANES, UNKNOWN_LANES
 from whatsapp.domain.value_objects import FORWARD, MessageStatus
 from whatsapp.infrastructure.persistence.models import (
     InboundMessageModel,
@@ -96,10 +96,11 @@ def _save_outbound() -> Any:
         literal_column("'ready'"),
         bindparam("due_at", type_=DateTime(timezone=True)),
         literal_column("0"),
+        stored.c.expires_at,
     ).where(stored.c.inserted)
     names = [
         *("tenant_id", "id", "channel_id", "recipient_key"),
-        *("lane", "state", "due_at", "attempt"),
+        *("lane", "state", "due_at", "attempt", "expires_at"),
     ]
     queued = insert(_QUEUE).from_select(names, entry).cte("queued")
     return select(stored).where(~stored.c.inserted).add_cte(queued)
@@ -128,8 +129,9 @@ def _save_outbound_many() -> Any:
             RETURNING {_COLUMNS}, xmax = 0 AS inserted
         ), queued AS (
             INSERT INTO whatsapp_send_queue
-                (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
-            SELECT s.tenant_id, s.id, s.channel_id, g.recipient_key, s.lane, 'ready', g.due_at, 0
+                (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
+            SELECT s.tenant_id, s.id, s.channel_id, g.recipient_key, s.lane, 'ready', g.due_at, 0,
+                   s.expires_at
             FROM stored s JOIN given g USING (id) WHERE s.inserted
         )
         SELECT * FROM stored WHERE NOT inserted
@@ -247,9 +249,9 @@ UPDATE_OUTBOUND: Final = _as_messages(
         WHERE m.stands AND CAST(:lane AS smallint) IS NULL AND q.tenant_id = :tenant AND q.id = m.id
     ), queued AS (
         INSERT INTO whatsapp_send_queue AS q
-            (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
+            (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
         SELECT m.tenant_id, m.id, m.channel_id, :recipient_key, CAST(:lane AS smallint),
-               CAST(:state AS text), CAST(:due_at AS timestamptz), m.attempts
+               CAST(:state AS text), CAST(:due_at AS timestamptz), m.attempts, m.expires_at
         FROM updated m WHERE m.stands AND CAST(:lane AS smallint) IS NOT NULL
         ON CONFLICT (tenant_id, id) DO UPDATE
         SET lane = excluded.lane, state = excluded.state, due_at = excluded.due_at,
@@ -280,12 +282,14 @@ UPDATE_OUTBOUND: Final = _as_messages(
 The conditions stand in SET and not in WHERE, so that a concurrent change is waited for and judged
 by its result. An entry that a live worker holds is left to that worker."""
 
+_UNHELD: Final = """
+    (q.state IN ('ready', 'retrying') OR (q.state = 'leased' AND q.lease_until < now()))
+"""
 CANCEL_OUTBOUND: Final = _as_messages(
     f"""
     WITH taken AS (
         DELETE FROM whatsapp_send_queue q
-        WHERE q.tenant_id = :tenant AND q.id = :id
-          AND (q.state IN ('ready', 'retrying') OR (q.state = 'leased' AND q.lease_until < now()))
+        WHERE q.tenant_id = :tenant AND q.id = :id AND {_UNHELD}
         RETURNING q.id
     )
     UPDATE whatsapp_outbound_messages m
@@ -775,7 +779,7 @@ GIVE_UP_UNKNOWN: Final = _typed(
         -- Entered anew, with a recipient of its own: what waits behind it comes forward.
         INSERT INTO whatsapp_send_queue
             (tenant_id, id, channel_id, attempt, recipient_key, state, lane, due_at,
-             lease_token, lease_until)
+             lease_token, lease_until, expires_at)
         SELECT tenant_id, id, channel_id, attempt, hashtextextended(CAST(id AS text), 0),
                CASE verdict WHEN 'resend' THEN 'ready' ELSE 'unknown' END,
                CASE verdict WHEN 'resend' THEN lane % {RETRY_LANES} ELSE lane END,
@@ -784,7 +788,7 @@ GIVE_UP_UNKNOWN: Final = _typed(
                                                         now() + interval '1 second')
                             ELSE now() + CAST(:unknown_for AS interval) / 4 END,
                CASE verdict WHEN 'resend' THEN NULL ELSE lease_token END,
-               CASE verdict WHEN 'silent' THEN silent_since END
+               CASE verdict WHEN 'silent' THEN silent_since END, expires_at
         FROM gone WHERE verdict IN ('resend', 'silent', 'unproven')
     )
     UPDATE whatsapp_outbound_messages m
@@ -813,3 +817,48 @@ GIVE_UP_UNKNOWN: Final = _typed(
 An entry that is due waits on until a report about a later message of the same number has come in,
 and from then on for `:unknown_for` again; once it is due it no longer holds up its recipient.
 What Meta reported after `:heard_until` may not have been read yet: silence ends there."""
+
+EXPIRE_UNSENT: Final = _typed(
+    f"""
+    WITH late AS MATERIALIZED (
+        SELECT q.id FROM whatsapp_send_queue q
+        WHERE q.tenant_id = :tenant AND q.channel_id = :channel
+          AND q.lane < {UNKNOWN_LANES} AND q.expires_at <= now() AND {_UNHELD}
+        ORDER BY q.expires_at
+        LIMIT :limit
+    ), stored AS MATERIALIZED (
+        SELECT s.* FROM (SELECT id FROM late ORDER BY id) l CROSS JOIN LATERAL (
+            SELECT m.id FROM whatsapp_outbound_messages m
+            WHERE m.tenant_id = :tenant AND m.channel_id = :channel AND m.id = l.id
+            LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+        ) s
+    ), entry AS MATERIALIZED (
+        -- Who claims, cancels or queues it again at this moment has its entry before its message.
+        SELECT e.spot FROM stored s CROSS JOIN LATERAL (
+            -- A range and not an equality, so that only the primary key has this order; and what
+            -- is deleted is named by its place. To a plan for an empty queue any index would do.
+            SELECT q.ctid AS spot FROM whatsapp_send_queue q
+            WHERE q.tenant_id = :tenant AND q.id BETWEEN s.id AND s.id
+              AND q.expires_at <= now() AND {_UNHELD}
+            ORDER BY q.id LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) e
+    ), gone AS (
+        DELETE FROM whatsapp_send_queue q USING entry e
+        WHERE q.tenant_id = :tenant AND q.ctid = e.spot
+        RETURNING q.id
+    )
+    UPDATE whatsapp_outbound_messages m
+    SET status = 'expired', status_at = :at, next_attempt_at = NULL,
+        failure_code = NULL, failure_title = '{EXPIRED_UNSENT}', failure_details = ''
+    WHERE m.tenant_id = :tenant AND m.channel_id = :channel
+      AND m.id = ANY(ARRAY(SELECT id FROM gone))
+      AND m.status || '>expired' IN ({_FORWARD})
+    RETURNING m.id
+    """,  # noqa: S608  # constants of this package
+    tenant=Uuid(),
+    channel=Uuid(),
+    at=DateTime(timezone=True),
+    limit=Integer(),
+)
+"""End what has expired while it waited, as a worker that claims it would; what may have left waits
+for proof. Whoever holds message or entry is about to change it: it is looked at again."""

@@ -43,6 +43,15 @@ def _is_due(lanes: range, condition: str = "true") -> str:
     ), false)"""  # noqa: S608  # constants of this module
 
 
+_IS_EXPIRING: Final = f"""coalesce((
+        SELECT true FROM whatsapp_send_queue x
+        WHERE x.tenant_id = h.tenant_id AND x.channel_id = h.channel_id
+          AND x.lane < {UNKNOWN_LANES} AND x.expires_at <= now()
+          AND (x.state = 'retrying' OR {_CLAIMABLE})
+        ORDER BY x.expires_at LIMIT 1
+    ), false)"""  # noqa: S608  # constants of this package
+"""Whether the channel `h` holds something that has expired while nobody was about to send it."""
+
 WORK: Final = text(
     f"""
     WITH RECURSIVE channel AS (
@@ -70,7 +79,8 @@ WORK: Final = text(
            CASE WHEN h.has_waiting
                 THEN {_is_due(range(RETRY_LANES, RETRY_LANES + 3))} ELSE false END AS retrying,
            CASE WHEN h.has_waiting
-                THEN {_is_due(range(UNKNOWN_LANES, UNKNOWN_LANES + 3))} ELSE false END AS unknown
+                THEN {_is_due(range(UNKNOWN_LANES, UNKNOWN_LANES + 3))} ELSE false END AS unknown,
+           {_IS_EXPIRING} AS expiring
     FROM head h
     """  # noqa: S608  # constants of this package
 ).bindparams(

@@ -65,7 +65,8 @@ SEND_AGAIN: Final = text(
             -- Only while no later attempt has followed the one that failed.
             ELSE m.status = 'failed' AND m.attempts <= g.attempt END
         RETURNING m.id, m.channel_id, m.lane, m.attempts, m.failure_code, m.failure_title,
-                  g.recipient_key, g.due_at, g.attempt, g.occurred_at, g.attempt_id, g.waits
+                  m.expires_at, g.recipient_key, g.due_at, g.attempt, g.occurred_at, g.attempt_id,
+                  g.waits
     ), kept AS (
         INSERT INTO whatsapp_message_attempts
             (tenant_id, id, message_id, number, started_at, finished_at, outcome, code, reason,
@@ -76,13 +77,15 @@ SEND_AGAIN: Final = text(
         FROM again a WHERE a.attempt IS NOT NULL
     ), queued AS (
         INSERT INTO whatsapp_send_queue AS q
-            (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt)
+            (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
         SELECT :tenant, a.id, a.channel_id, a.recipient_key,
                a.lane + CASE WHEN a.waits THEN {RETRY_LANES} ELSE 0 END,
-               CASE WHEN a.waits THEN 'retrying' ELSE 'ready' END, a.due_at, a.attempts
+               CASE WHEN a.waits THEN 'retrying' ELSE 'ready' END, a.due_at, a.attempts,
+               a.expires_at
         FROM again a ORDER BY a.id
         ON CONFLICT (tenant_id, id) DO UPDATE
         SET lane = excluded.lane, state = excluded.state, due_at = excluded.due_at,
+            expires_at = excluded.expires_at,
             attempt = greatest(q.attempt, excluded.attempt),
             -- Whoever still holds the failed attempt may not settle it any more.
             lease_token = NULL, lease_until = NULL

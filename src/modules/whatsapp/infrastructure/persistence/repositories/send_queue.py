@@ -49,7 +49,14 @@ class SQLAlchemySendQueue:
             limit=limit,
         )
         return [
-            ChannelWork(row.tenant_id, row.channel_id, row.sending, row.retrying, row.unknown)
+            ChannelWork(
+                row.tenant_id,
+                row.channel_id,
+                sending=row.sending,
+                retrying=row.retrying,
+                unknown=row.unknown,
+                expiring=row.expiring,
+            )
             for row in rows
         ]
 
