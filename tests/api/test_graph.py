@@ -64,6 +64,21 @@ async def test_a_user_id_is_answered_by_a_user_id(send) -> None:
     assert answer.json()["contacts"] == [{"input": "DE.abc1", "user_id": "DE.abc1"}]
 
 
+async def test_a_user_id_beside_a_number_goes_along_and_comes_back(send, world) -> None:
+    both, key = {**TEXT, "recipient": "DE.abc1"}, {"Idempotency-Key": "order-2"}
+    answer, again = await send(both, **key), await send(both, **key)
+    alone = await send(TEXT, **key)
+    rows = await world.query(
+        "SELECT recipient, envelope FROM whatsapp_outbound_messages WHERE id = :id",
+        id=message_id_behind(answer.json()["messages"][0]["id"]),
+    )
+
+    given = {"input": "4915550000001", "wa_id": "4915550000001", "user_id": "DE.abc1"}
+    assert answer.json()["contacts"] == again.json()["contacts"] == [given]
+    assert tuple(rows[0]) == ("+4915550000001", {"recipient": "DE.abc1"})
+    assert error_of(alone)["code"] == 131009  # Another message under the same key.
+
+
 async def test_a_template_is_answered_with_its_message_status(send) -> None:
     template = {"name": "order_sent", "language": {"code": "en"}}
     answer = await send({**TO, "type": "template", "template": template})
@@ -170,6 +185,8 @@ FAULTS = [
     {"to": None},
     {"to": "01234"},
     {"to": None, "recipient": "nobody"},
+    {"recipient": "nobody"},
+    {"recipient": 5},
     {"text": None},
     {"text": "Hello"},
     {"text": {}},

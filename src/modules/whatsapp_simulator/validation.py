@@ -12,6 +12,7 @@ from whatsapp_simulator.graph_errors import GraphError
 from whatsapp_simulator.identity import digits_of, is_bsuid
 from whatsapp_simulator.validation_interactive import check_interactive
 from whatsapp_simulator.validation_rules import (
+    exactly_one,
     flag,
     items,
     matching,
@@ -19,6 +20,7 @@ from whatsapp_simulator.validation_rules import (
     required,
     section,
     text,
+    unexpected,
     url,
 )
 
@@ -107,15 +109,14 @@ def _check_media(payload: dict[str, Any]) -> str | None:
     kind = payload["type"]
     content = section(payload, kind)
     media_id, link = content.get("id"), content.get("link")
-    if (media_id is None) == (link is None):
-        raise GraphError(131008, f"Exactly one of {kind}['id'] and {kind}['link'] is needed")
+    exactly_one(content, ("id", "link"), within=kind)
     if link is not None:
         url(link, f"{kind}['link']")
     else:
         text(media_id, f"{kind}['id']")
+    if kind not in _WITH_CAPTION:
+        unexpected(content, "caption", within=kind)
     if "caption" in content:
-        if kind not in _WITH_CAPTION:
-            raise GraphError(100, f'Unexpected key "caption" on param "{kind}".')
         text(content["caption"], f"{kind}['caption']", most=_MAX_CAPTION)
     if "filename" in content and kind == "document":
         text(content["filename"], "document['filename']")

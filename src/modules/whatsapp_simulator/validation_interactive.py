@@ -7,7 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 from whatsapp_simulator.graph_errors import GraphError
-from whatsapp_simulator.validation_rules import items, one_of, required, section, text, url
+from whatsapp_simulator.validation_rules import (
+    exactly_one,
+    items,
+    named,
+    one_of,
+    required,
+    section,
+    text,
+    unexpected,
+    url,
+)
 
 _MAX_BODY = 1024
 _MAX_LIST_BODY = 4096
@@ -71,15 +81,13 @@ def _check_header(header: dict[str, Any], *, only_text: bool) -> None:
         text(header.get("text"), "interactive['header']['text']", most=_MAX_HEADER)
         return
     media = section(header, kind)
-    if (media.get("id") is None) == (media.get("link") is None):
-        raise GraphError(131008, f"Exactly one of header.{kind}.id and .link is needed")
+    exactly_one(media, ("id", "link"), within=f"header.{kind}")
 
 
 def _check_buttons(_content: dict[str, Any], action: dict[str, Any]) -> None:
     titles: set[str] = set()
     for button in items(action, "buttons", within="action", most=_MAX_BUTTONS):
-        if button.get("type") != "reply":
-            raise GraphError(131009, "Parameter 'button.type' must be reply")
+        named(button, "type", "reply", within="button")
         reply = section(button, "reply")
         text(reply.get("id"), "button['reply']['id']", most=_MAX_BUTTON_ID)
         titles.add(text(reply.get("title"), "button['reply']['title']", most=_MAX_LABEL))
@@ -106,8 +114,7 @@ def _check_list(_content: dict[str, Any], action: dict[str, Any]) -> None:
 
 
 def _parameters(action: dict[str, Any], name: str) -> dict[str, Any]:
-    if action.get("name") != name:
-        raise GraphError(131009, f"Parameter 'action.name' must be {name}")
+    named(action, "name", name, within="action")
     return section(action, "parameters")
 
 
@@ -121,8 +128,7 @@ def _check_flow(_content: dict[str, Any], action: dict[str, Any]) -> None:
     parameters = _parameters(action, "flow")
     text(parameters.get("flow_message_version"), "parameters['flow_message_version']")
     text(parameters.get("flow_cta"), "parameters['flow_cta']", most=_MAX_FLOW_LABEL)
-    if (parameters.get("flow_id") is None) == (parameters.get("flow_name") is None):
-        raise GraphError(131008, "Exactly one of flow_id and flow_name is needed")
+    exactly_one(parameters, ("flow_id", "flow_name"), within="parameters")
     one_of(parameters.get("flow_action", "navigate"), _FLOW_ACTIONS, "parameters['flow_action']")
 
 
@@ -144,11 +150,11 @@ def _check_product_list(content: dict[str, Any], action: dict[str, Any]) -> None
 
 
 def _check_carousel(content: dict[str, Any], action: dict[str, Any]) -> None:
-    if "header" in content or "footer" in content:
-        raise GraphError(131009, "A carousel has no header and no footer of its own")
+    unexpected(content, "header", "footer", within="interactive")
     cards = items(action, "cards", within="action", least=_MIN_CARDS, most=_MAX_CARDS)
     for index, card in enumerate(cards):
-        if card.get("card_index") != index:
+        required(card, "type", within="card")
+        if required(card, "card_index", within="card") != index:
             raise GraphError(131009, "Parameter 'card_index' must count from 0")
         if "body" in card:
             text(section(card, "body").get("text"), "card['body']['text']", most=_MAX_CARD_BODY)
@@ -159,8 +165,7 @@ def _check_carousel(content: dict[str, Any], action: dict[str, Any]) -> None:
 
 def _check_named_action(content: dict[str, Any], action: dict[str, Any]) -> None:
     kind = content["type"]
-    if action.get("name") != _NAMED_ACTIONS[kind]:
-        raise GraphError(131009, f"Parameter 'action.name' must be {_NAMED_ACTIONS[kind]}")
+    named(action, "name", _NAMED_ACTIONS[kind], within="action")
     if kind == "address_message":
         text(section(action, "parameters").get("country"), "parameters['country']")
     if kind == "voice_call":

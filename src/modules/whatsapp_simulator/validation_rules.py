@@ -52,6 +52,27 @@ def text(value: Any, where: str, *, most: int | None = None) -> str:
     return value
 
 
+def exactly_one(content: dict[str, Any], names: tuple[str, str], *, within: str) -> None:
+    """One key of two: 131008 without either, 131009 with both."""
+    found = sum(content.get(name) is not None for name in names)
+    if found != 1:
+        either = f"{within}['{names[0]}'] and {within}['{names[1]}']"
+        raise GraphError(131009 if found else 131008, f"Exactly one of {either} is needed")
+
+
+def named(content: dict[str, Any], key: str, name: str, *, within: str) -> None:
+    """A key that has one value only: 131008 if missing, 131009 otherwise."""
+    if required(content, key, within=within) != name:
+        raise GraphError(131009, f"Parameter '{within}.{key}' must be {name}")
+
+
+def unexpected(content: dict[str, Any], *names: str, within: str) -> None:
+    """Keys that may not be there: 100, as for all that Graph does not know in this place."""
+    for name in names:
+        if name in content:
+            raise GraphError(100, f'Unexpected key "{name}" on param "{within}".')
+
+
 def flag(value: Any, where: str) -> bool:
     """A boolean: 131009 otherwise."""
     if not isinstance(value, bool):

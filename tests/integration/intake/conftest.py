@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -15,6 +15,7 @@ from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
 from whatsapp.application.apply_webhook import ApplyWebhook
+from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
 from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
@@ -24,12 +25,23 @@ from whatsapp.infrastructure.persistence.work import work_in
 
 
 @dataclass(slots=True)
+class Debits:
+    """In the limiter's place: how many were counted against which number, at which rate."""
+
+    taken: list[tuple[str, int, int]] = field(default_factory=list)
+
+    async def debit(self, phone_number_id: str, count: int, *, rate: int) -> None:
+        self.taken.append((phone_number_id, count, rate))
+
+
+@dataclass(slots=True)
 class Intake:
     """What a test does: `await intake.take_in(body, ...)`, then look."""
 
     inbox: SQLAlchemyWebhookInbox
     process: ProcessWebhooks
     superuser: Any
+    debits: Debits = field(default_factory=Debits)
     followed: list[Any] = field(default_factory=list)
     poison: set[str] = field(default_factory=set)
     counted: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -71,6 +83,9 @@ class Intake:
             "SELECT wamid FROM whatsapp_inbound_messages WHERE tenant_id = $1 ORDER BY 1",
             customer.tenant_id,
         )
+
+    async def heed_nothing(self, _route: Route, _statuses: Any) -> None:
+        pass
 
     async def reports(self, customer: Any) -> list[str]:
         """The statuses that a customer has, as `wamid status`."""
@@ -120,6 +135,9 @@ async def intake(sessions, database, ana, bea) -> AsyncIterator[Intake]:
             changes=ApplyChanges(),
             followers=[made],
         ),
+        count_inbound=CountInbound(begin=work_in(sessions), limiter=cast("Any", made.debits)),
+        # What failures slow down or stop is the point elsewhere: sending/test_late_failures.py.
+        heed_reports=cast("Any", made.heed_nothing),
         count_elements=made.count,
     )
     yield made

@@ -18,6 +18,7 @@ from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
 from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.change_channel import ResumeChannel
+from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.heed_reports import HeedReports
 from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.application.record_events import RecordEvents
@@ -89,6 +90,7 @@ async def webhooks(database, sessions, office):
             changes=ApplyChanges(),
             followers=[RecordEvents()],
         ),
+        count_inbound=CountInbound(begin=begin, limiter=office.limiter),
         heed_reports=HeedReports(
             begin=begin, limiter=office.limiter, judge=outcome_of_status_errors
         ),

@@ -70,6 +70,19 @@ async def test_the_pair_limit_is_kept_before_meta_has_to_refuse(office) -> None:
     assert [to for _, to, _ in office.meta.sent] == [EVE]
 
 
+@pytest.mark.parametrize(
+    ("keeps_order", "then"), [(True, MessageStatus.QUEUED), (False, MessageStatus.SENT)]
+)
+async def test_what_waits_for_its_retry_holds_up_the_next_where_order_is_kept(
+    office, keeps_order, then
+) -> None:
+    channel = await office.channel(keeps_order=keeps_order)
+    office.meta.refusals[BEA] = 131016
+
+    assert await office.send(channel, BEA) == [MessageStatus.RETRYING]
+    assert await office.send(channel, BEA, EVE) == [then, MessageStatus.SENT]
+
+
 @pytest.mark.parametrize("code", [190, 131031, 131042])
 async def test_trouble_of_the_channel_pauses_it_and_keeps_its_messages(office, code) -> None:
     troubled, other = await office.channel(), await office.channel()

@@ -8,6 +8,9 @@ import pytest
 
 from whatsapp.domain.value_objects import InvalidContent, MessageContent, MessageType
 from whatsapp.domain.value_objects.message_content.interactive import INTERACTIVE
+from whatsapp.entrypoints.http.graph_errors import graph_error_response
+from whatsapp_simulator.graph_errors import GraphError
+from whatsapp_simulator.validation import check_message
 
 LINK = "https://example.org/file"
 ABSENT = object()
@@ -465,6 +468,42 @@ def test_what_meta_would_refuse_is_refused_with_its_field(name, path, value, poi
     where = path if points_at is None else points_at
 
     assert refused(name, path, value).field == written(VALID[name][0], keys(where))
+
+
+FAULTS = [
+    *((name, path, _of_length(path, most + 1)) for name, path, most in LENGTHS),
+    *((name, path, make(least - 1)) for name, path, make, least, _ in COUNTS),
+    *((name, path, make(most + 1)) for name, path, make, _, most in COUNTS if most is not None),
+    *((name, path, value) for name, path in REQUIRED for value in (ABSENT, None)),
+    *((name, path, "") for name, path in NEVER_EMPTY),
+    *((name, path, value) for name, path, value, _ in WRONG),
+]
+TAKEN = 93
+"""So many of them the simulator takes: what is within templates and, here and there, a detail."""
+
+
+def _code_of_the_simulator(name, path, value):
+    kind, body = changed(name, keys(path), value)
+    envelope = {"messaging_product": "whatsapp", "to": "4915550000001", "type": kind}
+    try:
+        check_message({**envelope, kind: body})
+    except GraphError as refusal:
+        return refusal.code
+    return None
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value"), FAULTS, ids=[f"{name}-{path}" for name, path, _ in FAULTS]
+)
+def test_a_fault_that_the_simulated_meta_refuses_has_its_code(name, path, value) -> None:
+    answer = graph_error_response(refused(name, path, value), {"type": "http"})
+
+    code = json.loads(answer.body)["error"]["code"]
+    assert _code_of_the_simulator(name, path, value) in {code, None}
+
+
+def test_the_simulated_meta_refuses_most_faults() -> None:
+    assert sum(_code_of_the_simulator(*fault) is None for fault in FAULTS) <= TAKEN
 
 
 GOOD = [

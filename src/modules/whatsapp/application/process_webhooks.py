@@ -11,7 +11,7 @@ so that what is broken stands alone in the end and its neighbours are stored.
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -67,6 +67,23 @@ class _Found:
     """Bodies that say something without saying when: the same bytes may be news another time."""
 
 
+class _CameIn:
+    """How many new messages came in for each number, by the channels that it belongs to."""
+
+    def __init__(self) -> None:
+        self._by_number: dict[str, Counter[Route]] = defaultdict(Counter)
+
+    def note(self, route: Route, applied: Applied) -> None:
+        """What was stored for this channel."""
+        if applied.inbound and (number := applied.inbound[0].received.phone_number_id):
+            self._by_number[number][route] += len(applied.inbound)
+
+    def each(self) -> Iterator[tuple[Route, int]]:
+        """Each number once, also where several tenants have it."""
+        for told in self._by_number.values():
+            yield from told.most_common(1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessWebhooks:
     """Empties the inbox: `await process()` takes one handful and gives how many bodies it was."""
@@ -74,8 +91,8 @@ class ProcessWebhooks:
     inbox: WebhookInbox
     parse: Parse
     apply: ApplyWebhook
-    count_inbound: CountInbound | None = None
-    heed_reports: HeedReports | None = None
+    count_inbound: CountInbound
+    heed_reports: HeedReports
     count_elements: CountElements = count_nothing
     lease: timedelta = timedelta(seconds=60)
 
@@ -84,36 +101,45 @@ class ProcessWebhooks:
         entries = await self.inbox.claim(limit=MAX_BODIES, lease=self.lease)
         if not entries:
             return 0
+        came_in = _CameIn()
         try:
-            await self._process(entries)
-        except Exception as error:
-            if _passes(error):
-                await self._put_back(entries)
-                raise
-            # One of them is poison; alone it can harm nobody but itself.
-            for entry in entries:
-                await self._process_alone(entry)
+            await self._process_all(entries, came_in)
+        finally:
+            # Also what was stored before something broke: it is not new a second time.
+            for route, new in came_in.each():
+                await self.count_inbound(route, new)
         return len(entries)
 
     async def forget(self) -> int:
         """Forget the bodies that came long ago; gives how many."""
         return await self.inbox.forget_older_than(REMEMBERED_FOR, limit=MAX_FORGOTTEN)
 
-    async def _process_alone(self, entry: InboxEntry) -> None:
+    async def _process_all(self, entries: Sequence[InboxEntry], came_in: _CameIn) -> None:
         try:
-            await self._process([entry])
+            await self._process(entries, came_in)
+        except Exception as error:
+            if _passes(error):
+                await self._put_back(entries)
+                raise
+            # One of them is poison; alone it can harm nobody but itself.
+            for entry in entries:
+                await self._process_alone(entry, came_in)
+
+    async def _process_alone(self, entry: InboxEntry, came_in: _CameIn) -> None:
+        try:
+            await self._process([entry], came_in)
         except Exception as error:
             if _passes(error):
                 raise
-            await self._take_apart(entry)
+            await self._take_apart(entry, came_in)
 
-    async def _take_apart(self, entry: InboxEntry) -> None:
+    async def _take_apart(self, entry: InboxEntry, came_in: _CameIn) -> None:
         """Store everything but what cannot be stored; that is tried again, and kept in the end."""
         found = await self._find([entry])
         refused = [
             one
             for route, belonging in found.placed.items()
-            for one in await self._apply_sound(route, belonging)
+            for one in await self._apply_sound(route, belonging, came_in)
         ]
         batch = self.parse(entry.body)
         bodies = batch.alone() if refused else ()
@@ -126,11 +152,11 @@ class ProcessWebhooks:
             await self._finish([entry], found, broken)
 
     async def _apply_sound(
-        self, route: Route, belonging: Sequence[Placed]
+        self, route: Route, belonging: Sequence[Placed], came_in: _CameIn
     ) -> Sequence[tuple[Placed, str]]:
         """Apply what can be applied; gives what cannot, found by halving, each with the reason."""
         try:
-            await self._apply(route, belonging)
+            await self._apply(route, belonging, came_in)
         except Exception as error:
             if _passes(error):
                 raise
@@ -141,35 +167,27 @@ class ProcessWebhooks:
             return ()
         half = len(belonging) // 2
         return [
-            *await self._apply_sound(route, belonging[:half]),
-            *await self._apply_sound(route, belonging[half:]),
+            *await self._apply_sound(route, belonging[:half], came_in),
+            *await self._apply_sound(route, belonging[half:], came_in),
         ]
+
+    async def _apply(self, route: Route, belonging: Sequence[Placed], came_in: _CameIn) -> None:
+        """Store what one channel is told; failures are heeded at once, later they are no news."""
+        applied = await self.apply(route, belonging)
+        self._count(applied)
+        came_in.note(route, applied)
+        await self.heed_reports(route, applied.statuses)
 
     async def _put_back(self, entries: Sequence[InboxEntry]) -> None:
         """Let others have them at once; if that fails too, their lease decides."""
         with suppress(TellwireError):
             await self.inbox.release(entries)
 
-    async def _process(self, entries: Sequence[InboxEntry]) -> None:
+    async def _process(self, entries: Sequence[InboxEntry], came_in: _CameIn) -> None:
         found = await self._find(entries)
-        came_in: dict[str, tuple[Route, int]] = {}
         for route, belonging in found.placed.items():
-            applied = await self._apply(route, belonging)
-            new = len(applied.inbound)
-            if new and (number := applied.inbound[0].received.phone_number_id):
-                came_in[number] = (route, new)  # Once, also where several tenants have the number.
+            await self._apply(route, belonging, came_in)
         await self._finish(entries, found, ())
-        if self.count_inbound is not None:
-            for route, new in came_in.values():
-                await self.count_inbound(route, new)
-
-    async def _apply(self, route: Route, belonging: Sequence[Placed]) -> Applied:
-        """Store what one channel is told; failures are heeded at once, later they are no news."""
-        applied = await self.apply(route, belonging)
-        self._count(applied)
-        if self.heed_reports is not None:
-            await self.heed_reports(route, applied.statuses)
-        return applied
 
     async def _finish(
         self, entries: Sequence[InboxEntry], found: _Found, broken: Sequence[Quarantined]

@@ -30,6 +30,13 @@ def test_a_user_id_goes_where_user_ids_go():
     assert "to" not in payload
 
 
+def test_a_user_id_beside_a_number_goes_along():
+    beside = {"recipient": "US.1A2b"}
+    payload = message_payload(to=ANA, content=TEXT, callback_data="c", envelope=beside)
+
+    assert (payload["to"], payload["recipient"]) == ("+16505551234", "US.1A2b")
+
+
 CONTENTS = [
     TEXT,
     TEXT.replying_to("wamid.Q"),

@@ -20,6 +20,7 @@ from whatsapp.domain.value_objects import MessageType, PhoneNumber, given_wamid
 from whatsapp.entrypoints.http.caller import Sender
 from whatsapp.entrypoints.http.graph_documentation import GRAPH_OPENAPI, GRAPH_RESPONSES
 from whatsapp.entrypoints.http.graph_requests import (
+    USER_ID_BESIDE,
     InvalidGraphRequest,
     graph_message,
     graph_receipt,
@@ -93,6 +94,8 @@ def _answer(stored: OutboundMessage, payload: dict[str, Any]) -> dict[str, Any]:
     to = stored.recipient
     given = payload["recipient"] if payload.get("to") is None else payload["to"]
     named = {"wa_id": to.wa_id} if isinstance(to, PhoneNumber) else {"user_id": to.value}
+    if (user_id := stored.envelope.get(USER_ID_BESIDE)) is not None:
+        named["user_id"] = user_id
     message = {"id": given_wamid(stored.id)}
     if stored.content.type is MessageType.TEMPLATE:
         message["message_status"] = "accepted"

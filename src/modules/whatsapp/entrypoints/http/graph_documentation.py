@@ -75,7 +75,10 @@ GRAPH_OPENAPI: Final[dict[str, Any]] = {
                         "messaging_product": {"type": "string", "enum": ["whatsapp"]},
                         "recipient_type": {"type": "string", "enum": ["individual"]},
                         "to": {"type": "string", "description": "A number, best with its plus."},
-                        "recipient": {"type": "string", "description": "A user id."},
+                        "recipient": {
+                            "type": "string",
+                            "description": "A user id; beside `to` it goes along.",
+                        },
                         "type": _TEXT,
                         "context": {"type": "object", "properties": {"message_id": _TEXT}},
                         "biz_opaque_callback_data": {

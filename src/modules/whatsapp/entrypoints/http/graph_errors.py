@@ -38,7 +38,12 @@ _MISSING: Final = _Shape(400, 131008, "Required parameter is missing")
 _WRONG: Final = _Shape(400, 131009, "Parameter value is not valid")
 _OF_GRAPH: Final = _Shape(400, 100, "Invalid parameter")
 _BY_FAULT: Final[Mapping[Fault, _Shape]] = MappingProxyType(
-    {Fault.WRONG: _WRONG, Fault.MISSING: _MISSING, Fault.TOO_LONG: _OF_GRAPH}
+    {
+        Fault.WRONG: _WRONG,
+        Fault.MISSING: _MISSING,
+        Fault.TOO_LONG: _OF_GRAPH,
+        Fault.UNEXPECTED: _OF_GRAPH,
+    }
 )
 _GONE: Final = _Shape(503, 2, "Service temporarily unavailable", is_bare=True)
 _FAULT: Final = _Shape(500, 131000, "Something went wrong")

@@ -11,12 +11,17 @@ from whatsapp.domain.value_objects import (
     InvalidContent,
     MessageContent,
     MessageType,
+    PhoneNumber,
+    Recipient,
+    UserId,
     parse_recipient,
 )
 from whatsapp.domain.value_objects.message_content.frozen_json import canonical, freeze, thaw
 
 MAX_CALLBACK_CHARACTERS: Final = 512  # Meta, Cloud API reference, biz_opaque_callback_data
 MAX_ENVELOPE_CHARACTERS: Final = 4096
+USER_ID_BESIDE: Final = "recipient"
+"""Where the envelope has the user id that was given beside a number."""
 _UNDERSTOOD: Final = frozenset(
     {
         *("messaging_product", "recipient_type", "to", "recipient", "type", "context", "status"),
@@ -54,14 +59,14 @@ def graph_message(payload: Mapping[str, Any], key: IdempotencyKey | None) -> Mes
     content.ensure_to_a_person()  # before `to` is read, which names a group then
     if payload.get("to") is None and payload.get("recipient") is None:
         raise InvalidGraphRequest("is required", field="to")
+    to, user_id = payload.get("to"), payload.get("recipient")
+    recipient = parse_recipient(to=to, recipient=user_id, bare_digits=True)
     return MessageDraft(
-        recipient=parse_recipient(
-            to=payload.get("to"), recipient=payload.get("recipient"), bare_digits=True
-        ),
+        recipient=recipient,
         content=content,
         idempotency_key=key,
         callback_data=_callback_data(payload.get("biz_opaque_callback_data")),
-        envelope=_envelope(payload),
+        envelope={**_envelope(payload), **_beside(recipient, user_id)},
     )
 
 
@@ -85,6 +90,14 @@ def _callback_data(given: object) -> str | None:
         )
     freeze(given, at)
     return given
+
+
+def _beside(recipient: Recipient, user_id: object) -> dict[str, str]:
+    """The user id that was given beside a number: the number wins, and Meta hears of both."""
+    if user_id is None or not isinstance(recipient, PhoneNumber):
+        return {}
+    beside = parse_recipient(recipient=user_id)
+    return {USER_ID_BESIDE: beside.value} if isinstance(beside, UserId) else {}
 
 
 def _envelope(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Fault(Enum):
     WRONG = auto()
     MISSING = auto()
     TOO_LONG = auto()
+    UNEXPECTED = auto()
 
 
 class InvalidContent(InvalidInput):

@@ -205,7 +205,9 @@ class Fields(Rule):
                 raise _missing(f"{at}.{key}")
         for key in self.never:
             if value.get(key) is not None:
-                raise InvalidContent("cannot be used here", field=f"{at}.{key}")
+                raise InvalidContent(
+                    "cannot be used here", field=f"{at}.{key}", fault=Fault.UNEXPECTED
+                )
         present = [key for key in self.exactly_one if value.get(key) is not None]
         if self.exactly_one and len(present) != 1:
             found = " and ".join(present) or "none"
