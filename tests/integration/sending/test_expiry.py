@@ -245,7 +245,6 @@ async def test_nobody_waits_for_somebody_who_ends_it_already(desk) -> None:
 
 
 async def test_nobody_waits_for_somebody_who_takes_it_back(desk) -> None:
-    """Cancelling locks the entry before the message: both would wait, each for the other."""
     late = await desk.late()
     async with asyncio.timeout(10), desk.begin(desk.customer.tenant_id) as work:
         await work.messages.cancel_outbound(late.id, utc_now())
@@ -254,6 +253,23 @@ async def test_nobody_waits_for_somebody_who_takes_it_back(desk) -> None:
 
     assert await desk.ended() == []
     assert (await desk.read(late)).status is S.CANCELLED
+
+
+async def test_nobody_waits_for_somebody_who_queues_it_again(desk) -> None:
+    """A retry holds the entry and then asks for the message: both would wait for each other."""
+    late = await desk.late()
+    await desk.superuser.execute(
+        "UPDATE whatsapp_outbound_messages SET status = 'retrying' WHERE id = $1", late.id
+    )
+    await desk.put(late, "retrying", 1 + RETRY_LANES)
+    async with asyncio.timeout(10), desk.begin(desk.customer.tenant_id) as work:
+        (due,) = await work.messages.get_failed_for_retry()
+        assert await desk.ended() == []
+        due.requeue(utc_now())
+        assert (await work.messages.update_outbound(due)).status is S.QUEUED
+        await work.commit()
+
+    assert await desk.ended() == [late.id]
 
 
 async def test_what_is_claimed_as_it_expires_is_left_to_its_worker(desk) -> None:
