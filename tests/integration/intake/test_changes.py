@@ -133,7 +133,7 @@ async def test_a_raised_rate_holds_for_the_number_that_it_is_about(intake, accou
     channel = await intake.channel(account)
     assert channel["messages_per_second"] == 1000
     assert channel["reported"]["messaging_limit"]["value"] == "TIER_10K"
-    assert channel["reported"]["quality_event"]["value"] == "THROUGHPUT_UPGRADE"
+    assert channel["reported"]["throughput"]["value"] == "THROUGHPUT_UPGRADE"
 
 
 async def test_a_flagged_number_shows_it(intake, account) -> None:
