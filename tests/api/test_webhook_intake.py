@@ -1,5 +1,9 @@
+import gzip
 import hashlib
 import hmac
+import json
+import random
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +15,7 @@ PREVIOUS = "canary-previous-secret"
 VERIFY = "canary-verify-token"
 BODY = b'{"object": "whatsapp_business_account", "entry": [ ]}\n'
 HEADER = "X-Hub-Signature-256"
+PAYLOADS = Path(__file__).parents[1] / "contract/payloads"
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +87,64 @@ async def test_anything_but_one_right_signature_is_refused(client, world, header
     assert answer.status_code == 401
     assert answer.json()["code"] == "unauthenticated"
     assert await inbox(world) == []
+
+
+DOCUMENT = '{"object": "whatsapp_business_account", "entry": [{"id": "1", "note": "caf\\u00e9"}]}'
+OTHER_BYTES = {
+    "gzip": (gzip.compress(DOCUMENT.encode()), {"Content-Encoding": "gzip"}),
+    "gzip that nobody names": (gzip.compress(DOCUMENT.encode()), {}),
+    "a BOM before": (b"\xef\xbb\xbf" + DOCUMENT.encode(), {}),
+    "without escapes": (json.dumps(json.loads(DOCUMENT), ensure_ascii=False).encode(), {}),
+    "without spaces": (json.dumps(json.loads(DOCUMENT), separators=(",", ":")).encode(), {}),
+    "a line end behind": (DOCUMENT.encode() + b"\n", {}),
+    "in UTF-16": (DOCUMENT.encode("utf-16"), {}),
+}
+
+
+@pytest.mark.parametrize(("sent", "headers"), OTHER_BYTES.values(), ids=OTHER_BYTES)
+async def test_the_same_document_in_other_bytes_is_refused(client, world, sent, headers) -> None:
+    """The signature is of the bytes as they came: nothing is unpacked or written anew for it."""
+    signed = {HEADER: signature(DOCUMENT.encode())}
+    refused = await client.post(APP, content=sent, headers=headers | signed)
+    assert refused.status_code == 401
+    assert await inbox(world) == []
+
+    taken = await client.post(APP, content=DOCUMENT.encode(), headers=signed)
+    assert taken.status_code == 200
+    # Whoever signs those other bytes is believed too, and they are kept as they are.
+    also = await client.post(APP, content=sent, headers=headers | {HEADER: signature(sent)})
+    assert also.status_code == 200
+    assert sorted(bytes(row.body) for row in await inbox(world)) == sorted(
+        [DOCUMENT.encode(), sent]
+    )
+
+
+def mutated(value, chance):
+    """The JSON value with something in it that Meta would not write."""
+    if isinstance(value, dict) and value and chance.random() < 0.9:
+        key = chance.choice(sorted(value))
+        return value | {key: mutated(value[key], chance)}
+    if isinstance(value, list) and value and chance.random() < 0.9:
+        place = chance.randrange(len(value))
+        return [*value[:place], mutated(value[place], chance), *value[place + 1 :]]
+    return chance.choice([None, True, -1, 10**30, 1.5, "\0", "\ud800", "", [], {}, [[]], {"": {}}])
+
+
+async def test_whatever_is_signed_is_stored_as_it_came(client, world) -> None:
+    """What is in it is not for the intake to judge: a body that is refused comes for days."""
+    chance = random.Random(42)
+    files = [*PAYLOADS.glob("inbound/*"), *PAYLOADS.glob("status/*"), *PAYLOADS.glob("field/*")]
+    documents = [json.loads(path.read_text()) for path in sorted(files)]
+    bodies = [json.dumps(mutated(one, chance)).encode() for one in documents]
+    bodies += [chance.randbytes(size) for size in (1, 2, 3, 10, 100, 1000, 100_000)]
+    bodies += [b"", b"\0", b"null", b"[" * 10_000, b'{"object":', b"\xff\xfe", b"\xef\xbb\xbf{}"]
+
+    for body in bodies:
+        answer = await client.post(APP, content=body, headers={HEADER: signature(body)})
+        assert answer.status_code == 200, body[:100]
+
+    stored = [bytes(row.body) for row in await inbox(world)]
+    assert sorted(stored) == sorted(set(bodies))
 
 
 async def test_an_unknown_app_is_answered_like_a_wrong_signature(client) -> None:

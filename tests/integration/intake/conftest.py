@@ -84,7 +84,7 @@ class Intake:
             customer.tenant_id,
         )
 
-    async def heed_nothing(self, _route: Route, _statuses: Any) -> None:
+    async def heed_nothing(self, _route: Any, _statuses: Any) -> None:
         pass
 
     async def reports(self, customer: Any) -> list[str]:

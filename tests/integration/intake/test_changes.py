@@ -1,9 +1,17 @@
 """Fields that are about no message: each changes what it is about, never back to the older."""
 
+from dataclasses import replace
+
 import pytest
 
+from shared.kernel.clock import utc_now
+from shared.kernel.ids import new_id
 from webhook_bodies import body, change, inbound_to, messages_of
+from whatsapp.application.record_events import RecordEvents
 from whatsapp.domain.account import PreferenceReported
+from whatsapp.domain.entities import Channel
+from whatsapp.domain.value_objects import AccessToken
+from whatsapp.infrastructure.persistence.work import work_in
 
 pytestmark = pytest.mark.postgres
 
@@ -14,6 +22,26 @@ EARLIER, LATER = 1795420800, 1795420900
 def database(module_database):
     """Each test has tenants of its own; one database does for all."""
     return module_database
+
+
+@pytest.fixture
+async def pauses(intake, sessions, account):
+    """Events are recorded; `await pauses()` gives the channels and reasons of the pauses told."""
+    apply = replace(intake.process.apply, followers=[intake, RecordEvents()])
+    intake.process = replace(intake.process, apply=apply)
+    begin = work_in(sessions)
+    async with begin(account.tenant_id) as work:
+        await work.events.open()
+        await work.commit()
+
+    async def told():
+        async with begin(account.tenant_id) as work:
+            events = await work.events.list_after(0, limit=100)
+        paused = [one for one in events if one.type.value == "channel.paused"]
+        assert [one.data["channel_id"] for one in paused] == [str(one.channel_id) for one in paused]
+        return [(one.channel_id, one.data["reason"]) for one in paused]
+
+    return told
 
 
 def template(event, **values):
@@ -47,6 +75,21 @@ def quality(event, display="15550783881"):
 
 def ban(state):
     return change("account_update", event="DISABLED_UPDATE", ban_info={"waba_ban_state": state})
+
+
+async def add_channel(sessions, customer):
+    """Another verified channel of the customer's."""
+    channel = Channel(
+        tenant_id=customer.tenant_id,
+        name="Another",
+        phone_number_id=str(new_id().int)[-15:],
+        access_token=AccessToken("EAAG-test-token"),
+    )
+    channel.verify(utc_now())
+    async with work_in(sessions)(customer.tenant_id) as work:
+        stored = await work.channels.add(channel)
+        await work.commit()
+    return stored
 
 
 async def templates(intake, customer):
@@ -90,7 +133,7 @@ async def test_a_raised_rate_holds_for_the_number_that_it_is_about(intake, accou
     channel = await intake.channel(account)
     assert channel["messages_per_second"] == 1000
     assert channel["reported"]["messaging_limit"]["value"] == "TIER_10K"
-    assert channel["reported"]["quality_event"]["value"] == "THROUGHPUT_UPGRADE"
+    assert channel["reported"]["throughput"]["value"] == "THROUGHPUT_UPGRADE"
 
 
 async def test_a_flagged_number_shows_it(intake, account) -> None:
@@ -101,7 +144,7 @@ async def test_a_flagged_number_shows_it(intake, account) -> None:
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
 async def test_a_disabled_account_pauses_its_channels_until_it_is_reinstated(
-    intake, account, order
+    intake, account, pauses, order
 ) -> None:
     told = [body(ban("DISABLE"), time=EARLIER), body(ban("REINSTATE"), time=LATER)]
     await intake.take_in(told[order[0]])
@@ -115,6 +158,50 @@ async def test_a_disabled_account_pauses_its_channels_until_it_is_reinstated(
 
     channel = await intake.channel(account)
     assert (channel["status"], channel["pause_reason"]) == ("active", None)
+    expected = [(account.channel.id, "Meta has disabled the account")] if order[0] == 0 else []
+    assert await pauses() == expected
+
+
+async def test_a_pause_is_told_once_per_channel_that_stops_sending(
+    intake, sessions, account, pauses
+) -> None:
+    """However often Meta says it, and not of one that was paused before."""
+    channels = {}
+    for status in ("active", "disabled", "paused"):
+        channel = await add_channel(sessions, account)
+        channels[status] = channel.id
+        await intake.superuser.execute(
+            "UPDATE whatsapp_channels SET provider_account_id = 'waba-1', status = $1,"
+            " pause_reason = CASE $1 WHEN 'paused' THEN 'by hand' END WHERE id = $2",
+            status,
+            channel.id,
+        )
+    await intake.take_in(body(ban("DISABLE"), ban("DISABLE"), time=EARLIER))
+    await intake.take_in(body(change("something_new"), ban("DISABLE"), time=LATER))
+
+    reason = "Meta has disabled the account"
+    assert sorted(await pauses()) == sorted(
+        [(account.channel.id, reason), (channels["active"], reason)]
+    )
+
+
+async def test_a_pause_that_ends_in_the_same_transaction_is_none(intake, account, pauses) -> None:
+    await intake.take_in(body(ban("DISABLE"), ban("REINSTATE"), time=LATER))
+
+    assert (await intake.channel(account))["status"] == "active"
+    assert await pauses() == []
+
+
+async def test_a_pause_that_is_not_stored_is_not_told(intake, account, pauses) -> None:
+    intake.poison.add(str(account.tenant_id))
+    await intake.take_in(body(ban("DISABLE"), time=LATER))
+    assert (await intake.channel(account))["status"] == "active"
+    assert await pauses() == []
+
+    intake.poison.clear()
+    await intake.wait_out_leases()
+    assert (await intake.channel(account))["status"] == "paused"
+    assert len(await pauses()) == 1
 
 
 async def test_a_pause_for_another_reason_has_another_end(intake, account) -> None:

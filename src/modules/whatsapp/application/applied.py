@@ -76,6 +76,8 @@ class Applied:
     changes: Sequence[FieldChanged] = ()
     unread: Sequence[Unrecognised | TroubleReported] = ()
     """What was kept for a person to look at."""
+    paused: str | None = None
+    """Why the channel does not send any more; None where it sends, or did not before."""
 
 
 class Follow(Protocol):

@@ -16,9 +16,9 @@ from whatsapp.domain.account import (
     AccountFact,
     AccountReported,
     NumberReported,
-    PreferenceReported,
     TemplateReported,
 )
+from whatsapp.domain.entities import ChannelStatus
 from whatsapp.domain.webhook import FieldChanged, TroubleReported, Unrecognised
 from whatsapp.domain.webhook_inbox import Route
 
@@ -27,12 +27,20 @@ MESSAGES = "messages"
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """The reports that were new, and why the channel does not send any more, if it did before."""
+
+    kept: Sequence[Kept] = ()
+    paused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyChanges:
-    """Keeps each report once and lets it change what it is about; gives those that were new."""
+    """Keeps each report once and lets it change what it is about."""
 
     now: Clock = utc_now
 
-    async def __call__(self, work: Work, route: Route, placed: Sequence[Placed]) -> Sequence[Kept]:
+    async def __call__(self, work: Work, route: Route, placed: Sequence[Placed]) -> Told:
         """In the order in which Meta wrote them; a repetition changes nothing."""
         kept = [
             (element, _event(route, one.inbox_id, element))
@@ -40,34 +48,45 @@ class ApplyChanges:
             if isinstance(element := one.element, FieldChanged | TroubleReported | Unrecognised)
         ]
         if not kept:
-            return ()
+            return Told()
         new = await work.accounts.record_events([event for _, event in kept])
-        for element, _ in kept:
-            # Also where it is not new: it is about each channel of the account.
-            if isinstance(element, FieldChanged) and element.facts:
-                await self._heed(work, route, element)
+        # Also where it is not new: it is about each channel of the account.
+        changed = [element for element, _ in kept if isinstance(element, FieldChanged)]
+        for one in changed:
+            await self._tell_templates(work, one)
+        paused = await self._tell_channel(work, route, changed)
         first = {event.digest: element for element, event in reversed(kept)}
-        return [element for digest, element in reversed(first.items()) if digest in new]
+        return Told(
+            [element for digest, element in reversed(first.items()) if digest in new], paused
+        )
 
-    async def _heed(self, work: Work, route: Route, changed: FieldChanged) -> None:
-        at = changed.reported_at or self.now()
+    async def _tell_templates(self, work: Work, changed: FieldChanged) -> None:
         for fact in changed.facts:
-            match fact:
-                case TemplateReported():
-                    if changed.waba_id is not None:
-                        await work.accounts.record_template(changed.waba_id, fact, at)
-                case NumberReported() | AccountReported():
-                    await _tell_channel(work, route, fact, at)
-                case PreferenceReported():
-                    pass  # A contact's: a follower's business.
+            if isinstance(fact, TemplateReported) and changed.waba_id is not None:
+                await work.accounts.record_template(changed.waba_id, fact, self._time_of(changed))
 
+    async def _tell_channel(
+        self, work: Work, route: Route, changed: Sequence[FieldChanged]
+    ) -> str | None:
+        """Store what the channel learns; gives the reason where it has stopped sending by that."""
+        facts = [
+            (fact, self._time_of(one))
+            for one in changed
+            for fact in one.facts
+            if isinstance(fact, NumberReported | AccountReported)
+        ]
+        state = await work.accounts.find_state(route.channel_id) if facts else None
+        if state is None:
+            return None
+        was_paused = state.status is ChannelStatus.PAUSED
+        learned = [state.learn(fact, at) for fact, at in facts]
+        if any(learned):
+            await work.accounts.save_state(route.channel_id, state)
+        is_news = state.status is ChannelStatus.PAUSED and not was_paused
+        return state.pause_reason if is_news else None
 
-async def _tell_channel(
-    work: Work, route: Route, fact: NumberReported | AccountReported, at: datetime
-) -> None:
-    state = await work.accounts.find_state(route.channel_id)
-    if state is not None and state.learn(fact, at):
-        await work.accounts.save_state(route.channel_id, state)
+    def _time_of(self, changed: FieldChanged) -> datetime:
+        return changed.reported_at or self.now()
 
 
 def facts_of(changed: Sequence[FieldChanged]) -> Sequence[AccountFact]:

@@ -38,13 +38,14 @@ class ApplyWebhook:
             statuses = await self.statuses(work, route, reported)
             inbound = await self.inbound(work, route, received)
             amended = await apply_amendments(work, route, inbound)
-            kept = await self.changes(work, route, placed)
+            told = await self.changes(work, route, placed)
             applied = Applied(
                 statuses=statuses,
                 inbound=inbound,
                 amended=amended,
-                changes=[one for one in kept if isinstance(one, FieldChanged)],
-                unread=[one for one in kept if not isinstance(one, FieldChanged)],
+                changes=[one for one in told.kept if isinstance(one, FieldChanged)],
+                unread=[one for one in told.kept if not isinstance(one, FieldChanged)],
+                paused=told.paused,
             )
             for follow in self.followers:
                 await follow(work, route, applied)

@@ -48,7 +48,12 @@ class RecordEvents:
         changed = [
             self._changed(route, one) for one in applied.changes if one.field in TEMPLATE_FIELDS
         ]
-        await work.events.record(progress=progress, others=[*received, *amended, *changed])
+        paused = (
+            []
+            if applied.paused is None
+            else [_paused(route.channel_id, applied.paused, self.now())]
+        )
+        await work.events.record(progress=progress, others=[*received, *amended, *changed, *paused])
 
     def _changed(self, route: Route, change: FieldChanged) -> NewEvent:
         return NewEvent(
@@ -89,11 +94,12 @@ async def record_decided(work: Work, message_ids: Iterable[UUID], at: datetime) 
 
 async def record_pause(work: Work, channel: Channel, now: Clock = utc_now) -> None:
     """Tell that a channel has stopped sending, and why."""
-    data = {"channel_id": str(channel.id), "reason": channel.pause_reason}
-    event = NewEvent(
-        type=EventType.CHANNEL_PAUSED, occurred_at=now(), channel_id=channel.id, data=data
-    )
-    await work.events.record(others=[event])
+    await work.events.record(others=[_paused(channel.id, channel.pause_reason, now())])
+
+
+def _paused(channel_id: UUID, reason: str | None, at: datetime) -> NewEvent:
+    data = {"channel_id": str(channel_id), "reason": reason}
+    return NewEvent(type=EventType.CHANNEL_PAUSED, occurred_at=at, channel_id=channel_id, data=data)
 
 
 def _progress(applied: StatusApplied) -> MessageProgress:

@@ -14,6 +14,9 @@ from uuid import UUID
 from shared.kernel.ids import new_id
 from whatsapp.domain.entities import ChannelStatus
 
+UNKNOWN_QUALITY: Final = "UNKNOWN"
+"""Meta's own word for a number that has no rating."""
+
 
 class Stop(StrEnum):
     """Why Meta lets an account send nothing; the texts are shown to operators as pause reasons."""
@@ -41,22 +44,34 @@ class NumberReported:
     """Something that is kept with the channel under `key`, in Meta's own words.
 
     `display_phone_number` (digits) is set where it is about one number of the account only.
-    `messages_per_second` is a rate that Meta has raised the number to.
+    `messages_per_second` is a rate that Meta has raised the number to; `ended_rating` one of
+    quality that holds no more, where Meta does not say which does.
     """
 
     key: str
     value: str
     display_phone_number: str | None = dataclasses.field(default=None, repr=False)
     quality_rating: str | None = None
+    ended_rating: str | None = None
     messages_per_second: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountReported:
-    """Whether the account may send: `stop` says why not; None says that it may again."""
+    """That the account may not send, or where `is_over`, that it may again; `stop` says why not.
+
+    `display_phone_number` (digits) is set where it is about one number of the account only.
+    """
 
     event: str
-    stop: Stop | None
+    stop: Stop
+    is_over: bool = False
+    display_phone_number: str | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def key(self) -> str:
+        """A ban and a lost connection are news of two kinds: neither ends the other."""
+        return "connection" if self.stop is Stop.DISCONNECTED else "account"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +105,11 @@ class ChannelState:
 
     def learn(self, fact: NumberReported | AccountReported, at: datetime) -> bool:
         """Heed a fact unless a newer one of its kind is known, or it is about another number."""
+        if not self._concerns(fact):
+            return False
         match fact:
             case NumberReported():
-                return self._concerns(fact) and self._learn_of_number(fact, at)
+                return self._learn_of_number(fact, at)
             case AccountReported():
                 return self._learn_of_account(fact, at)
 
@@ -101,26 +118,28 @@ class ChannelState:
             return False
         if fact.quality_rating is not None:
             self.quality_rating = fact.quality_rating
+        elif fact.ended_rating is not None and self.quality_rating == fact.ended_rating:
+            self.quality_rating = UNKNOWN_QUALITY
         if fact.messages_per_second is not None:
             self.messages_per_second = max(self.messages_per_second, fact.messages_per_second)
         return True
 
     def _learn_of_account(self, fact: AccountReported, at: datetime) -> bool:
-        if not self._note("account", fact.event, at):
+        if not self._note(fact.key, fact.event, at):
             return False
-        if fact.stop is None:
-            self._resume()
+        if fact.is_over:
+            self._resume(fact.stop)
         elif self.status in {ChannelStatus.ACTIVE, ChannelStatus.PENDING}:
             self.status, self.pause_reason = ChannelStatus.PAUSED, fact.stop.value
         return True
 
-    def _resume(self) -> None:
-        """End a pause that such a report began; any other pause has another end."""
-        if self.status is ChannelStatus.PAUSED and self.pause_reason in set(Stop):
+    def _resume(self, stop: Stop) -> None:
+        """End the pause that such a report began; any other pause has another end."""
+        if self.status is ChannelStatus.PAUSED and self.pause_reason == stop.value:
             self.status = ChannelStatus.ACTIVE if self.is_verified else ChannelStatus.PENDING
             self.pause_reason = None
 
-    def _concerns(self, fact: NumberReported) -> bool:
+    def _concerns(self, fact: NumberReported | AccountReported) -> bool:
         if fact.display_phone_number is None:
             return True
         mine = "".join(c for c in self.display_phone_number or "" if c.isdigit())

@@ -5,7 +5,6 @@ WhatsApp webhook reference; older events are read beside those that replaced the
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, Final
 
@@ -31,6 +30,7 @@ from whatsapp.infrastructure.cloud_api.fields import (
 RAISED_MESSAGES_PER_SECOND: Final = 1000
 """What a number may send after `THROUGHPUT_UPGRADE` (Meta, Cloud API, throughput)."""
 
+_ACCOUNT_UPDATE: Final = "account_update"
 _Value = Mapping[str, Any]
 _STOPS: Final[Mapping[tuple[str, str | None], Stop]] = {
     ("DISABLED_UPDATE", "DISABLE"): Stop.DISABLED,
@@ -39,13 +39,31 @@ _STOPS: Final[Mapping[tuple[str, str | None], Stop]] = {
     ("PARTNER_APP_UNINSTALLED", None): Stop.DISCONNECTED,
     ("ACCOUNT_OFFBOARDED", None): Stop.DISCONNECTED,
 }
-_RESUMES: Final[AbstractSet[tuple[str, str | None]]] = {
-    ("DISABLED_UPDATE", "REINSTATE"),
-    ("PARTNER_ADDED", None),
-    ("PARTNER_APP_INSTALLED", None),
-    ("ACCOUNT_RECONNECTED", None),
+_ENDS: Final[Mapping[tuple[str, str | None], Stop]] = {
+    ("DISABLED_UPDATE", "REINSTATE"): Stop.DISABLED,
+    ("PARTNER_ADDED", None): Stop.DISCONNECTED,
+    ("PARTNER_APP_INSTALLED", None): Stop.DISCONNECTED,
+    ("ACCOUNT_RECONNECTED", None): Stop.DISCONNECTED,
 }
-_QUALITY_OF_EVENT: Final = {"FLAGGED": "RED"}
+_FLAGGED, _UNFLAGGED, _FASTER = "FLAGGED", "UNFLAGGED", "THROUGHPUT_UPGRADE"
+_LOW: Final = "RED"
+_KEY_OF_QUALITY_EVENT: Final = {
+    _FLAGGED: "quality_flag",
+    _UNFLAGGED: "quality_flag",
+    _FASTER: "throughput",
+}
+"""Each kind by itself: an older flag counts though the rate was raised since, and vice versa."""
+
+
+def account_of(field: str, value: object) -> str | None:
+    """The account that a change is about, where its value names one.
+
+    Then what stands around it is the partner's own, not that of the customer. (Meta, webhook
+    reference, account_update: `PARTNER_*`.)
+    """
+    if field != _ACCOUNT_UPDATE:
+        return None
+    return identifier(mapping(mapping(value).get("waba_info")).get("waba_id"))
 
 
 def facts_of(field: str, value: object) -> tuple[AccountFact, ...]:
@@ -106,13 +124,13 @@ def _quality(value: _Value) -> Iterator[AccountFact]:
     event, display = _short(value.get("event")), _digits(value.get("display_phone_number"))
     if event is not None:
         yield NumberReported(
-            key="quality_event",
+            key=_KEY_OF_QUALITY_EVENT.get(event, "quality_event"),
             value=event,
             display_phone_number=display,
-            quality_rating=_QUALITY_OF_EVENT.get(event),
-            messages_per_second=(
-                RAISED_MESSAGES_PER_SECOND if event == "THROUGHPUT_UPGRADE" else None
-            ),
+            quality_rating=_LOW if event == _FLAGGED else None,
+            # The flag ends when the quality is better, and also when the limit was lowered for it.
+            ended_rating=_LOW if event == _UNFLAGGED else None,
+            messages_per_second=RAISED_MESSAGES_PER_SECOND if event == _FASTER else None,
         )
     limit = value.get("max_daily_conversations_per_business") or value.get("current_limit")
     yield from _limit(limit, display)
@@ -172,12 +190,15 @@ def _account(value: _Value) -> Iterator[AccountFact]:
     state = _short(mapping(value.get("ban_info")).get("waba_ban_state"))
     occasion = (event, state)
     shown = event if state is None else f"{event} {state}"
-    if occasion in _STOPS:
-        yield AccountReported(event=shown, stop=_STOPS[occasion])
-    elif occasion in _RESUMES:
-        yield AccountReported(event=shown, stop=None)
-    else:
+    stop = _STOPS.get(occasion) or _ENDS.get(occasion)
+    if stop is None:
         yield NumberReported(key="account_event", value=shown)
+        return
+    # Numbers that a business also has in its app are disconnected one by one; a ban is for all.
+    number = _digits(value.get("phone_number")) if stop is Stop.DISCONNECTED else None
+    yield AccountReported(
+        event=shown, stop=stop, is_over=occasion in _ENDS, display_phone_number=number
+    )
 
 
 def _preferences(value: _Value) -> Iterator[AccountFact]:
@@ -223,7 +244,7 @@ _READERS: Final[Mapping[str, Callable[[_Value], Iterator[AccountFact]]]] = {
     "security": _security,
     "account_review_update": _review,
     "account_alerts": _alert,
-    "account_update": _account,
+    _ACCOUNT_UPDATE: _account,
     "user_preferences": _preferences,
 }
 READ_FIELDS: Final = frozenset(_READERS)

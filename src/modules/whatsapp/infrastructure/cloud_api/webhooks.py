@@ -23,7 +23,7 @@ from whatsapp.domain.webhook import (
 )
 from whatsapp.infrastructure.cloud_api.alone import bodies_of, items_of
 from whatsapp.infrastructure.cloud_api.callback import parse_callback_data
-from whatsapp.infrastructure.cloud_api.changes import facts_of
+from whatsapp.infrastructure.cloud_api.changes import account_of, facts_of
 from whatsapp.infrastructure.cloud_api.fields import (
     failures,
     identifier,
@@ -124,7 +124,7 @@ def _change(change: Any, *, waba_id: str | None, at: datetime | None) -> Iterato
     number = identifier(mapping(mapping(value).get("metadata")).get("phone_number_id"))
     if field != _MESSAGES:
         yield FieldChanged(
-            waba_id=waba_id,
+            waba_id=account_of(field, value) or waba_id,
             phone_number_id=number,
             field=field,
             reported_at=at,
