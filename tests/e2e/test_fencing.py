@@ -6,6 +6,8 @@ import signal
 import pytest
 import pytest_asyncio
 
+from crew import running_crew
+from fleet import PATIENCE
 from whatsapp.domain.entities import UnknownPolicy, WindowPolicy
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
@@ -60,6 +62,42 @@ async def test_asked_to_end_a_worker_finishes_what_has_left_and_gives_back_the_r
     verdict = await crew.judge(channel)
     assert verdict.is_clean
     assert set(verdict.statuses) == {"read"}
+
+
+HUNG, ANSWERED = 10, 20
+LEASE, GRACE = 30, 1
+"""A request may take half of the lease: a worker that waits for its answers takes that long."""
+
+
+async def test_asked_to_end_a_worker_leaves_what_is_not_answered_in_its_grace(directory) -> None:
+    async with running_crew(
+        directory, lease=LEASE, settings={"shutdown_grace_seconds": GRACE}
+    ) as crew:
+        channel = await new_channel(crew)
+        await crew.fleet.control("webhooks/pause", {})  # No echo settles anything before the end.
+        await crew.behave(channel, HUNG // 2, after="hang")
+        await crew.behave(channel, HUNG // 2, before="hang")
+        await crew.fleet.enqueue(channel, HUNG + ANSWERED)
+        worker = crew.start_worker()
+        await until_statuses(crew, channel, {"queued": HUNG, "sent": ANSWERED})
+
+        crew.kill_worker(worker, signal.SIGTERM)
+        await crew.until_dead(worker, within=LEASE / 2 - 3 * GRACE)
+
+        crew.start_worker()
+        await until_statuses(crew, channel, {"unknown": HUNG, "sent": ANSWERED})
+        await crew.fleet.control("webhooks/resume", {})
+        await crew.settle(channel, within=60)
+        verdict = await crew.judge(channel)
+        assert verdict.is_clean, (verdict, crew.logs())
+        assert set(verdict.statuses) == {"read"}
+        assert len(await crew.unknown_attempts(channel)) == HUNG
+
+
+async def until_statuses(crew, channel, wanted: dict[str, int]) -> None:
+    async with asyncio.timeout(PATIENCE * LEASE):
+        while await crew.statuses(channel) != wanted:  # noqa: ASYNC110  # other processes' work
+            await asyncio.sleep(0.1)
 
 
 TAKEN = {
