@@ -8,7 +8,7 @@ sleeps; what is left of a slot after its first 5 ms has to do for the way.
 
 Of the rate 99 % have to be used, but for slots that were forfeited because their worker was not
 run in time, or given up for others that last longer; workers count those, and where the machine
-can run them they are a quarter at most (4 to 12 % were seen with more than twice the load that two
+can run them they are two fifths at most (4 to 12 % were seen with more than twice the load that two
 cores carry). With more workers than the machine can run at once, what a thread that only sleeps was
 kept waiting in all is taken off as well, as nobody could send meanwhile. At 1000 per second two
 cores cannot make all messages ready in time (3 to 10 % are missing there), so that a tenth more may
@@ -31,7 +31,7 @@ from shared.kernel.clock import utc_now
 
 pytestmark = [pytest.mark.soak, pytest.mark.pace, pytest.mark.asyncio(loop_scope="session")]
 MOST_STALL_SECONDS = 0.25
-MOST_FORFEITED = 0.25
+MOST_FORFEITED = 0.4
 TOLERATED, NOT_READY = 0.02, {1000: 0.1}
 _SERVED = re.compile(r"served: (\d+) claimed, (\d+) slots forfeited")
 
