@@ -22,6 +22,7 @@ from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.heed_reports import HeedReports
 from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.application.record_events import RecordEvents
+from whatsapp.application.tend_channel import RetryFailed
 from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.infrastructure.cloud_api.callback import callback_data
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
@@ -336,3 +337,26 @@ async def test_without_redis_the_channel_is_paused_and_the_rest_is_said_aloud(
     assert [one.getMessage() for one in caplog.records if one.name.endswith("heed_reports")] == [
         "failures reported later not heeded: redis_unavailable"
     ]
+
+
+async def test_what_fails_later_has_the_retries_of_its_own_way_to_fail(
+    office, webhooks, sessions, superuser
+) -> None:
+    channel = await office.channel()
+    (message,) = await office.store(channel, BEA)
+
+    async def attempt() -> None:
+        await superuser.execute("UPDATE whatsapp_send_queue SET due_at = now()")
+        await RetryFailed(begin=work_in(sessions))(office.tenant)
+        await office.dispatch(channel)
+
+    for _ in range(4):
+        office.meta.refusals[BEA] = 131016
+        await attempt()
+    seen = list[MessageStatus]()
+    for _ in range(4):
+        await attempt()
+        await webhooks.fail(channel, 131000)
+        seen.append((await office.read([message]))[0].status)
+
+    assert seen == [S.RETRYING] * 3 + [S.FAILED]
