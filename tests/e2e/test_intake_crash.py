@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -62,34 +64,36 @@ class Crew:
                 await asyncio.sleep(0.05)
 
 
-async def post_events(fleet: Fleet, channels, rng: Random) -> dict[str, dict[str, set[str]]]:
-    """Let Meta report 10,000 events of two tenants; gives what each has to have in the end.
+def events_of(channels, rng: Random) -> tuple[dict[str, dict[str, set[str]]], list[Any]]:
+    """What each of two tenants has to have in the end, and what Meta is told to report for that.
 
-    An update holds few of them, so that bodies are small and many: they come all the while.
+    Of 10,000 events an update holds few, so that bodies are small and many.
     """
     expected = {c.phone_number_id: {"inbound": set(), "status": set()} for c in channels}
-    inbound = int(EVENTS * INBOUND_SHARE)
-    calls = [("inbound", start) for start in range(0, inbound, AT_ONCE)]
-    calls += [("status", start) for start in range(inbound, EVENTS, IN_A_VALUE)]
-    rng.shuffle(calls)
-    for kind, first in calls:
-        if kind == "inbound":
-            messages = []
-            for number in range(first, first + AT_ONCE):
-                wamid, phone = f"wamid.in.{number}", channels[number % 2].phone_number_id
-                expected[phone]["inbound"].add(wamid)
-                sender = f"49151{number % 40:08}"
-                messages.append({"id": wamid, "phone_number_id": phone, "from": sender})
-            await fleet.control("inbound", {"messages": messages, "type": "text"})
-            continue
+    inbound, reports = int(EVENTS * INBOUND_SHARE), list[Any]()
+    for first in range(0, inbound, AT_ONCE):
+        messages = []
+        for number in range(first, first + AT_ONCE):
+            wamid, phone = f"wamid.in.{number}", channels[number % 2].phone_number_id
+            expected[phone]["inbound"].add(wamid)
+            sender = f"49151{number % 40:08}"
+            messages.append({"id": wamid, "phone_number_id": phone, "from": sender})
+        reports.append({"messages": messages, "type": "text"})
+    for first in range(inbound, EVENTS, IN_A_VALUE):
         phone = channels[first // IN_A_VALUE % 2].phone_number_id
         wamids = [f"wamid.out.{number}" for number in range(first, first + IN_A_VALUE)]
         expected[phone]["status"].update(wamids)
         told = {"status": "delivered", "timestamp": "1795420800"}
         metadata = {"display_phone_number": "15550783881", "phone_number_id": phone}
         value = {"metadata": metadata, "statuses": [{"id": one, **told} for one in wamids]}
-        await fleet.control("inbound", {"phone_number_id": phone, "value": value})
-    return expected
+        reports.append({"phone_number_id": phone, "value": value})
+    rng.shuffle(reports)
+    return expected, reports
+
+
+async def report(fleet: Fleet, reports: list[Any]) -> None:
+    for one in reports:
+        await fleet.control("inbound", one)
 
 
 async def stored(fleet: Fleet, table: str) -> list[tuple[str, str]]:
@@ -126,9 +130,8 @@ async def test_every_event_ends_exactly_once_in_its_tenant_whoever_is_killed(dir
             for name in ("api", "worker"):
                 crew.start(name)
             await crew.until_ready()
-            posting = asyncio.create_task(post_events(fleet, channels, rng))
-            killed, full = await kill_at_random(crew, rng)
-            expected = await posting
+            expected, reports = events_of(channels, rng)
+            killed, full = await kill_at_random(crew, reports, rng)
             async with asyncio.timeout(100):
                 while await count(fleet) < EVENTS:  # noqa: ASYNC110  # of other processes
                     await asyncio.sleep(0.2)
@@ -155,21 +158,37 @@ async def test_every_event_ends_exactly_once_in_its_tenant_whoever_is_killed(dir
         assert await fleet.sql("SELECT reason FROM webhook_quarantine") == []
 
 
-async def kill_at_random(crew: Crew, rng: Random) -> tuple[set[str], int]:
-    """SIGKILL one or the other at moments that nobody chose.
+async def kill_at_random(crew: Crew, reports: list[Any], rng: Random) -> tuple[set[str], int]:
+    """SIGKILL one or the other while Meta reports, at moments that nobody chose.
 
-    Gives who was killed, and how often a worker was while bodies waited for it.
+    Gives who was killed, and how often a worker was while it had bodies in hand.
     """
     killed, full = set[str](), 0
+    share = -(-len(reports) // KILLS)
     for turn in range(KILLS):
-        await asyncio.sleep(rng.uniform(0.1, 0.8))
-        name = ("api", "worker")[turn % 2] if turn < 4 else rng.choice(["api", "worker"])
-        crew.kill(name)
-        if name == "worker":
-            waiting = await crew.fleet.sql("SELECT count(*) FROM webhook_inbox WHERE attempts > 0")
-            full += waiting[0][0] > 0
-        killed.add(name)
-        crew.start(name)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(report(crew.fleet, reports[turn * share : (turn + 1) * share]))
+            await asyncio.sleep(rng.uniform(0.05, 0.4))
+            name = ("api", "worker")[turn % 2] if turn < 4 else rng.choice(["api", "worker"])
+            if name == "worker":
+                await until_at_work(crew.fleet)
+            crew.kill(name)
+            full += name == "worker" and await in_hand(crew.fleet) > 0
+            killed.add(name)
+            crew.start(name)
         if name == "api":
             await crew.until_ready()
     return killed, full
+
+
+async def until_at_work(fleet: Fleet) -> None:
+    """Wait for the worker to have bodies in hand; not for ever, as it may have been quicker."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while not await in_hand(fleet):
+                pass
+
+
+async def in_hand(fleet: Fleet) -> int:
+    """How many bodies have been taken to be processed."""
+    return (await fleet.sql("SELECT count(*) FROM webhook_inbox WHERE attempts > 0"))[0][0]

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, cast
 
 import asyncpg
@@ -16,6 +17,7 @@ from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
 from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.count_inbound import CountInbound
+from whatsapp.application.heed_reports import HeedReports
 from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
 from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
@@ -26,12 +28,24 @@ from whatsapp.infrastructure.persistence.work import work_in
 
 @dataclass(slots=True)
 class Debits:
-    """In the limiter's place: how many were counted against which number, at which rate."""
+    """In the limiter's place: how many were counted against which number, at which rate.
+
+    What failures hold back or slow down is the point elsewhere (sending/test_late_failures.py).
+    """
 
     taken: list[tuple[str, int, int]] = field(default_factory=list)
 
     async def debit(self, phone_number_id: str, count: int, *, rate: int) -> None:
         self.taken.append((phone_number_id, count, rate))
+
+    async def hold(self, phone_number_id: str, span: timedelta) -> None:
+        pass
+
+    async def hold_pair(self, phone_number_id: str, recipient: str, span: timedelta) -> None:
+        pass
+
+    async def slow_down(self, phone_number_id: str) -> None:
+        pass
 
 
 @dataclass(slots=True)
@@ -84,9 +98,6 @@ class Intake:
             customer.tenant_id,
         )
 
-    async def heed_nothing(self, _route: Any, _statuses: Any) -> None:
-        pass
-
     async def reports(self, customer: Any) -> list[str]:
         """The statuses that a customer has, as `wamid status`."""
         return await self.column(
@@ -136,8 +147,11 @@ async def intake(sessions, database, ana, bea) -> AsyncIterator[Intake]:
             followers=[made],
         ),
         count_inbound=CountInbound(begin=work_in(sessions), limiter=cast("Any", made.debits)),
-        # What failures slow down or stop is the point elsewhere: sending/test_late_failures.py.
-        heed_reports=cast("Any", made.heed_nothing),
+        heed_reports=HeedReports(
+            begin=work_in(sessions),
+            limiter=cast("Any", made.debits),
+            judge=outcome_of_status_errors,
+        ),
         count_elements=made.count,
     )
     yield made

@@ -98,10 +98,11 @@ async def test_what_comes_in_the_moment_in_which_writers_end_is_written(
 
     In none of them may it be too late for these writers and too early for a new one.
     """
-    both, stored = asyncio.Barrier(2), asyncio.Event()
+    begun, both, stored = asyncio.Event(), asyncio.Barrier(2), asyncio.Event()
     insert = SQLAlchemyWebhookInbox._insert
 
     async def at_once(self, connection, batch):
+        begun.set()
         await insert(self, connection, batch)
         if not stored.is_set():
             await both.wait()
@@ -110,7 +111,7 @@ async def test_what_comes_in_the_moment_in_which_writers_end_is_written(
     monkeypatch.setattr(SQLAlchemyWebhookInbox, "_insert", at_once)
     async with asyncio.timeout(10):
         first = asyncio.ensure_future(inbox.append("1", b"first"))
-        await asyncio.sleep(0.1)
+        await begun.wait()  # What comes now is for another writer.
         second = asyncio.ensure_future(inbox.append("1", b"second"))
         await stored.wait()
         for _ in range(turns):
