@@ -64,7 +64,6 @@ class MessageProgress:
     attempt: int | None = None
     decided: bool = False
     meta: Mapping[str, Any] | None = field(default=None, repr=False)
-    id: UUID = field(default_factory=new_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.infrastructure.database.direct import fetch
 from shared.infrastructure.database.driver_errors import translated
 from shared.infrastructure.database.rls import bound_tenant
+from shared.kernel.ids import new_ids
 from whatsapp.domain.events import (
     TOLD_STATUSES,
     Event,
@@ -97,7 +98,7 @@ class SQLAlchemyEventLog:
 
 def _progress_arrays(progress: Sequence[MessageProgress]) -> dict[str, Any]:
     return {
-        "ids": [one.id for one in progress],
+        "ids": new_ids(len(progress)),
         "message_ids": [one.message_id for one in progress],
         "wamids": [one.wamid for one in progress],
         "statuses": [one.status and one.status.value for one in progress],

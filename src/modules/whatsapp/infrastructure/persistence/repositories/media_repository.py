@@ -9,7 +9,7 @@ from sqlalchemy import TextClause, select
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
-from shared.kernel.ids import new_id
+from shared.kernel.ids import new_ids
 from whatsapp.domain.entities import ChannelNotFound
 from whatsapp.domain.media import Media, MediaDirection, MediaFailure, MediaStatus, Upload
 from whatsapp.domain.media_repository import MediaFilter, MediaJob, Stored
@@ -103,7 +103,7 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
             "channel": channel_id,
             # In one order for all, so that two that want the same wait for, not on, each other.
             "ids": sorted(ids),
-            "upload_ids": [new_id() for _ in ids],
+            "upload_ids": new_ids(len(ids)),
             "at": at,
             "needed_at": needed_at,
         }

@@ -250,7 +250,7 @@ def inbound_parameters(message: InboundMessage) -> dict[str, Any]:
         "tenant": message.tenant_id,
         "channel": message.channel_id,
         "addresses": addresses,
-        "address_ids": [new_id() for _ in addresses],
+        "address_ids": new_ids(len(addresses)),
         "new_id": new_id(),
         "opens_window": message.opens_window,
         "is_news": message.amends is None,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from shared.kernel.ids import new_id
+from shared.kernel.ids import new_ids
 from whatsapp.domain.conversation import Person
 from whatsapp.infrastructure.persistence.repositories.message_rows import all_addresses_of
 
@@ -17,7 +17,7 @@ def people_arrays(people: Sequence[Person]) -> dict[str, Any]:
     ]
     return {
         "numbers": list(range(len(people))),
-        "new_ids": [new_id() for _ in people],
+        "new_ids": new_ids(len(people)),
         "phones": [person.phone and person.phone.e164 for person in people],
         "user_ids": [person.user_id and person.user_id.value for person in people],
         "moved": [person.has_moved for person in people],
@@ -26,6 +26,6 @@ def people_arrays(people: Sequence[Person]) -> dict[str, Any]:
         "stopped": [person.marketing_stopped for person in people],
         "of": [number for number, _, _ in names],
         "addresses": [address for _, address, _ in names],
-        "address_ids": [new_id() for _ in names],
+        "address_ids": new_ids(len(names)),
         "gone": [is_gone for _, _, is_gone in names],
     }

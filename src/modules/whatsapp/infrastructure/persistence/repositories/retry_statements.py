@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from shared.kernel.ids import new_id
+from shared.kernel.ids import new_ids
 from whatsapp.domain.repositories import FailedAttempt, Revival
 from whatsapp.domain.send_queue import RETRY_LANES
 from whatsapp.domain.value_objects import RETRY, MessageStatus, sources_of
@@ -138,7 +138,7 @@ def send_again_parameters(revivals: Sequence[Revival], at: datetime) -> dict[str
         "due": [_due_at(one, at) for one in ordered],
         "attempts": [one.attempt for one in ordered],
         "occurred": [one.failed_at for one in ordered],
-        "attempt_ids": [new_id() for _ in ordered],
+        "attempt_ids": new_ids(len(ordered)),
         "waits": [one.attempt is not None and one.due_at is not None for one in ordered],
     }
 

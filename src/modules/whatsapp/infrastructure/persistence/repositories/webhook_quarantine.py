@@ -8,7 +8,7 @@ from sqlalchemy import ARRAY, TEXT, DateTime, Integer, Uuid, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.driver_errors import translated
-from shared.kernel.ids import new_id
+from shared.kernel.ids import new_ids
 from whatsapp.domain.webhook_inbox import LeftOver, LeftOverFilter, Quarantined, SetAside
 
 _SET_ASIDE: Final = text(
@@ -108,7 +108,7 @@ class SQLAlchemyWebhookQuarantine:
             "since": wanted.since,
             "until": wanted.until,
             "limit": limit,
-            "new_ids": [new_id() for _ in range(limit)],
+            "new_ids": new_ids(limit),
         }
         async with translated(), self._engine.connect() as connection:
             return (await connection.execute(_REQUEUE, parameters)).rowcount

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.direct import fetch_alone
 from shared.infrastructure.database.driver_errors import translated
-from shared.kernel.ids import new_id
+from shared.kernel.ids import new_ids
 from whatsapp.domain.webhook_inbox import (
     InboxEntry,
     KnownChannel,
@@ -197,7 +197,7 @@ class SQLAlchemyWebhookQueue:
         parameters: dict[str, Any] = {
             "done": [entry.id for entry in entries],
             "digests": [digest_of(entry.app_id, entry.body) for entry in forget],
-            "ids": [new_id() for _ in quarantined],
+            "ids": new_ids(len(quarantined)),
             "inbox_ids": [element.inbox_id for element in quarantined],
             "app_ids": [element.app_id for element in quarantined],
             "reasons": [element.reason for element in quarantined],
