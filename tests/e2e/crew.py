@@ -83,13 +83,16 @@ class Crew:
         """Drop the test's own connections, which were cut like everybody's."""
         await self.fleet.sessions.kw["bind"].dispose()
 
-    async def behave(self, channel: Channel, count: int, **behaviour: Any) -> None:
-        """Have the simulator do this with the next messages of a channel."""
+    async def behave(
+        self, channel: Channel, count: int, *, share: float = 1.0, **behaviour: Any
+    ) -> None:
+        """Have the simulator do this with the next messages of a channel, or a share of them."""
         await self.fleet.control(
             "faults",
             {
                 "behaviour": behaviour,
                 "count": count,
+                "probability": share,
                 "phone_number_id": channel.phone_number_id,
             },
         )

@@ -3,16 +3,19 @@
 import asyncio
 from collections import Counter
 from itertools import count
+from statistics import mean
 
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
 from fleet import most_in_any_second
+from shared.kernel.clock import utc_now
 from tellwire.installation import open_installation
 from whatsapp.domain.entities import WindowPolicy
+from whatsapp.infrastructure.cloud_api.code_table import rule_for
 
-RATE, OUTAGE_SECONDS = 80, 10
+RATE, OUTAGE_SECONDS, STORM_SECONDS = 80, 10, 60
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(450), pytest.mark.asyncio(loop_scope="session")]
 _keys = count(1)
 
@@ -131,3 +134,40 @@ async def test_meta_refuses_everything_for_a_while(crew, code) -> None:
     assert max(tries.values()) <= 3
     # A number that is too fast rests a second after each refusal, whoever sends for it.
     assert code != 130429 or len(refused) < 4 * RATE / 2
+
+
+@pytest.mark.timeout(700)
+async def test_a_minute_of_refusals_of_all_kinds_ends_without_a_herd(crew, record_property) -> None:
+    """The number, its recipients or Meta itself are in trouble, in turns, while work piles up."""
+    channel = await crew.fleet.new_channel(RATE, window_policy=WindowPolicy.ALLOW)
+    for code, share in {130429: 1 / 3, 131056: 1 / 2, 131016: 1}.items():
+        await crew.behave(channel, 100_000, share=share, error=code)
+    await crew.fleet.enqueue(channel, 1600)
+    for _ in range(3):
+        crew.start_worker()
+    await crew.until_requests(1, or_for=20)
+    await asyncio.sleep(STORM_SECONDS)
+    refused = await crew.fleet.arrivals(channel)
+    await crew.forgive()
+    calm_since = utc_now().timestamp()
+
+    await all_is_well(crew, channel)
+    assert len(refused) < STORM_SECONDS * RATE / 4
+    tries, tried_at = Counter(), {}
+    for entry in refused:
+        message, code = entry["callback"].split(".")[1], entry["code"]
+        tries[message, code] += 1
+        before, number, at = tried_at.get(message, (None, 0, 0))
+        if before == 131056:  # The one policy here whose waits are certain but for what is added.
+            policy = rule_for(before).retry
+            assert entry["mono_ns"] / 1e9 - at > policy.window(number).total_seconds()
+        tried_at[message] = (code, tries[message, code], entry["mono_ns"] / 1e9)
+    assert {code for _, code in tries} == {130429, 131056, 131016}
+    assert all(number <= rule_for(code).retry.retries + 1 for (_, code), number in tries.items())
+
+    # All that has piled up is due at once, or comes back when its wait ends: at an even pace.
+    departures = await crew.fleet.departures(channel)
+    seconds = Counter(int(at.timestamp() - calm_since) for at in departures)
+    calm = [seconds[second] for second in range(2, 17)]
+    record_property("messages in each second after the storm", calm)
+    assert max(calm) < 1.2 * mean(calm), calm
