@@ -4,7 +4,8 @@ Every server is one process of uvicorn on a core of its own; the client and Post
 other. All of them get the same signed bodies, one message each, over 128 connections. Ours verifies
 the signature and has the body durably in PostgreSQL before it answers; pywa verifies and parses,
 and the bare app reads the body. Half-open connections have said half of a request's head; they are
-opened anew for each round, before the server gives them up. Statuses are applied 500 at a time in a transaction of their own.
+opened anew for each round, before the server gives them up. Statuses are applied 500 at a time in a
+transaction of their own.
 """
 
 import asyncio
