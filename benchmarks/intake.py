@@ -3,7 +3,9 @@
 Every server is one process of uvicorn on a core of its own; the client and PostgreSQL share the
 other. All of them get the same signed bodies, one message each, over 128 connections. Ours verifies
 the signature and has the body durably in PostgreSQL before it answers; pywa verifies and parses,
-and the bare app reads the body. Statuses are applied 500 at a time in a transaction of their own.
+and the bare app reads the body. Half-open connections have said half of a request's head; they are
+opened anew for each round, before the server gives them up. Statuses are applied 500 at a time in a
+transaction of their own.
 """
 
 import asyncio
@@ -24,6 +26,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+from benchmarks import crowd
 from benchmarks.harness import Contender, Context, Figure
 from benchmarks.installation import Installation, installed
 from benchmarks.intake_servers import PATH, SECRET, VERIFY
@@ -45,6 +48,8 @@ TITLE = "Webhook intake"
 CONNECTIONS, SECONDS, ROUNDS = 128, 1.0, 9
 MOST_PER_SECOND = 25_000  # More than any of them takes.
 PER_SECOND, LATENCY_SECONDS = 320, 15.0
+CROWDED_SECONDS, CROWDED_ROUNDS = 2.0, 5
+"""Short, as the server ends half-open connections after ten seconds."""
 BATCH, STORED = 500, 5_000_000
 BARE_REASON = (
     "a webhook takes our server about twice the processor time of one that only reads it, and the "
@@ -78,6 +83,7 @@ async def run(context: Context) -> Sequence[Figure]:
         with _beside_the_database():
             figures += await _throughput(context, servers)
             figures += await _latency(context, servers[OURS], database, environment)
+            figures.append(await _crowded(context, servers[OURS], database, environment))
     figures += await _statuses(context)
     return figures
 
@@ -302,6 +308,34 @@ async def _latency(
         Figure("Its 99th percentile", [taken[int(len(taken) * 0.99)] * 1e3], 250.0, "ms"),
         Figure("How far processing is behind at its end", [behind], 2.0, "s"),
     ]
+
+
+async def _crowded(
+    context: Context, port: int, database: Database, environment: dict[str, str]
+) -> Figure:
+    """What the same deliveries take while others hold connections and say nothing on them."""
+    number, rounds = crowd.possible(), context.times(CROWDED_ROUNDS)
+    task = context.progress.add_task(f"beside {number:,} half-open connections", total=rounds)
+    percentiles, worst, left = list[float](), 0.0, number
+    await database.as_superuser("TRUNCATE webhook_inbox")
+    async with _process([sys.executable, "-m", "tellwire", "worker"], environment):
+        await asyncio.sleep(3)
+        for _ in range(rounds):
+            async with crowd.half_open(port, number) as standing:
+                taken = sorted(await _paced(port, CROWDED_SECONDS))
+                left = min(left, standing.standing())
+            percentiles.append(taken[int(len(taken) * 0.99)] * 1e3)
+            worst = max(worst, taken[-1] * 1e3)
+            context.progress.advance(task)
+        await _until_empty(database)
+    return Figure(
+        f"99th percentile of valid deliveries while {number:,} half-open connections stand",
+        percentiles,
+        250.0,
+        "ms",
+        detail=f"{PER_SECOND} events per second, worst {worst:.0f} ms; at the end of each round "
+        f"at least {left:,} stood",
+    )
 
 
 async def _paced(port: int, seconds: float) -> list[float]:

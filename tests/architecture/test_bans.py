@@ -148,6 +148,7 @@ BANS = (
             "shared/infrastructure/database/rls.py": "set_config",
             "tellwire/api.py": "asks whether the database answers at all",
             "tellwire/database.py": "the revision of the schema, in Alembic's own table",
+            "whatsapp/infrastructure/persistence/models/account.py": "a partial index",
             "whatsapp/infrastructure/persistence/models/message.py": "a partial index",
             "whatsapp/infrastructure/persistence/models/conversation.py": "partial indexes",
             "whatsapp/infrastructure/persistence/repositories/accept_statements.py": "judges and "

@@ -1,8 +1,9 @@
-"""Where a worker can be made to kill itself: at the borders of its ports, with SIGKILL.
+"""Where a worker or an API can be made to kill itself: at the borders of its ports, with SIGKILL.
 
-The worker is assembled by Tellwire's own code, out of Tellwire's own parts; each part here is the
-real one that dies before, after or in the middle of one of its calls. A part lets some calls pass,
-so that there are messages in every state when the worker dies.
+The process is assembled by Tellwire's own code, out of Tellwire's own parts; each part here is the
+real one that dies before, after or in the middle of one of its calls. A worker's part lets some
+calls pass, so that there are messages in every state when the worker dies; an API dies at the first
+webhook.
 """
 
 import asyncio
@@ -10,11 +11,15 @@ import os
 import signal
 from itertools import count
 
+import tellwire.api
 import tellwire.worker
 import whatsapp.infrastructure.persistence.work as persistence
 from tellwire.worker_metrics import CountedQueue
 from whatsapp.infrastructure.cloud_api.sender import CloudApiSender
-from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMessageRepository
+from whatsapp.infrastructure.persistence.repositories import (
+    SQLAlchemyMessageRepository,
+    SQLAlchemyWebhookInbox,
+)
 
 SAFE = ("before the claim", "in the claim", "after the claim", "before the mark")
 """Nothing has left that is not recorded: others take over."""
@@ -31,6 +36,8 @@ OPEN = (
 SENDING = ("before the request", "in flight", "after the answer")
 RECORDING = ("before the record", "in the record", "after the record")
 POINTS = (*SAFE, *OPEN, "after the record")
+INTAKE = ("before the append", "after the append")
+"""Meta has no 200: nothing is written down yet, or the body is already."""
 SPARED_CALLS = {"claim": 1, "mark": 3, "send": 20, "record": 3}
 """How many calls pass before a worker dies at an open point; at a safe one it dies at the first."""
 ON_ITS_WAY_SECONDS = 0.02
@@ -115,6 +122,15 @@ class Messages(SQLAlchemyMessageRepository):
         return held
 
 
+class Inbox(SQLAlchemyWebhookInbox):
+    point: str
+
+    async def append(self, app_id, body):
+        if self.point == "after the append":
+            await super().append(app_id, body)
+        die()
+
+
 commit = persistence._TenantWork.commit
 
 
@@ -124,16 +140,24 @@ async def commit_and_die(work):
 
 
 def arm(point: str) -> None:
-    """Have the next worker of this process die at `point`; `-` is none."""
+    """Have the next worker or API of this process die at `point`; `-` is none."""
     if point == "-":
+        return
+    if point in INTAKE:
+        Inbox.point = point
+        replace((tellwire.api, SQLAlchemyWebhookInbox, Inbox))
         return
     assert point in POINTS, point
     Queue.fuse = Sender.fuse = Messages.fuse = Fuse(point)
-    parts = (
+    replace(
         (tellwire.worker, CountedQueue, Queue),
         (tellwire.worker, CloudApiSender, Sender),
         (persistence, SQLAlchemyMessageRepository, Messages),
     )
+
+
+def replace(*parts) -> None:
+    """Have modules assemble their processes with parts that are mortal."""
     for module, real, mortal in parts:
-        assert getattr(module, real.__name__) is real, "the worker is assembled in another way now"
+        assert getattr(module, real.__name__) is real, "it is assembled in another way now"
         setattr(module, real.__name__, mortal)

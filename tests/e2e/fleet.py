@@ -98,7 +98,7 @@ def most_that_may_arrive(rate: int, *, stall_seconds: float) -> int:
 
 
 class Nursery:
-    """A process that forks workers which have everything imported already: see nursery.py."""
+    """A process that forks others which have everything imported already: see nursery.py."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         clean = {key: value for key, value in os.environ.items() if "TELLWIRE" not in key}
@@ -113,9 +113,16 @@ class Nursery:
 
     def start_worker(self, point: str, log: Path) -> int:
         """Fork a worker that dies at `point`, if that is not `-`; gives its process id."""
+        return self._start("worker", point, log)
+
+    def start_api(self, point: str, log: Path) -> int:
+        """Fork an API, as above."""
+        return self._start("api", point, log)
+
+    def _start(self, command: str, point: str, log: Path) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{point}\t{log}\n")
+        self._process.stdin.write(f"{command}\t{point}\t{log}\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 

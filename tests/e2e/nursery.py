@@ -1,7 +1,7 @@
-"""Forks workers that have everything imported already, so that killing one a second is cheap.
+"""Forks processes that have everything imported already, so that killing one a second is cheap.
 
-Reads `<crash point or -><tab><log file>` from standard input and answers with the process id of a
-new worker; the worker is Tellwire's own, and dies with the nursery.
+Reads `<worker or api><tab><crash point or -><tab><log file>` from standard input and answers with
+the process id of a new one; it is Tellwire's own, and dies with the nursery.
 """
 
 import ctypes
@@ -10,13 +10,14 @@ import signal
 import sys
 
 from crash_points import arm
-from tellwire.cli.processes import worker
+from tellwire.cli.processes import api, worker
 
 PR_SET_PDEATHSIG = 1
+COMMANDS = {"worker": worker, "api": api}
 
 
-def bear(point: str, log: str) -> int:
-    """Fork a worker that writes to the end of `log`; gives its process id."""
+def bear(command: str, point: str, log: str) -> int:
+    """Fork a worker or an API that writes to the end of `log`; gives its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -29,7 +30,7 @@ def bear(point: str, log: str) -> int:
     os.dup2(output, 2)
     try:
         arm(point)
-        worker()
+        COMMANDS[command]()
     finally:
         os._exit(0)
 

@@ -263,3 +263,28 @@ async def test_what_was_planned_before_anything_expired_reads_no_more_than_it_en
     for found in (idle, looked):
         assert 0 < found[0] <= GROUP
         assert 0 < found[1] <= 2 * GROUP
+
+
+REPORT = """
+    INSERT INTO whatsapp_account_events
+        (tenant_id, id, channel_id, field, digest, raw, subject, came_as, place)
+    SELECT $1, uuidv7(), $2, 'account_update', uuidv7(), '{}', $2, uuidv7(), 0
+    FROM generate_series(1, $3) AS i
+"""
+WAS_TOLD = "SELECT whatsapp_was_told($1, $2, uuidv7(), 0, '{}')"
+
+
+async def test_what_was_planned_before_there_were_reports_reads_its_neighbours_alone(
+    owner, callers
+) -> None:
+    _, app = callers
+    await owner.execute(REPORT, TENANT, CHANNEL, BEFORE_PLANNING)
+    await owner.execute("VACUUM (ANALYZE) whatsapp_account_events")
+    await app.connection.execute("SET plan_cache_mode = force_generic_plan")
+    await app.connection.fetch(WAS_TOLD, TENANT, CHANNEL)
+    await owner.execute(REPORT, TENANT, CHANNEL, MADE_AFTER)
+
+    entries, pages = await app.reading(app.connection.fetch(WAS_TOLD, TENANT, CHANNEL))
+
+    assert 0 < entries <= 4
+    assert 0 < pages <= 16

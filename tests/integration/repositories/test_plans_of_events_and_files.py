@@ -94,8 +94,10 @@ SEED = """
     SELECT md5('d' || n)::uuid, now() - n * interval '1 minute' FROM seed_messages;
     INSERT INTO webhook_quarantine (id, inbox_id, app_id, reason, raw, received_at)
     SELECT id, id, '1', 'unknown_number', '{}', now() - n * interval '1 second' FROM seed_messages;
-    INSERT INTO whatsapp_account_events (tenant_id, id, channel_id, field, digest, raw)
-    SELECT tenant_id, id, channel_id, 'account_update', id, '{}' FROM seed_messages;
+    INSERT INTO whatsapp_account_events
+        (tenant_id, id, channel_id, field, digest, raw, subject, came_as, place)
+    SELECT tenant_id, id, channel_id, 'account_update', id, '{}', channel_id, id, 0
+    FROM seed_messages;
     INSERT INTO whatsapp_templates (tenant_id, id, provider_account_id, name, language)
     SELECT tenant_id, id, '1', n::text, 'en' FROM seed_messages;
 """
@@ -163,7 +165,10 @@ def account_event() -> AccountEvent:
         provider_account_id="1",
         field="account_update",
         digest=new_id(),
-        raw={},
+        raw={"event": "X"},
+        subject=CHANNEL,
+        came_as=MESSAGE,
+        place=1,
     )
 
 

@@ -25,10 +25,16 @@ from whatsapp.domain.webhook_inbox import Route
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An element on its way to a channel, and the inbox entry in which it came."""
+    """An element on its way to a channel, and the inbox entry in which it came.
+
+    `place` is where it stood in its body. `said_before` is how often that body had said the very
+    same until there, of what does not say when.
+    """
 
     inbox_id: UUID
     element: WebhookElement
+    place: int = 0
+    said_before: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

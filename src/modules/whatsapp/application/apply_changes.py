@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
@@ -16,6 +16,7 @@ from whatsapp.domain.account import (
     AccountFact,
     AccountReported,
     NumberReported,
+    PreferenceReported,
     TemplateReported,
 )
 from whatsapp.domain.entities import ChannelStatus
@@ -43,7 +44,7 @@ class ApplyChanges:
     async def __call__(self, work: Work, route: Route, placed: Sequence[Placed]) -> Told:
         """In the order in which Meta wrote them; a repetition changes nothing."""
         kept = [
-            (element, _event(route, one.inbox_id, element))
+            (element, _event(route, one, element))
             for one in placed
             if isinstance(element := one.element, FieldChanged | TroubleReported | Unrecognised)
         ]
@@ -94,32 +95,68 @@ def facts_of(changed: Sequence[FieldChanged]) -> Sequence[AccountFact]:
     return [fact for one in changed for fact in one.facts]
 
 
-def _event(route: Route, inbox_id: UUID, element: Kept) -> AccountEvent:
+def _event(route: Route, placed: Placed, element: Kept) -> AccountEvent:
     number = element.phone_number_id
     field = element.field if isinstance(element, FieldChanged | Unrecognised) else None
     reason = {FieldChanged: None, TroubleReported: "errors of the number itself"}
-    at = element.reported_at if isinstance(element, FieldChanged) else None
+    at = None if isinstance(element, Unrecognised) else element.reported_at
     return AccountEvent(
         tenant_id=route.tenant_id,
         channel_id=None if number is None else route.channel_id,
         provider_account_id=element.waba_id,
         field=field or MESSAGES,
-        digest=_digest(route, inbox_id, element, at),
+        digest=_digest(route, placed, element, at),
         raw=element.raw,
         reason=element.reason if isinstance(element, Unrecognised) else reason[type(element)],
         reported_at=at,
+        subject=_subject(route, element),
+        came_as=placed.inbox_id,
+        place=placed.place,
     )
 
 
-def _digest(route: Route, inbox_id: UUID, element: Kept, at: datetime | None) -> UUID:
+def _digest(route: Route, placed: Placed, element: Kept, at: datetime | None) -> UUID:
     """What makes a report this one: what Meta says and when, or else the body in which it came.
 
     What nobody could read is the same whenever it comes: it holds an id or a time of its own.
     """
-    whose = element.waba_id if element.phone_number_id is None else str(route.channel_id)
     field = element.field if isinstance(element, FieldChanged | Unrecognised) else None
-    occasion = str(inbox_id) if at is None else at.isoformat()
+    occasion = [str(placed.inbox_id) if at is None else at.isoformat()]
     if isinstance(element, Unrecognised):
-        occasion = ""
-    parts = [whose, field, element.raw, occasion]
+        occasion = [""]
+    elif at is None and placed.said_before:
+        occasion.append(str(placed.said_before))
+    return _hashed(_whose(route, element), field, element.raw, *occasion)
+
+
+def _subject(route: Route, element: Kept) -> UUID | None:
+    """What a report is about: a field of a number or an account, and the template or number in it.
+
+    Reports about two templates do not contradict each other, and one does not repeat the other.
+    """
+    match element:
+        case Unrecognised():
+            return None
+        case TroubleReported():
+            return _hashed(_whose(route, element), MESSAGES)
+        case FieldChanged():
+            things = sorted({json.dumps(_thing(fact)) for fact in element.facts})
+            return _hashed(_whose(route, element), element.field, things)
+
+
+def _thing(fact: AccountFact) -> Sequence[str | None]:
+    match fact:
+        case TemplateReported():
+            return [fact.name, fact.language]
+        case NumberReported() | AccountReported():
+            return [fact.display_phone_number]
+        case PreferenceReported():
+            return [fact.wa_id, fact.user_id]
+
+
+def _whose(route: Route, element: Kept) -> str | None:
+    return element.waba_id if element.phone_number_id is None else str(route.channel_id)
+
+
+def _hashed(*parts: Any) -> UUID:
     return UUID(bytes=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()[:16])

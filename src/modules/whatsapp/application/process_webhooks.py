@@ -207,13 +207,15 @@ class ProcessWebhooks:
         )
         found = _Found(defaultdict(list), [], [])
         for entry, batch in batches:
-            nobodys = list[int]()
+            nobodys, said = list[int](), Counter[str]()
             for place, one in enumerate(batch.elements):
-                if isinstance(one, FieldChanged | TroubleReported) and _when(one) is None:
+                said_before = 0
+                if isinstance(one, FieldChanged | TroubleReported) and one.reported_at is None:
                     found.undated.append(entry)
+                    said_before = _say(said, one)
                 owners = _owners(entry, one, routes)
                 for route in owners:
-                    found.placed[route].append(Placed(entry.came_as, one))
+                    found.placed[route].append(Placed(entry.came_as, one, place, said_before))
                 if not owners:
                     nobodys.append(place)
             if nobodys:
@@ -245,8 +247,12 @@ def _code(error: Exception) -> str:
     return error.code if isinstance(error, TellwireError) else "unforeseen"
 
 
-def _when(element: FieldChanged | TroubleReported) -> object:
-    return element.reported_at if isinstance(element, FieldChanged) else None
+def _say(said: Counter[str], element: FieldChanged | TroubleReported) -> int:
+    """How often the very same had been said, which counts once more from now on."""
+    whose = (element.phone_number_id, element.waba_id)
+    words = json.dumps([_field(element), whose, element.raw], sort_keys=True)
+    said[words] += 1
+    return said[words] - 1
 
 
 def _owners(entry: InboxEntry, element: WebhookElement, routes: Routes) -> Sequence[Route]:

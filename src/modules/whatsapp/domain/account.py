@@ -158,7 +158,9 @@ class AccountEvent:
     """A report that is about no message, or one that nobody could read, kept as Meta wrote it.
 
     `digest` makes it one however often it comes. `channel_id` is None where it is about the whole
-    account; `reason` says why it was not understood, where it was not.
+    account; `reason` says why it was not understood, where it was not. `subject` is the same for
+    all that is about one thing, None where nobody knows what it is about; `came_as` and `place` are
+    the body that it came in, and where it stood in it.
     """
 
     tenant_id: UUID
@@ -170,7 +172,15 @@ class AccountEvent:
     reason: str | None = None
     reported_at: datetime | None = None
     received_at: datetime | None = None
+    subject: UUID | None = None
+    came_as: UUID | None = None
+    place: int | None = None
     id: UUID = dataclasses.field(default_factory=new_id)
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether only what was said before and after it shows that it is news."""
+        return self.reported_at is None and self.subject is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +206,11 @@ class AccountRepository(Protocol):
     """What Meta has reported about one tenant's numbers, accounts and templates."""
 
     async def record_events(self, events: Sequence[AccountEvent]) -> frozenset[UUID]:
-        """Keep each once; gives the digests of those that were new."""
+        """Keep each once; gives the digests of those that were new.
+
+        One without a time repeats what was said last about its subject before it came, or next
+        after it; it is new where neither says the same.
+        """
         ...
 
     async def list_events(

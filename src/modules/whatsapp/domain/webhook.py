@@ -95,6 +95,8 @@ class TroubleReported:
     waba_id: str | None
     phone_number_id: str
     errors: tuple[FailureReason, ...]
+    reported_at: datetime | None = None
+    """When Meta noticed it, if Meta says so."""
     raw: Json = dataclasses.field(repr=False)
 
 

@@ -136,11 +136,11 @@ def _change(change: Any, *, waba_id: str | None, at: datetime | None) -> Iterato
             reason="messages without a phone number id", waba_id=waba_id, field=field, raw=value
         )
     else:
-        yield from _messages(value, waba_id=waba_id, number=number)
+        yield from _messages(value, waba_id=waba_id, number=number, at=at)
 
 
 def _messages(
-    value: dict[str, Any], *, waba_id: str | None, number: str
+    value: dict[str, Any], *, waba_id: str | None, number: str, at: datetime | None
 ) -> Iterator[WebhookElement]:
     """The elements of a `messages` change; statuses first, so that a reply finds its message."""
     statuses, messages = items_of(value.get("statuses")), items_of(value.get("messages"))
@@ -156,7 +156,9 @@ def _messages(
         )
         yield _or_unrecognised(found, number=number, raw=message)
     if errors := failures(value.get("errors")):
-        yield TroubleReported(waba_id=waba_id, phone_number_id=number, errors=errors, raw=value)
+        yield TroubleReported(
+            waba_id=waba_id, phone_number_id=number, errors=errors, reported_at=at, raw=value
+        )
     elif not statuses and not messages:
         yield Unrecognised(
             reason="nothing in it", phone_number_id=number, field=_MESSAGES, raw=value

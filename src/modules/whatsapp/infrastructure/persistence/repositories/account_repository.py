@@ -33,15 +33,25 @@ _TEMPLATES: Final = cast("Table", TemplateModel.__table__)
 _KEEP: Final = text(
     """
     INSERT INTO whatsapp_account_events
-        (tenant_id, id, channel_id, provider_account_id, field, reason, digest, raw, reported_at)
-    SELECT :tenant, g.id, g.channel_id, g.account_id, g.field, g.reason, g.digest,
-           CAST(g.raw AS jsonb), g.reported_at
-    FROM unnest(
-        CAST(:ids AS uuid[]), CAST(:channels AS uuid[]), CAST(:accounts AS text[]),
-        CAST(:fields AS text[]), CAST(:reasons AS text[]), CAST(:digests AS uuid[]),
-        CAST(:raws AS text[]), CAST(:times AS timestamptz[])
-    ) AS g(id, channel_id, account_id, field, reason, digest, raw, reported_at)
-    ORDER BY g.digest
+        (tenant_id, id, channel_id, provider_account_id, field, reason, digest, raw, reported_at,
+         subject, came_as, place)
+    SELECT :tenant, g.id, g.channel_id, g.account_id, g.field, g.reason, g.digest, g.raw,
+           g.reported_at, g.subject, g.came_as, g.place
+    FROM (
+        SELECT u.id, u.channel_id, u.account_id, u.field, u.reason, u.digest,
+               CAST(u.raw AS jsonb) AS raw, u.reported_at, u.subject, u.came_as, u.place
+        FROM unnest(
+            CAST(:ids AS uuid[]), CAST(:channels AS uuid[]), CAST(:accounts AS text[]),
+            CAST(:fields AS text[]), CAST(:reasons AS text[]), CAST(:digests AS uuid[]),
+            CAST(:raws AS text[]), CAST(:times AS timestamptz[]), CAST(:subjects AS uuid[]),
+            CAST(:arrivals AS uuid[]), CAST(:places AS integer[])
+        ) WITH ORDINALITY AS u(id, channel_id, account_id, field, reason, digest, raw,
+                               reported_at, subject, came_as, place, nth)
+        ORDER BY u.nth
+    ) g
+    -- Of a volatile function: it is asked row by row, and sees those before it as stored.
+    WHERE CASE WHEN g.subject IS NULL OR g.reported_at IS NOT NULL THEN true
+          ELSE NOT whatsapp_was_told(:tenant, g.subject, g.came_as, g.place, g.raw) END
     ON CONFLICT (tenant_id, digest) DO NOTHING
     RETURNING digest
     """
@@ -55,6 +65,9 @@ _KEEP: Final = text(
     bindparam("digests", type_=ARRAY(Uuid())),
     bindparam("raws", type_=ARRAY(TEXT())),
     bindparam("times", type_=ARRAY(DateTime(timezone=True))),
+    bindparam("subjects", type_=ARRAY(Uuid())),
+    bindparam("arrivals", type_=ARRAY(Uuid())),
+    bindparam("places", type_=ARRAY(Integer())),
 )
 _LIST: Final = (
     text(
@@ -166,10 +179,14 @@ class SQLAlchemyAccountRepository(SQLAlchemyRepository[AccountEvent, AccountEven
     }
 
     async def record_events(self, events: Sequence[AccountEvent]) -> frozenset[UUID]:
-        """Keep each once; gives the digests of those that were new. Raises ChannelNotFound."""
+        """Keep each once; gives the digests of those that were new. Raises ChannelNotFound.
+
+        One without a time repeats what was said last about its subject before it came, or next
+        after it; it is new where neither says the same.
+        """
         if not events:
             return frozenset()
-        once = list({event.digest: event for event in reversed(events)}.values())
+        once = sorted({event.digest: event for event in reversed(events)}.values(), key=_turn)
         rows = await self._run(
             _KEEP,
             {
@@ -182,6 +199,9 @@ class SQLAlchemyAccountRepository(SQLAlchemyRepository[AccountEvent, AccountEven
                 "digests": [event.digest for event in once],
                 "raws": [json.dumps(storable_json(event.raw)) for event in once],
                 "times": [event.reported_at for event in once],
+                "subjects": [event.subject for event in once],
+                "arrivals": [event.came_as for event in once],
+                "places": [event.place for event in once],
             },
         )
         return frozenset(rows.scalars())
@@ -273,6 +293,9 @@ class SQLAlchemyAccountRepository(SQLAlchemyRepository[AccountEvent, AccountEven
             raw=row.raw,
             reported_at=row.reported_at,
             received_at=row.received_at,
+            subject=row.subject,
+            came_as=row.came_as,
+            place=row.place,
         )
 
     def _to_model(self, entity: AccountEvent) -> AccountEventModel:
@@ -286,7 +309,17 @@ class SQLAlchemyAccountRepository(SQLAlchemyRepository[AccountEvent, AccountEven
             digest=entity.digest,
             raw=entity.raw,
             reported_at=entity.reported_at,
+            subject=entity.subject,
+            came_as=entity.came_as,
+            place=entity.place,
         )
+
+
+def _turn(event: AccountEvent) -> tuple[bool, UUID, int, UUID]:
+    """Last those that are compared with others, as they came; the others so that none deadlock."""
+    if event.may_repeat:
+        return True, event.came_as or NIL, event.place or 0, event.digest
+    return False, NIL, 0, event.digest
 
 
 def _template(row: Any) -> Template:
