@@ -29,6 +29,7 @@ from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.fresh_channel import Readings
 from whatsapp.application.heed_reports import HeedReports
 from whatsapp.application.know_contact import KnowContact
+from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.lateness import Lateness
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import MAX_BODIES, CountElements, ProcessWebhooks
@@ -102,6 +103,8 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
     choices, lateness, readings = _choices(settings, lease), Lateness(), Readings()
 
+    late = LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=limiter)
+
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
             lateness=lateness,
@@ -112,6 +115,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
             queue=queue,
             limiter=limiter,
             sender=CloudApiSender(client),
+            late=late,
             settings=choices,
         )
 

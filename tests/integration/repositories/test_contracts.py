@@ -22,7 +22,13 @@ from whatsapp.domain.entities import (
     InvalidTransition,
     MessageNotFound,
 )
-from whatsapp.domain.repositories import AttemptResult, FailedAttempt, Revival, StatusReport
+from whatsapp.domain.repositories import (
+    AttemptResult,
+    AttemptsRecorded,
+    FailedAttempt,
+    Revival,
+    StatusReport,
+)
 from whatsapp.domain.value_objects import AccessToken, MessageStatus, PhoneNumber
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
@@ -145,7 +151,10 @@ METHODS = {
     ),
     "messages.refusals": (lambda g: g.refused(), "no channel"),
     "messages.load_for_sending": (lambda g: g.messages.load_for_sending([g.saved.id]), []),
-    "messages.record_attempts": (lambda g: g.messages.record_attempts([g.attempt()]), frozenset()),
+    "messages.record_attempts": (
+        lambda g: g.messages.record_attempts([g.attempt()]),
+        AttemptsRecorded(),
+    ),
     "messages.record_statuses": (
         lambda g: g.messages.record_statuses(g.ana.channel.id, [g.report()]),
         ChannelNotFound,
