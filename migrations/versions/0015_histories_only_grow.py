@@ -1,11 +1,16 @@
-"""What has happened is written once: the application may add to a history and not rewrite it.
+"""Histories only grow, and a number's rest outlives Redis.
+
+What has happened is written once: the application may add to a history and not rewrite it.
 
 It had every right on these tables and made no use of most. What goes with its message, its channel
 or its tenant goes by the references, which need no right of the application's.
+
+Until when Meta's restriction lets a number rest stood in Redis alone.
 """
 
 from collections.abc import Sequence
 
+import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0015"
@@ -36,10 +41,12 @@ def upgrade() -> None:
         op.execute(f"REVOKE {rights} ON {table} FROM tellwire_app")
     for table, column in LEFT.items():
         op.execute(f"GRANT UPDATE ({column}) ON {table} TO tellwire_app")
+    op.add_column("whatsapp_channels", sa.Column("rests_until", sa.DateTime(timezone=True)))
 
 
 def downgrade() -> None:
     """Undo."""
+    op.drop_column("whatsapp_channels", "rests_until")
     for table, column in LEFT.items():
         op.execute(f"REVOKE UPDATE ({column}) ON {table} FROM tellwire_app")
     for table, rights in TAKEN.items():

@@ -107,6 +107,7 @@ METHODS = {
         lambda g: g.channels.get_by_organization(g.ana.tenant_id),
         [],
     ),
+    "channels.rest": (lambda g: g.channels.rest(g.ana.channel.id, SECOND), None),
     "channels.get_active_channels": (lambda g: g.channels.get_active_channels(), "bea's"),
     "channels.add": (lambda g: g.channels.add(g.new_channel()), RowSecurityViolation),
     "channels.update": (lambda g: g.channels.update(g.ana.channel), NotFoundException),

@@ -1,7 +1,7 @@
 """A tenant's office: channels that send to a Meta which answers as it is told."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
 
@@ -124,7 +124,10 @@ class Office:
         return [one.status for one in await self.read(messages)]
 
     async def dispatch(self, channel) -> None:
-        await DispatchChannel(
+        await self.dispatcher(channel).run()
+
+    def dispatcher(self, channel) -> DispatchChannel:
+        return DispatchChannel(
             tenant_id=self.tenant,
             channel_id=channel.id,
             begin=work_in(self.sessions),
@@ -134,7 +137,7 @@ class Office:
             late=LateFailures.judged(
                 outcome_of_status_errors, begin=work_in(self.sessions), limiter=self.limiter
             ),
-        ).run()
+        )
 
     async def read(self, messages) -> list:
         return [
@@ -191,6 +194,10 @@ class Webhooks:
         made = body(messages_of(channel.phone_number_id, statuses=reports))
         await self.take_in(made)
         return made
+
+    def without_redis(self, limiter) -> None:
+        heed = replace(self.process.heed_reports, limiter=limiter)
+        self.process = replace(self.process, heed_reports=heed)
 
     async def take_in(self, made: bytes) -> None:
         await self.inbox.append(APP, made)

@@ -162,8 +162,8 @@ async def test_however_many_a_body_fails_each_thing_is_heeded_once(
     await webhooks.fail(channel, 131056, 131056, 131048, 130429, *[131042] * 3)
     await redis.aclose()
 
-    # To read the channel and to pause it; to read it and whom the pair is about.
-    assert done.count("begin") == 3
+    # To read the channel and to pause it; to read it and whom the pair is about, and to rest it.
+    assert done.count("begin") == 4
     held = [one for one in done if one != "begin"]
     assert sorted(held, key=str) == [("hold pair", BEA), ("hold", HOUR), "slow down"]
 
@@ -239,8 +239,7 @@ async def test_without_redis_the_channel_is_paused_and_the_rest_is_said_aloud(
     sent = await office.store(channel, BEA, EVE)
     await office.dispatch(channel)
     gone = connect("redis://127.0.0.1:1")
-    heed = replace(webhooks.process.heed_reports, limiter=RedisRateLimiter(gone))
-    webhooks.process = replace(webhooks.process, heed_reports=heed)
+    webhooks.without_redis(RedisRateLimiter(gone))
 
     with caplog.at_level(logging.WARNING):
         await webhooks.fail(channel, 130429, 131042)

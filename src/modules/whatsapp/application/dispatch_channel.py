@@ -254,10 +254,10 @@ class DispatchChannel:
         return is_long
 
     async def _sendable_channel(self) -> Channel | None:
-        """The channel as of a moment ago, or None if nothing more may be sent."""
+        """The channel as of a moment ago, or None if nothing more may be sent for now."""
         channel = await self._fresh.read()
-        if channel is None or not channel.is_active:
-            self.resting = PATIENCE
+        if rest := (channel.rest_at(self.now()) if channel and channel.is_active else PATIENCE):
+            self.resting = rest
             self.stop()
         return None if self._ended else channel
 

@@ -167,6 +167,10 @@ class ChannelRepository(Protocol):
         """The channels that may send: verified and active."""
         ...
 
+    async def rest(self, channel_id: UUID, duration: timedelta) -> None:
+        """Keep that the number may not send for `duration` from now; never shortens a rest."""
+        ...
+
     async def list(self, *, limit: int = 100, after: UUID | None = None) -> Sequence[Channel]:
         """Channels in order of their ids, from behind `after`."""
         ...
