@@ -103,8 +103,6 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
     choices, lateness, readings = _choices(settings, lease), Lateness(), Readings()
 
-    late = LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=limiter)
-
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
             lateness=lateness,
@@ -114,8 +112,8 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
             begin=begin,
             queue=queue,
             limiter=limiter,
+            late=LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=limiter),
             sender=CloudApiSender(client),
-            late=late,
             settings=choices,
         )
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from sqlalchemy import Interval, LargeBinary, Table, Uuid, bindparam, select, text, type_coerce
+from sqlalchemy import Interval, LargeBinary, Table, bindparam, func, select, type_coerce, update
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
@@ -31,15 +31,14 @@ _FIND = select(
     *(c if c.type is not _TOKEN else type_coerce(c, LargeBinary).label(c.name) for c in _CHANNELS.c)
 ).where(_CHANNELS.c.tenant_id == bindparam("tenant"), _CHANNELS.c.id == bindparam("id"))
 _FIND_FOR_CHANGE = _FIND.with_for_update()
-_REST = text(
-    """
-    UPDATE whatsapp_channels SET rests_until = greatest(rests_until, now() + :duration)
-    WHERE tenant_id = :tenant AND id = :id
-    """
-).bindparams(
-    bindparam("tenant", type_=Uuid()),
-    bindparam("id", type_=Uuid()),
-    bindparam("duration", type_=Interval()),
+_REST = (
+    update(_CHANNELS)
+    .where(_CHANNELS.c.tenant_id == bindparam("tenant"), _CHANNELS.c.id == bindparam("channel"))
+    .values(
+        rests_until=func.greatest(
+            _CHANNELS.c.rests_until, func.now() + bindparam("duration", type_=Interval())
+        )
+    )
 )
 
 
@@ -113,7 +112,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
 
     async def rest(self, channel_id: UUID, duration: timedelta) -> None:
         """Keep that the number may not send for `duration` from now; never shortens a rest."""
-        parameters = {"tenant": self.tenant_id, "id": channel_id, "duration": duration}
+        parameters = {"tenant": self.tenant_id, "channel": channel_id, "duration": duration}
         await self._run(_REST, parameters)
 
     def _to_entity(self, row: ChannelModel) -> Channel:
