@@ -154,7 +154,7 @@ METHODS = {
     "messages.load_for_sending": (lambda g: g.messages.load_for_sending([g.saved.id]), []),
     "messages.record_attempts": (
         lambda g: g.messages.record_attempts([g.attempt()]),
-        AttemptsRecorded(),
+        AttemptsRecorded(failed=[]),
     ),
     "messages.record_statuses": (
         lambda g: g.messages.record_statuses(g.ana.channel.id, [g.report()]),
