@@ -29,6 +29,7 @@ from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.fresh_channel import Readings
 from whatsapp.application.heed_reports import HeedReports
 from whatsapp.application.know_contact import KnowContact
+from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.lateness import Lateness
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import MAX_BODIES, CountElements, ProcessWebhooks
@@ -111,6 +112,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
             begin=begin,
             queue=queue,
             limiter=limiter,
+            late=LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=limiter),
             sender=CloudApiSender(client),
             settings=choices,
         )

@@ -24,6 +24,7 @@ from whatsapp.application.apply_statuses import ApplyStatuses
 from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.attempt import not_sent
 from whatsapp.application.change_message import CancelMessage, RetryMessage
+from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.record_events import RecordEvents
 from whatsapp.application.record_results import RecordResults, ignore
 from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
@@ -98,6 +99,8 @@ class Life:
             begin=self.begin,
             observe=ignore,
             stored=lambda _: None,
+            # Nothing here fails in a way that concerns a number.
+            late=LateFailures.judged(outcome_of_status_errors, begin=self.begin, limiter=None),
         )
         for result in results:
             recorder.put(result)

@@ -7,6 +7,7 @@ import pytest
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
 from webhook_bodies import body, change, inbound_to, messages_of
+from whatsapp.application.change_channel import PauseChannel
 from whatsapp.application.record_events import RecordEvents
 from whatsapp.domain.account import PreferenceReported
 from whatsapp.domain.entities import Channel
@@ -212,6 +213,60 @@ async def test_a_pause_for_another_reason_has_another_end(intake, account) -> No
     await intake.take_in(body(ban("REINSTATE"), time=LATER))
 
     assert (await intake.channel(account))["pause_reason"] == "by hand"
+
+
+@pytest.mark.parametrize("lifted_first", ["ban", "connection"])
+async def test_of_two_pauses_neither_end_is_the_end_of_the_other(
+    intake, account, pauses, lifted_first
+) -> None:
+    reasons = {
+        "ban": "Meta has disabled the account",
+        "connection": "The account was disconnected from this app",
+    }
+    ends = {
+        "ban": ban("REINSTATE"),
+        "connection": change("account_update", event="ACCOUNT_RECONNECTED"),
+    }
+    begins = {
+        "ban": ban("DISABLE"),
+        "connection": change("account_update", event="PARTNER_REMOVED"),
+    }
+    (left,) = set(reasons) - {lifted_first}
+    # The one that is lifted first also came first, so that its reason is shown.
+    for place, kind in enumerate([lifted_first, left]):
+        await intake.take_in(body(begins[kind], time=EARLIER + place))
+    await intake.take_in(body(ends[lifted_first], time=LATER))
+
+    channel = await intake.channel(account)
+    assert (channel["status"], channel["pause_reason"]) == ("paused", reasons[left])
+    await intake.take_in(body(ends[left], time=LATER + 1))
+    channel = await intake.channel(account)
+    assert (channel["status"], channel["pause_reason"]) == ("active", None)
+    assert await pauses() == [(account.channel.id, reasons[lifted_first])]
+
+
+async def test_what_an_operator_pauses_during_a_ban_stays_paused_after_it(
+    intake, account, pauses, sessions
+) -> None:
+    await intake.take_in(body(ban("DISABLE"), time=EARLIER))
+    pause = PauseChannel(begin=work_in(sessions))
+    await pause(account.tenant_id, account.channel.id, reason="Stocktaking")
+    # What Tellwire finds itself keeps the reason: a ban is such trouble, and may end by itself.
+    await pause(account.tenant_id, account.channel.id, reason="Locked", code="meta_131031")
+    await intake.take_in(body(ban("REINSTATE"), time=LATER))
+
+    channel = await intake.channel(account)
+    assert (channel["status"], channel["pause_reason"]) == ("paused", "Stocktaking")
+    assert len(await pauses()) == 1
+
+
+async def test_what_tellwire_finds_during_a_ban_ends_with_it(intake, account, sessions) -> None:
+    await intake.take_in(body(ban("DISABLE"), time=EARLIER))
+    pause = PauseChannel(begin=work_in(sessions))
+    await pause(account.tenant_id, account.channel.id, reason="Locked", code="meta_131031")
+    await intake.take_in(body(ban("REINSTATE"), time=LATER))
+
+    assert (await intake.channel(account))["status"] == "active"
 
 
 async def test_a_restriction_is_shown_and_pauses_nothing(intake, account) -> None:

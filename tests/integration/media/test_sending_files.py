@@ -16,12 +16,14 @@ from shared.kernel.ids import new_id
 from whatsapp.application.accept_message import AcceptBatch, AcceptMessage, NewMessage
 from whatsapp.application.change_message import RetryMessage
 from whatsapp.application.dispatch_channel import DispatchChannel
+from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.store_media import StoreMedia
 from whatsapp.application.tend_channel import RetryFailed
 from whatsapp.domain.entities import WindowPolicy
 from whatsapp.domain.media import InvalidMedia, MediaFailure, MediaNotFound
 from whatsapp.domain.value_objects import MessageContent, MessageStatus, PhoneNumber
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient
+from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
 from whatsapp.infrastructure.cloud_api.sender import CloudApiSender
 from whatsapp.infrastructure.persistence.repositories import (
     RedisRateLimiter,
@@ -86,6 +88,9 @@ class Sending:
             begin=self.begin,
             queue=self.queue,
             limiter=self.limiter,
+            late=LateFailures.judged(
+                outcome_of_status_errors, begin=self.begin, limiter=self.limiter
+            ),
             sender=CloudApiSender(
                 CloudApiClient(self.files.http, base_url=self.files.url, version="v25.0")
             ),

@@ -22,7 +22,13 @@ from whatsapp.domain.entities import (
     InvalidTransition,
     MessageNotFound,
 )
-from whatsapp.domain.repositories import AttemptResult, FailedAttempt, Revival, StatusReport
+from whatsapp.domain.repositories import (
+    AttemptResult,
+    AttemptsRecorded,
+    FailedAttempt,
+    Revival,
+    StatusReport,
+)
 from whatsapp.domain.value_objects import AccessToken, MessageStatus, PhoneNumber
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
@@ -101,6 +107,7 @@ METHODS = {
         lambda g: g.channels.get_by_organization(g.ana.tenant_id),
         [],
     ),
+    "channels.rest": (lambda g: g.channels.rest(g.ana.channel.id, SECOND), None),
     "channels.get_active_channels": (lambda g: g.channels.get_active_channels(), "bea's"),
     "channels.add": (lambda g: g.channels.add(g.new_channel()), RowSecurityViolation),
     "channels.update": (lambda g: g.channels.update(g.ana.channel), NotFoundException),
@@ -145,7 +152,10 @@ METHODS = {
     ),
     "messages.refusals": (lambda g: g.refused(), "no channel"),
     "messages.load_for_sending": (lambda g: g.messages.load_for_sending([g.saved.id]), []),
-    "messages.record_attempts": (lambda g: g.messages.record_attempts([g.attempt()]), frozenset()),
+    "messages.record_attempts": (
+        lambda g: g.messages.record_attempts([g.attempt()]),
+        AttemptsRecorded(failed=[]),
+    ),
     "messages.record_statuses": (
         lambda g: g.messages.record_statuses(g.ana.channel.id, [g.report()]),
         ChannelNotFound,

@@ -121,7 +121,7 @@ async def test_messages_to_one_recipient_go_out_in_the_order_they_were_accepted(
 
 async def settle(desk, entry, status=MessageStatus.SENT):
     now = utc_now()
-    held = await desk.messages.record_attempts(
+    recorded = await desk.messages.record_attempts(
         [
             AttemptResult(
                 message_id=entry.message_id,
@@ -135,7 +135,7 @@ async def settle(desk, entry, status=MessageStatus.SENT):
             )
         ]
     )
-    assert held == {entry.message_id}
+    assert recorded.held == {entry.message_id}
 
 
 async def test_a_recipient_whose_message_waits_for_a_retry_gets_no_later_one_first(

@@ -256,7 +256,7 @@ async def test_a_result_under_its_lease_settles_message_and_queue_together(
     (entry,) = await send_queue_mark(send_queue, await claim(ana))
     due = utc_now() + SECOND * 60
     async with at(ana) as desk:
-        held = await desk.messages.record_attempts([result(entry, status, due_at=due)])
+        held = (await desk.messages.record_attempts([result(entry, status, due_at=due)])).held
 
     stored, _, entry_state = await shape(superuser, saved)
     assert held == {saved.id}
@@ -275,7 +275,7 @@ async def test_a_result_after_the_lease_was_lost_is_kept_as_evidence_and_changes
     async with at(ana) as desk:
         for status in (S.SENT, S.FAILED, S.RETRYING, S.UNKNOWN, S.QUEUED):
             late_result = result(late, status, wamid="wamid.late", due_at=utc_now())
-            assert await desk.messages.record_attempts([late_result]) == frozenset()
+            assert (await desk.messages.record_attempts([late_result])).held == frozenset()
     assert await shape(superuser, saved) == before
     assert (
         await superuser.fetchval(
@@ -286,10 +286,10 @@ async def test_a_result_after_the_lease_was_lost_is_kept_as_evidence_and_changes
 
     async with at(ana) as desk:
         told = result(current, S.SENT, wamid="wamid.1")
-        assert await desk.messages.record_attempts([told]) == {saved.id}
-        assert await desk.messages.record_attempts([told]) == {saved.id}
+        assert (await desk.messages.record_attempts([told])).held == {saved.id}
+        assert (await desk.messages.record_attempts([told])).held == {saved.id}
         told_again = result(current, S.SENT, wamid="wamid.1")
-        assert await desk.messages.record_attempts([told_again]) == frozenset()
+        assert (await desk.messages.record_attempts([told_again])).held == frozenset()
 
 
 @pytest.mark.parametrize("status", [S.RETRYING, S.UNKNOWN, S.QUEUED, S.FAILED])
@@ -302,7 +302,7 @@ async def test_an_answer_that_a_report_has_overtaken_neither_undoes_it_nor_sends
     async with at(ana) as desk:
         await desk.messages.record_statuses(ana.channel.id, [report(saved, S.DELIVERED)])
         late = result(entry, status, failure=REASON, due_at=utc_now() - SECOND)
-        assert await desk.messages.record_attempts([late]) == {saved.id}
+        assert (await desk.messages.record_attempts([late])).held == {saved.id}
         assert await desk.messages.get_failed_for_retry() == []
 
     stored, _, queued = await shape(superuser, saved)
@@ -318,7 +318,7 @@ async def test_a_result_of_a_message_that_is_gone_does_not_fail_its_neighbours(
     async with at(ana) as desk:
         await desk.messages.delete(saved[0].id)
     async with at(ana) as desk:
-        held = await desk.messages.record_attempts([result(e, S.SENT) for e in entries])
+        held = (await desk.messages.record_attempts([result(e, S.SENT) for e in entries])).held
 
     assert held == {saved[1].id}
 
@@ -334,7 +334,7 @@ async def test_proof_that_it_was_sent_settles_an_unknown_outcome_without_the_lea
         assert await desk.messages.settle_abandoned(ana.channel.id, unknown_for=SECOND * 60) == 1
         assert (await desk.messages.get_outbound_by_id(saved.id)).status == "unknown"
         told = result(entry, S.SENT, wamid="wamid.1")
-        assert await desk.messages.record_attempts([told]) == {saved.id}
+        assert (await desk.messages.record_attempts([told])).held == {saved.id}
 
     stored, _, queued = await shape(superuser, saved)
     assert (stored["status"], stored["wamid"], queued) == ("sent", "wamid.1", None)

@@ -40,6 +40,15 @@ TENANT_TABLES = [table for table in Base.metadata.sorted_tables if table.name no
 CANONICAL = (
     "({column} = (NULLIF(current_setting('" + TENANT_SETTING + "'::text, true), ''::text))::uuid)"
 )
+HISTORIES = {
+    "events": ("UPDATE", None),
+    "webhook_deliveries": ("UPDATE", None),
+    "whatsapp_inbound_messages": ("UPDATE", "wamid"),
+    "whatsapp_message_attempts": ("UPDATE DELETE", None),
+    "whatsapp_status_events": ("UPDATE DELETE", "message_id"),
+}
+"""Tables that the application adds to: what it may not do there, and the column that it may change
+all the same."""
 _numbers = count(1)
 
 
@@ -229,17 +238,22 @@ class Matrix:
 
     def _operations(self, table: Table, context: str) -> Iterable[tuple[Any, ...]]:
         name, owner = table.name, owner_column(table)
+        denied, column = HISTORIES.get(name, ("", owner))
+        # Whose it is would be asked before or after whether it may be done at all.
+        no_right = {REFUSED} | ({"22P02"} if context == "garbage" else set())
         for target, tenant in (("own", self.rows.mine), ("foreign", self.rows.theirs)):
             reach = context == "mine" and target == "own"
             gone = {NOTHING} | ({"22P02"} if context == "garbage" else set())
             where = f"WHERE {owner} = $1"
             for operation, statement in (
                 ("SELECT", f"SELECT 1 FROM {name} {where}"),  # noqa: S608  # names of our tables
-                ("UPDATE", f"UPDATE {name} SET {owner} = {owner} {where}"),  # noqa: S608  # as above
+                ("UPDATE", f"UPDATE {name} SET {column or owner} = {column or owner} {where}"),  # noqa: S608  # as above
                 ("DELETE", f"DELETE FROM {name} {where} AND id = $2"),  # noqa: S608  # as above
             ):
                 values = [tenant, self.rows.stored[tenant, name]["id"]][: statement.count("$")]
-                yield operation, target, statement, values, {READS} if reach else gone
+                is_denied = operation in denied and not (operation == "UPDATE" and column)
+                may_be = no_right if is_denied else {READS} if reach else gone
+                yield operation, target, statement, values, may_be
             spare = self.rows.spare[tenant, name]
             names = ", ".join(spare)
             places = ", ".join(f"${number}" for number in range(1, len(spare) + 1))
@@ -249,6 +263,8 @@ class Matrix:
             refused = {REFUSED} | gone - {NOTHING}
             yield "INSERT", target, insert, list(spare.values()), taken if reach else refused
         foreign = {REFUSED} if context == "mine" else gone
+        if "UPDATE" in denied:
+            foreign = no_right
         move = f"UPDATE {name} SET {owner} = $1"  # noqa: S608  # as above
         yield "MOVE", "own", move, [self.rows.theirs], foreign
         seen = f"SELECT 1 FROM {name} WHERE {owner} <> $1"  # noqa: S608  # as above
@@ -471,6 +487,7 @@ def proofs() -> Any:
 
 class Proofs:
     tables = TENANT_TABLES
+    histories = HISTORIES
     pasts = PASTS
     platform = PLATFORM
     owner_column = staticmethod(owner_column)

@@ -1,5 +1,6 @@
 """What each role may do, asked from the catalogue, and which roles Tellwire refuses to run as."""
 
+import asyncpg
 import pytest
 
 from shared.infrastructure.database import create_engine, refuse_unsafe_role
@@ -110,6 +111,50 @@ async def test_roles_that_work_for_all_tenants_have_the_rights_they_were_designe
     assert found == ACROSS_TENANTS
 
 
+async def test_the_application_may_do_anything_to_its_tables_but_rewrite_histories(
+    superuser, proofs
+):
+    found = {
+        (object_, privilege)
+        for role, object_, privilege, _ in await rights(superuser)
+        if role == "tellwire_app" and object_ != "alembic_version"
+    }
+
+    names = ["meta_apps", *(table.name for table in proofs.tables)]
+    designed = {
+        (name, privilege)
+        for name in names
+        for privilege in BY_NAME - set(proofs.histories.get(name, ("", None))[0].split())
+    }
+    designed |= {(f"{name}.{c}", "UPDATE") for name, (_, c) in proofs.histories.items() if c}
+    assert found == designed
+
+
+@pytest.mark.parametrize(
+    "rewriting",
+    [
+        "UPDATE whatsapp_status_events SET status = 'delivered'",
+        "UPDATE whatsapp_status_events SET errors = NULL",
+        "UPDATE whatsapp_status_events SET occurred_at = now(), message_id = NULL",
+        "DELETE FROM whatsapp_status_events",
+        "TRUNCATE whatsapp_status_events",
+        "SELECT FROM whatsapp_message_attempts FOR UPDATE",
+        "UPDATE whatsapp_message_attempts SET outcome = 'accepted'",
+        "DELETE FROM whatsapp_message_attempts",
+        "UPDATE whatsapp_inbound_messages SET body = '{}'",
+        "UPDATE events SET data = '{}'",
+        "UPDATE webhook_deliveries SET outcome = 'delivered'",
+    ],
+)
+async def test_postgresql_refuses_the_application_to_rewrite_what_has_happened(database, rewriting):
+    app = await asyncpg.connect(database.url("tellwire_app").replace("+asyncpg", ""))
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await app.execute(rewriting)
+    finally:
+        await app.close()
+
+
 @pytest.mark.parametrize(
     "loosened",
     [
@@ -126,14 +171,17 @@ async def test_roles_that_work_for_all_tenants_have_the_rights_they_were_designe
         "GRANT SELECT (url) ON webhook_endpoints TO tellwire_dispatch",
         "GRANT DELETE ON webhook_delivery_queue TO tellwire_dispatch",
         "GRANT SELECT ON webhook_inbox TO tellwire_intake",
+        "GRANT DELETE ON whatsapp_status_events TO tellwire_app",
+        "GRANT UPDATE (status) ON whatsapp_status_events TO tellwire_app",
+        "GRANT UPDATE ON whatsapp_message_attempts TO tellwire_app",
     ],
 )
-async def test_a_loosened_right_would_be_noticed(superuser, loosened):
+async def test_a_loosened_right_would_be_noticed(superuser, proofs, loosened):
     transaction = superuser.transaction()
     await transaction.start()
     await superuser.execute(loosened)
     with pytest.raises(AssertionError):
-        await _all_rights_are_as_designed(superuser)
+        await _all_rights_are_as_designed(superuser, proofs)
     await transaction.rollback()
 
 
@@ -188,7 +236,10 @@ async def test_a_role_that_postgresql_does_not_let_in_is_a_setting_to_mend(datab
         await _start_as(database.url("nobody_of_that_name"))
 
 
-async def _all_rights_are_as_designed(superuser):
+async def _all_rights_are_as_designed(superuser, proofs):
+    await test_the_application_may_do_anything_to_its_tables_but_rewrite_histories(
+        superuser, proofs
+    )
     await test_rights_are_given_to_our_roles_by_name_and_cannot_be_passed_on(superuser)
     await test_roles_that_work_for_all_tenants_have_the_rights_they_were_designed_with(superuser)
 

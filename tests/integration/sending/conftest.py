@@ -1,7 +1,7 @@
 """A tenant's office: channels that send to a Meta which answers as it is told."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
 
@@ -10,17 +10,34 @@ import pytest
 from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
 from shared.infrastructure.redis import connect
 from shared.kernel.clock import utc_now
+from webhook_bodies import APP, body, messages_of
+from whatsapp.application.apply_changes import ApplyChanges
+from whatsapp.application.apply_inbound import ApplyInbound
+from whatsapp.application.apply_statuses import ApplyStatuses
+from whatsapp.application.apply_webhook import ApplyWebhook
+from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.dispatch_channel import DispatchChannel
+from whatsapp.application.heed_reports import HeedReports
+from whatsapp.application.late_failures import LateFailures
+from whatsapp.application.process_webhooks import ProcessWebhooks
+from whatsapp.application.record_events import RecordEvents
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Accepted
 from whatsapp.domain.value_objects import AccessToken, IdempotencyKey, MessageContent, PhoneNumber
-from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_response
+from whatsapp.infrastructure.cloud_api.callback import callback_data
+from whatsapp.infrastructure.cloud_api.outcomes import (
+    outcome_of_response,
+    outcome_of_status_errors,
+)
+from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
 from whatsapp.infrastructure.persistence.repositories import (
     RedisRateLimiter,
     SQLAlchemyChannelRepository,
     SQLAlchemyMessageRepository,
     SQLAlchemySendQueue,
+    SQLAlchemyWebhookInbox,
 )
+from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
 from whatsapp.infrastructure.persistence.work import work_in
 
 RATE = 80
@@ -35,6 +52,8 @@ class Meta:
     sent: list = field(default_factory=list)
     accepted: list = field(default_factory=list)
     """Of each message that it took: its id, the attempt, its wamid and to whom."""
+    before_answering: object = None
+    """Called with what it took last, before it says so; once."""
 
     async def send(self, channel, message, attempt, **_until):
         code = self.refusals.pop(message.recipient.e164, None) or self.refusals.pop("any", None)
@@ -42,6 +61,9 @@ class Meta:
         if code is None:
             wamid = f"wamid.{next(_wamids)}"
             self.accepted.append((message.id, attempt, wamid, message.recipient.e164))
+            if (tell := self.before_answering) is not None:
+                self.before_answering = None
+                await tell(self.accepted[-1:])
             return Accepted(wamid, None, None)
         error = {"error": {"code": code, "message": "(#0) no", "type": "OAuthException"}}
         return outcome_of_response(400, json.dumps(error).encode())
@@ -102,14 +124,20 @@ class Office:
         return [one.status for one in await self.read(messages)]
 
     async def dispatch(self, channel) -> None:
-        await DispatchChannel(
+        await self.dispatcher(channel).run()
+
+    def dispatcher(self, channel) -> DispatchChannel:
+        return DispatchChannel(
             tenant_id=self.tenant,
             channel_id=channel.id,
             begin=work_in(self.sessions),
             queue=self.queue,
             limiter=self.limiter,
             sender=self.meta,
-        ).run()
+            late=LateFailures.judged(
+                outcome_of_status_errors, begin=work_in(self.sessions), limiter=self.limiter
+            ),
+        )
 
     async def read(self, messages) -> list:
         return [
@@ -131,3 +159,87 @@ async def office(database, redis_url, sessions, ana):
     yield Office(sessions, SQLAlchemySendQueue(engine), RedisRateLimiter(redis), ana.tenant_id)
     await redis.aclose()
     await engine.dispose()
+
+
+@dataclass
+class Webhooks:
+    """Meta's reports on their way through the inbox."""
+
+    office: object
+    inbox: object
+    process: ProcessWebhooks
+
+    async def fail(
+        self, channel, *codes, accepted=None, at=timedelta(), status="failed", echoed=True
+    ) -> bytes:
+        """One body that fails what Meta took last, by recipient, each with a code; gives it."""
+        given = self.office.meta.accepted[-len(codes) :] if accepted is None else accepted
+        given = sorted(given, key=lambda one: one[-1])
+        now = int((utc_now() + at).timestamp())
+        reports = [
+            {
+                "id": wamid,
+                "status": status,
+                "timestamp": str(now),
+                "recipient_id": recipient.removeprefix("+"),
+            }
+            | ({"errors": [{"code": code, "title": "No"}]} if code else {})
+            | (
+                {"biz_opaque_callback_data": callback_data(message_id=message_id, attempt=attempt)}
+                if echoed
+                else {}
+            )
+            for code, (message_id, attempt, wamid, recipient) in zip(codes, given, strict=True)
+        ]
+        made = body(messages_of(channel.phone_number_id, statuses=reports))
+        await self.take_in(made)
+        return made
+
+    def without_redis(self, limiter) -> None:
+        heed = replace(self.process.heed_reports, limiter=limiter)
+        self.process = replace(self.process, heed_reports=heed)
+
+    async def take_in(self, made: bytes) -> None:
+        await self.inbox.append(APP, made)
+        while await self.process():
+            pass
+
+
+@pytest.fixture
+async def webhooks(database, sessions, office):
+    engines = [create_engine(database.url(f"tellwire_{role}")) for role in ("intake", "process")]
+    begin = work_in(sessions)
+    process = ProcessWebhooks(
+        inbox=SQLAlchemyWebhookQueue(engines[1]),
+        parse=parse_webhook,
+        apply=ApplyWebhook(
+            begin=begin,
+            statuses=ApplyStatuses(judge=outcome_of_status_errors),
+            inbound=ApplyInbound(),
+            changes=ApplyChanges(),
+            followers=[RecordEvents()],
+        ),
+        count_inbound=CountInbound(begin=begin, limiter=office.limiter),
+        heed_reports=HeedReports(
+            begin=begin, limiter=office.limiter, judge=outcome_of_status_errors
+        ),
+    )
+    yield Webhooks(office, SQLAlchemyWebhookInbox(engines[0]), process)
+    for engine in engines:
+        await engine.dispose()
+
+
+@pytest.fixture
+async def told(sessions, office):
+    """The events since now, by type."""
+    begin = work_in(sessions)
+    async with begin(office.tenant) as work:
+        await work.events.open()
+        await work.commit()
+
+    async def told() -> list:
+        async with begin(office.tenant) as work:
+            events = await work.events.list_after(0, limit=1000)
+        return [(one.type.value, one.data.get("reason")) for one in events]
+
+    return told

@@ -27,6 +27,7 @@ from whatsapp.application.change_channel import PauseChannel, ResumeChannel, Rot
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.know_contact import KnowContact
+from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage
 from whatsapp.domain.send_queue import UNKNOWN_LANES, Lease
@@ -84,12 +85,14 @@ async def dispatching(database, redis_url, sessions, simulator):
         client = CloudApiClient(http, base_url=simulator, version="v25.0")
 
         def make(customer, **more) -> DispatchChannel:
+            begin, limiter = work_in(sessions), RedisRateLimiter(redis)
             return DispatchChannel(
                 tenant_id=customer.tenant_id,
                 channel_id=customer.channel.id,
-                begin=work_in(sessions),
+                begin=begin,
                 queue=SQLAlchemySendQueue(engine),
-                limiter=RedisRateLimiter(redis),
+                limiter=limiter,
+                late=LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=limiter),
                 sender=CloudApiSender(client),
                 rng=Random(1),
                 **more,

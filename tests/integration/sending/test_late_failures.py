@@ -4,34 +4,22 @@ Real PostgreSQL, real limiter, real intake; Meta is a sender, and its webhooks a
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from shared.infrastructure.database import create_engine
 from shared.infrastructure.redis import connect
 from shared.kernel.clock import utc_now
-from webhook_bodies import APP, body, messages_of
-from whatsapp.application.apply_changes import ApplyChanges
-from whatsapp.application.apply_inbound import ApplyInbound
-from whatsapp.application.apply_statuses import ApplyStatuses
-from whatsapp.application.apply_webhook import ApplyWebhook
+from webhook_bodies import body, messages_of
 from whatsapp.application.change_channel import ResumeChannel
-from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.heed_reports import HeedReports
-from whatsapp.application.process_webhooks import ProcessWebhooks
-from whatsapp.application.record_events import RecordEvents
 from whatsapp.application.tend_channel import RetryFailed
 from whatsapp.domain.value_objects import MessageStatus
-from whatsapp.infrastructure.cloud_api.callback import callback_data
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
-from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
 from whatsapp.infrastructure.persistence.repositories import (
     RedisRateLimiter,
-    SQLAlchemyWebhookInbox,
 )
-from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
 from whatsapp.infrastructure.persistence.work import work_in
 
 pytestmark = pytest.mark.postgres
@@ -41,80 +29,6 @@ RATE = 80
 BEA, EVE, KIM = "+4915100000001", "+4915100000002", "+4915100000003"
 MOMENT = timedelta(milliseconds=100)
 HOUR = timedelta(hours=1)
-
-
-@dataclass
-class Webhooks:
-    """Meta's reports on their way through the inbox."""
-
-    office: object
-    inbox: object
-    process: ProcessWebhooks
-
-    async def fail(self, channel, *codes, accepted=None, at=timedelta()) -> bytes:
-        """One body that fails what Meta took last, by recipient, each with a code; gives it."""
-        given = self.office.meta.accepted[-len(codes) :] if accepted is None else accepted
-        given = sorted(given, key=lambda one: one[-1])
-        now = int((utc_now() + at).timestamp())
-        reports = [
-            {
-                "id": wamid,
-                "status": "failed",
-                "timestamp": str(now),
-                "recipient_id": recipient.removeprefix("+"),
-                "biz_opaque_callback_data": callback_data(message_id=message_id, attempt=attempt),
-                "errors": [{"code": code, "title": "No"}],
-            }
-            for code, (message_id, attempt, wamid, recipient) in zip(codes, given, strict=True)
-        ]
-        made = body(messages_of(channel.phone_number_id, statuses=reports))
-        await self.take_in(made)
-        return made
-
-    async def take_in(self, made: bytes) -> None:
-        await self.inbox.append(APP, made)
-        while await self.process():
-            pass
-
-
-@pytest.fixture
-async def webhooks(database, sessions, office):
-    engines = [create_engine(database.url(f"tellwire_{role}")) for role in ("intake", "process")]
-    begin = work_in(sessions)
-    process = ProcessWebhooks(
-        inbox=SQLAlchemyWebhookQueue(engines[1]),
-        parse=parse_webhook,
-        apply=ApplyWebhook(
-            begin=begin,
-            statuses=ApplyStatuses(judge=outcome_of_status_errors),
-            inbound=ApplyInbound(),
-            changes=ApplyChanges(),
-            followers=[RecordEvents()],
-        ),
-        count_inbound=CountInbound(begin=begin, limiter=office.limiter),
-        heed_reports=HeedReports(
-            begin=begin, limiter=office.limiter, judge=outcome_of_status_errors
-        ),
-    )
-    yield Webhooks(office, SQLAlchemyWebhookInbox(engines[0]), process)
-    for engine in engines:
-        await engine.dispose()
-
-
-@pytest.fixture
-async def told(sessions, office):
-    """The events since now, by type."""
-    begin = work_in(sessions)
-    async with begin(office.tenant) as work:
-        await work.events.open()
-        await work.commit()
-
-    async def told() -> list:
-        async with begin(office.tenant) as work:
-            events = await work.events.list_after(0, limit=1000)
-        return [(one.type.value, one.data.get("reason")) for one in events]
-
-    return told
 
 
 async def test_trouble_of_the_channel_pauses_it_and_keeps_its_messages(
@@ -248,8 +162,8 @@ async def test_however_many_a_body_fails_each_thing_is_heeded_once(
     await webhooks.fail(channel, 131056, 131056, 131048, 130429, *[131042] * 3)
     await redis.aclose()
 
-    # To read the channel and to pause it; to read it and whom the pair is about.
-    assert done.count("begin") == 3
+    # To read the channel and to pause it; to read it and whom the pair is about, and to rest it.
+    assert done.count("begin") == 4
     held = [one for one in done if one != "begin"]
     assert sorted(held, key=str) == [("hold pair", BEA), ("hold", HOUR), "slow down"]
 
@@ -325,8 +239,7 @@ async def test_without_redis_the_channel_is_paused_and_the_rest_is_said_aloud(
     sent = await office.store(channel, BEA, EVE)
     await office.dispatch(channel)
     gone = connect("redis://127.0.0.1:1")
-    heed = replace(webhooks.process.heed_reports, limiter=RedisRateLimiter(gone))
-    webhooks.process = replace(webhooks.process, heed_reports=heed)
+    webhooks.without_redis(RedisRateLimiter(gone))
 
     with caplog.at_level(logging.WARNING):
         await webhooks.fail(channel, 130429, 131042)

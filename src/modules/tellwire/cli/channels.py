@@ -5,6 +5,7 @@ from uuid import UUID
 
 import typer
 
+from shared.kernel.clock import utc_now
 from tellwire.cli.installed import TenantId, with_installation
 from tellwire.installation import Installation
 from tellwire.terminal import console
@@ -165,6 +166,8 @@ def _show(one: Channel) -> None:
         "in order" if one.keeps_order else "any order",
         one.name,
     ]
+    if one.rest_at(utc_now()) and one.rests_until:
+        words.append(f"rests until {one.rests_until:%Y-%m-%d %H:%M:%S %Z}")
     if one.pause_reason:
         words.append(f"({one.pause_reason})")
     console.print(" ".join(words), highlight=False, markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from whatsapp.application.ports import Work
 from whatsapp.domain.entities import InboundMessage
+from whatsapp.domain.repositories import LateFailure
 from whatsapp.domain.webhook import (
     FieldChanged,
     InboundReceived,
@@ -43,13 +44,15 @@ class StatusApplied:
 
     `message_id` is None while nobody knows the message: its wamid comes later, or another program
     sent it. `moved` says whether the message's status is the reported one now, `overtaken` whether
-    one that was parked until now has moved it further.
+    one that was parked until now has moved it further. `failed` is how the message has failed by
+    either of them.
     """
 
     reported: StatusReported
     message_id: UUID | None
     moved: bool
     overtaken: bool = False
+    failed: LateFailure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,38 +1,25 @@
 """What became of messages: reports kept, messages moved on, sent again where that helps."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from random import Random
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.applied import StatusApplied
-from whatsapp.application.attempt import kind_of
 from whatsapp.application.know_contact import know_people
 from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
+from whatsapp.application.try_again import Judge, TryAgain
 from whatsapp.domain.conversation import Reached
-from whatsapp.domain.entities import OutboundMessage
-from whatsapp.domain.outcome import (
-    FailureReason,
-    Refusal,
-    RejectAction,
-    Rejected,
-    wait_before_retry,
-)
-from whatsapp.domain.repositories import FailedAttempt, Revival, StatusReport
+from whatsapp.domain.repositories import LateFailure, RecordedReport, StatusReport
 from whatsapp.domain.value_objects import MessageStatus
-from whatsapp.domain.webhook import Echo, StatusReported
+from whatsapp.domain.webhook import StatusReported
 from whatsapp.domain.webhook_inbox import Route
 
 MAX_ATTEMPT: Final = 2**15 - 1
 """No attempt of ours has a higher number."""
-NO_WAIT: Final = timedelta()
-
-Judge: TypeAlias = Callable[[Sequence[FailureReason]], Refusal]
-"""What the errors of a `failed` status mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +42,11 @@ class ApplyStatuses:
             *await self._record(work, route.channel_id, told),
             *await self._record_untold(work, route.channel_id, untold),
         ]
-        await self._try_again(work, route.channel_id, told)
+        # By our own words also what has moved nothing: what had been given up may go again.
+        failed = [*_echoed(told), *(one.failed for one in applied if one.failed)]
+        if failed:
+            again = TryAgain(judge=self.judge, now=self.now, rng=self.rng)
+            await again(work, route.channel_id, failed)
         if reached := _reached(told):
             people = await work.conversations.record_reached(route.channel_id, reached)
             await know_people(work, route.channel_id, people)
@@ -68,12 +59,14 @@ class ApplyStatuses:
             return ()
         reports = [_report(one) for one in reported]
         recorded = await work.messages.record_statuses(channel_id, reports)
+        adopted: dict[UUID | None, LateFailure] = {one.message_id: one for one in recorded.failed}
         return [
             StatusApplied(
                 reported=reported[one.position],
                 message_id=one.message_id,
                 moved=one.moved,
                 overtaken=one.overtaken,
+                failed=_failure(one, reported[one.position]) or adopted.get(one.message_id),
             )
             for one in recorded.reports
         ]
@@ -90,66 +83,6 @@ class ApplyStatuses:
             await work.messages.expect_answers(channel_id, [one.wamid for one in reported])
         return await self._record(work, channel_id, reported)
 
-    async def _try_again(
-        self, work: Work, channel_id: UUID, reported: Sequence[StatusReported]
-    ) -> None:
-        """Queue what Meta took and then failed for a reason that passes, by the same table.
-
-        `failed` says that it was not delivered, so that a new attempt doubles nothing. Trouble of
-        the channel is not the message's: it goes back to its place, and waits with the channel.
-        """
-        failed = [
-            (one, one.echo, self.judge(one.errors))
-            for one in reported
-            if one.status is MessageStatus.FAILED and one.echo and one.echo.attempt <= MAX_ATTEMPT
-        ]
-        tries = await _tries(work, failed)
-        waits = {
-            echo: (one, wait)
-            for one, echo, outcome in failed
-            if (wait := self._wait_after(outcome, tries.get(echo, 1))) is not None
-        }
-        if not waits:
-            return
-        messages = await work.messages.load_for_sending([echo.message_id for echo in waits])
-        by_id = {
-            one.id: one
-            for one in messages
-            if isinstance(one, OutboundMessage) and one.channel_id == channel_id
-        }
-        at = self.now()
-        revivals = [
-            Revival(
-                message=by_id[echo.message_id],
-                attempt=echo.attempt,
-                failed_at=one.occurred_at,
-                due_at=at + wait if wait else None,
-            )
-            for echo, (one, wait) in waits.items()
-            if echo.message_id in by_id
-        ]
-        await work.messages.send_again([one for one in revivals if _in_time(one, at)], at=at)
-
-    def _wait_after(self, outcome: Refusal, tries: int) -> timedelta | None:
-        """How long to wait before the next attempt, if at all; None where there is none."""
-        if isinstance(outcome, Rejected) and outcome.action is RejectAction.PAUSE_CHANNEL:
-            return NO_WAIT
-        return wait_before_retry(outcome, attempt=tries, rng=self.rng)
-
-
-async def _tries(
-    work: Work, failed: Sequence[tuple[StatusReported, Echo, Refusal]]
-) -> Mapping[Echo, int]:
-    """How many attempts failed like these, themselves among them; first attempts are left out."""
-    later = [(echo, outcome) for _, echo, outcome in failed if echo.attempt > 1]
-    alike = await work.messages.count_alike(
-        [
-            FailedAttempt(echo.message_id, echo.attempt, kind_of(outcome), outcome.code)
-            for echo, outcome in later
-        ]
-    )
-    return {echo: before + 1 for (echo, _), before in zip(later, alike, strict=True)}
-
 
 def _split(
     reported: Sequence[StatusReported],
@@ -162,10 +95,21 @@ def _split(
     )
 
 
-def _in_time(revival: Revival, at: datetime) -> bool:
-    """Whether the message would not have expired by then."""
-    expires_at = revival.message.expires_at
-    return expires_at is None or (revival.due_at or at) < expires_at
+def _echoed(reported: Sequence[StatusReported]) -> Sequence[LateFailure]:
+    """The failures among them that our own words tell the attempt of."""
+    return [
+        LateFailure(one.echo.message_id, one.echo.attempt, one.occurred_at, one.errors)
+        for one in reported
+        if one.status is MessageStatus.FAILED and one.echo and one.echo.attempt <= MAX_ATTEMPT
+    ]
+
+
+def _failure(recorded: RecordedReport, reported: StatusReported) -> LateFailure | None:
+    """The failure that the message has by this very report."""
+    message_id = recorded.message_id
+    if not recorded.moved or message_id is None or reported.status is not MessageStatus.FAILED:
+        return None
+    return LateFailure(message_id, recorded.attempt, reported.occurred_at, reported.errors)
 
 
 def _report(reported: StatusReported) -> StatusReport:

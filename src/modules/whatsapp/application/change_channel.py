@@ -8,10 +8,13 @@ from uuid import UUID
 
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.record_events import record_pause
+from whatsapp.domain.account import Stop
 from whatsapp.domain.entities import Channel, ChannelChanges, ChannelNotFound, ChannelStatus
 from whatsapp.domain.value_objects import AccessToken
 
 BY_OPERATOR: Final = "by_operator"
+ENDED_BY_REPORTS: Final = frozenset(stop.value for stop in Stop)
+"""Reasons of pauses that end when Meta reports so."""
 logger = logging.getLogger(__name__)
 
 
@@ -78,6 +81,8 @@ class PauseChannel:
     ) -> Channel:
         """The paused channel; one that is paused already keeps its reason.
 
+        Unless an operator pauses what Meta's own reports have paused: it must not go on by itself.
+
         `code` says in the log what `reason` says to people. Raises ChannelNotFound, and
         ChannelNotActive for a disabled one.
         """
@@ -85,7 +90,9 @@ class PauseChannel:
 
         def alter(channel: Channel) -> Channel:
             nonlocal news
-            news = channel.status is not ChannelStatus.PAUSED
+            news = channel.status is not ChannelStatus.PAUSED or (
+                code == BY_OPERATOR and channel.pause_reason in ENDED_BY_REPORTS
+            )
             if news:
                 channel.pause(reason)
             return channel

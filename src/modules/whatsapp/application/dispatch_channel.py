@@ -6,10 +6,9 @@ that a crash at any instant leaves an entry that says what may have happened:
     claimed   nothing has left: whoever comes first may send it
     marked    it may have left: only proof, or a policy after the deadline, decides
 
-Two stages run side by side, so that the number is never idle while there is work. One claims and
-loads ahead. The other reserves slots ahead, in groups, and marks as many messages shortly before
-the first of them, so that few are marked at a time and none waits for PostgreSQL. What is marked
-connects and then leaves on whichever slot comes next (`Departures`).
+Two stages run side by side, so that the number is never idle. One claims and loads ahead. The other
+reserves slots ahead, in groups, and marks as many messages shortly before the first of them, so
+that none waits for PostgreSQL. What is marked leaves on whichever slot comes next (`Departures`).
 """
 
 import asyncio
@@ -31,6 +30,7 @@ from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.fresh_channel import FreshChannel, Readings
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
+from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.lateness import Lateness
 from whatsapp.application.load_claimed import Going, LoadClaimed
 from whatsapp.application.mark_time import MarkTime
@@ -65,15 +65,15 @@ class DispatchChannel:
     queue: SendQueue
     limiter: RateLimiter
     sender: Sender
+    late: LateFailures
     settings: DispatchSettings = field(default_factory=DispatchSettings)
     now: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
     rng: Random = field(default_factory=Random)
     observe: Observe = ignore
     lateness: Lateness = field(default_factory=Lateness)
-    """The process's: all its channels are late alike."""
     readings: Readings = field(default_factory=dict)
-    """The process's: what its dispatchers have read of channels."""
+    """These two are the process's: channels are late alike, and what is read of one is shared."""
 
     resting: timedelta = field(default=timedelta(), init=False)
     """After `run`: how long it makes no sense to come back, because the channel may not send."""
@@ -125,6 +125,7 @@ class DispatchChannel:
             begin=self.begin,
             observe=self.observe,
             stored=self._closed,
+            late=self.late,
         )
         self._load = LoadClaimed(
             tenant_id=self.tenant_id,
@@ -169,8 +170,7 @@ class DispatchChannel:
     @property
     def is_sending(self) -> bool:
         """Whether it has something to do but wait, for answers or until its number may send."""
-        has_some = bool(self._ready or self._aloft)
-        return not self._claims.claimed or (has_some and not self._put_off)
+        return not self._claims.claimed or (not self._put_off and bool(self._ready or self._aloft))
 
     def retire(self) -> None:
         """Claim nothing more; what is claimed is sent."""
@@ -254,10 +254,10 @@ class DispatchChannel:
         return is_long
 
     async def _sendable_channel(self) -> Channel | None:
-        """The channel as of a moment ago, or None if nothing more may be sent."""
+        """The channel as of a moment ago, or None if nothing more may be sent for now."""
         channel = await self._fresh.read()
-        if channel is None or not channel.is_active:
-            self.resting = PATIENCE
+        if rest := (channel.rest_at(self.now()) if channel and channel.is_active else PATIENCE):
+            self.resting = rest
             self.stop()
         return None if self._ended else channel
 

@@ -1,5 +1,6 @@
 """Slowing down or stopping what a refusal of Meta's is about, and nothing else."""
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,8 +15,12 @@ from whatsapp.domain.outcome import Outcome, RejectAction, Rejected, Throttled, 
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.value_objects import PhoneNumber, Recipient
 
+logger = logging.getLogger(__name__)
+
 THROTTLED_HOLD: Final = timedelta(seconds=1)
 """Meta counts over a second; after one of silence the number is below its limit for sure."""
+LONG_REST: Final = timedelta(minutes=1)
+"""A number that rests this long rests through a restart of Redis as well."""
 
 
 def pair_name(recipient: Recipient) -> str:
@@ -23,9 +28,13 @@ def pair_name(recipient: Recipient) -> str:
     return recipient.e164 if isinstance(recipient, PhoneNumber) else recipient.value
 
 
+def _rests_long(refusal: Throttled) -> bool:
+    return refusal.scope is ThrottleScope.NUMBER and refusal.hold >= LONG_REST
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeedOutcome:
-    """After each request: `await heed(channel, recipient, outcome)`; gives whether it was paused.
+    """After each request: `await heed(channel, recipient, outcome)`; gives whether it was changed.
 
     A limit that holds for an account or an app holds back every number of this tenant under it;
     other tenants under the same app learn of it by an answer of their own.
@@ -46,6 +55,7 @@ class HeedOutcome:
         match outcome:
             case Throttled():
                 await self._hold(channel, recipient, outcome)
+                return _rests_long(outcome)
             case Rejected(action=RejectAction.PAUSE_CHANNEL):
                 await self._pause(channel, outcome)
                 return True
@@ -59,8 +69,12 @@ class HeedOutcome:
         number, wait = channel.phone_number_id, max(refusal.hold, refusal.retry.base)
         match refusal.scope:
             case ThrottleScope.NUMBER:
-                await self.limiter.hold(number, max(refusal.hold, THROTTLED_HOLD))
-                await self.limiter.slow_down(number)
+                try:
+                    await self.limiter.hold(number, max(refusal.hold, THROTTLED_HOLD))
+                    await self.limiter.slow_down(number)
+                finally:  # Also where Redis is gone.
+                    if _rests_long(refusal):
+                        await self._rest(channel, refusal.hold)
             case ThrottleScope.PAIR:
                 if recipient is not None:
                     await self.limiter.hold_pair(number, pair_name(recipient), wait)
@@ -69,6 +83,15 @@ class HeedOutcome:
                     await self.limiter.hold(sibling.phone_number_id, wait)
             case ThrottleScope.MESSAGE:
                 pass
+
+    async def _rest(self, channel: Channel, duration: timedelta) -> None:
+        """Keep it where a flush of Redis does not reach."""
+        try:
+            async with self.begin(self.tenant_id) as work:
+                await work.channels.rest(channel.id, duration)
+                await work.commit()
+        except Unavailable as error:
+            logger.warning("the rest of a number is kept in Redis at most: %s", error.code)
 
     async def _siblings(self, channel: Channel, scope: ThrottleScope) -> list[Channel]:
         """The tenant's channels under the same account or app, this one among them."""

@@ -1,21 +1,21 @@
 """Heeding failures that Meta reports later, as if it had answered so at once."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, TypeAlias
 from uuid import UUID
 
 from shared.kernel.errors import Unavailable
 from whatsapp.application.applied import StatusApplied
-from whatsapp.application.apply_statuses import Judge
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.try_again import Judge
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage
 from whatsapp.domain.outcome import Refusal, RejectAction, Rejected, Throttled, ThrottleScope
 from whatsapp.domain.rate_limit import RateLimiter
-from whatsapp.domain.value_objects import MessageStatus
-from whatsapp.domain.webhook import StatusReported
+from whatsapp.domain.repositories import LateFailure
 from whatsapp.domain.webhook_inbox import Route
 
 _About: TypeAlias = tuple[object, ...]
@@ -36,8 +36,8 @@ class _Told:
 class HeedReports:
     """After the commit: `await heed(route, applied.statuses)`; each thing once for all of them.
 
-    Only a report that has failed its message counts: what is repeated, about somebody else's
-    message or about an attempt that another followed says nothing of now.
+    Only what has failed its message counts: what is repeated, about somebody else's message or
+    about an attempt that another followed says nothing of now.
 
     Never raises, since what was reported is stored and would be no news to a second try. What is
     not heeded because PostgreSQL or Redis is gone is said again: the messages go again too.
@@ -49,38 +49,49 @@ class HeedReports:
 
     async def __call__(self, route: Route, applied: Sequence[StatusApplied]) -> None:
         """Hold, slow down or pause what new failures on this channel are about."""
-        failed = [
-            (one.message_id, one.reported)
+        people = {
+            one.failed.message_id: (one.reported.wa_id, one.reported.user_id)
             for one in applied
-            if one.moved and one.reported.status is MessageStatus.FAILED and one.message_id
-        ]
+            if one.failed
+        }
+        await self.heed(route, [one.failed for one in applied if one.failed], people)
+
+    async def heed(
+        self,
+        route: Route,
+        failed: Sequence[LateFailure],
+        people: Mapping[UUID, tuple[object, ...]] = MappingProxyType({}),
+    ) -> None:
+        """The same for failures, however they became known; `people` are whom messages went to."""
         if not failed:
             return
-        told = self._told(failed)
+        told = self._told(failed, people)
         pause = told.pop(_PAUSE, None)
         # Apart, so that Redis alone being gone keeps no channel from being paused.
         for part in ([pause] if pause else [], told.values()):
             try:
-                await self._heed(route, part)
+                await self._do(route, part)
             except Unavailable as error:
                 logger.warning("failures reported later not heeded: %s", error.code)
             except Exception:
                 logger.exception("heeding failures reported later failed in an unforeseen way")
 
-    def _told(self, failed: Sequence[tuple[UUID, StatusReported]]) -> dict[_About, _Told]:
+    def _told(
+        self, failed: Sequence[LateFailure], people: Mapping[UUID, tuple[object, ...]]
+    ) -> dict[_About, _Told]:
         """Each thing that is concerned, with the refusal that holds it the longest."""
         told: dict[_About, _Told] = {}
-        for message_id, reported in failed:
-            refusal = self.judge(reported.errors)
-            about = _about(refusal, reported)
+        for one in failed:
+            refusal = self.judge(one.errors)
+            about = _about(refusal, people.get(one.message_id, (one.message_id,)))
             if about is None:
                 continue
             known = told.get(about)
             if known is None or _is_longer(refusal, known.refusal):
-                told[about] = _Told(refusal, message_id)
+                told[about] = _Told(refusal, one.message_id)
         return told
 
-    async def _heed(self, route: Route, told: Collection[_Told]) -> None:
+    async def _do(self, route: Route, told: Collection[_Told]) -> None:
         if not told:
             return
         pairs = [one.message_id for one in told if _is_of_pair(one.refusal)]
@@ -98,11 +109,11 @@ class HeedReports:
             await heed.heed(channel, recipients.get(one.message_id), one.refusal)
 
 
-def _about(refusal: Refusal, reported: StatusReported) -> _About | None:
+def _about(refusal: Refusal, person: tuple[object, ...]) -> _About | None:
     """What has to slow down or stop, the same for all failures about it; None for nothing."""
     match refusal:
         case Throttled(scope=ThrottleScope.PAIR):
-            return (ThrottleScope.PAIR, reported.wa_id, reported.user_id)
+            return (ThrottleScope.PAIR, *person)
         case Throttled(scope=ThrottleScope.MESSAGE):
             return None
         case Throttled():

@@ -10,9 +10,10 @@ from uuid import UUID
 
 from shared.kernel.errors import TellwireError
 from whatsapp.application.know_contact import heed_marketing_wishes, wishes_in_answers
+from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.record_events import record_results
-from whatsapp.domain.repositories import AttemptResult
+from whatsapp.domain.repositories import AttemptResult, AttemptsRecorded
 
 RECORD_DELAY_SECONDS: Final = 0.02
 LONGEST_RECORD_DELAY_SECONDS: Final = 0.1
@@ -40,6 +41,7 @@ class RecordResults:
     observe: Observe
     stored: Callable[[int], None]
     """Told how many results are dealt with."""
+    late: LateFailures
 
     _results: "asyncio.Queue[AttemptResult | None]" = field(
         default_factory=asyncio.Queue, init=False
@@ -84,7 +86,7 @@ class RecordResults:
         """Record `batch`, however long PostgreSQL is gone: a lease that ends does no harm."""
         while True:
             try:
-                held = await self._record(batch)
+                recorded = await self._record(batch)
             except Exception as error:
                 if isinstance(error, TellwireError) and error.retryable:
                     await asyncio.sleep(RECORD_RETRY_SECONDS)
@@ -96,17 +98,20 @@ class RecordResults:
                     await self._store([result])
                 return
             break
+        held = recorded.held
         lost = sum(result.message_id not in held for result in batch)
         if lost:
             logger.warning("%d outcomes came after their lease was lost", lost)
         for result in batch:
             self.observe(result, result.message_id in held)
+        await self.late.committed(self.tenant_id, self.channel_id, recorded.failed)
 
-    async def _record(self, batch: Sequence[AttemptResult]) -> frozenset[UUID]:
+    async def _record(self, batch: Sequence[AttemptResult]) -> AttemptsRecorded:
         async with self.begin(self.tenant_id) as work:
-            held = await work.messages.record_attempts(batch)
+            recorded = await work.messages.record_attempts(batch)
             # Also where a lease was lost: what somebody wishes does not hang on it.
             await heed_marketing_wishes(work, self.channel_id, wishes_in_answers(batch))
-            await record_results(work, [one for one in batch if one.message_id in held])
+            await self.late.stored(work, self.channel_id, recorded.failed)
+            await record_results(work, [one for one in batch if one.message_id in recorded.held])
             await work.commit()
-        return held
+        return recorded

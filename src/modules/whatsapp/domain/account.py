@@ -92,7 +92,8 @@ AccountFact: TypeAlias = TemplateReported | NumberReported | AccountReported | P
 class ChannelState:
     """What a channel's row says that Meta's reports may change.
 
-    `reported` is what Meta reported last under each key: `{"value": ..., "at": Unix seconds}`.
+    `reported` is what Meta reported last under each key: `{"value": ..., "at": Unix seconds}`, and
+    under `stop` why the account may send nothing by it.
     """
 
     status: ChannelStatus
@@ -125,7 +126,7 @@ class ChannelState:
         return True
 
     def _learn_of_account(self, fact: AccountReported, at: datetime) -> bool:
-        if not self._note(fact.key, fact.event, at):
+        if not self._note(fact.key, fact.event, at, None if fact.is_over else fact.stop):
             return False
         if fact.is_over:
             self._resume(fact.stop)
@@ -134,8 +135,16 @@ class ChannelState:
         return True
 
     def _resume(self, stop: Stop) -> None:
-        """End the pause that such a report began; any other pause has another end."""
-        if self.status is ChannelStatus.PAUSED and self.pause_reason == stop.value:
+        """End the pause that such a report began; any other pause has another end.
+
+        Where a report of the other kind stands, its pause goes on from here.
+        """
+        if self.status is not ChannelStatus.PAUSED or self.pause_reason != stop.value:
+            return
+        standing = [one["stop"] for one in self.reported.values() if one.get("stop")]
+        if standing:
+            self.pause_reason = standing[0]
+        else:
             self.status = ChannelStatus.ACTIVE if self.is_verified else ChannelStatus.PENDING
             self.pause_reason = None
 
@@ -145,11 +154,12 @@ class ChannelState:
         mine = "".join(c for c in self.display_phone_number or "" if c.isdigit())
         return mine == fact.display_phone_number
 
-    def _note(self, key: str, value: str, at: datetime) -> bool:
+    def _note(self, key: str, value: str, at: datetime, stop: Stop | None = None) -> bool:
         known: Mapping[str, Any] = self.reported.get(key) or {}
         if known.get("at", 0.0) > at.timestamp():
             return False
-        self.reported = self.reported | {key: {"value": value, "at": at.timestamp()}}
+        news = {"value": value, "at": at.timestamp()}
+        self.reported = self.reported | {key: news | ({} if stop is None else {"stop": stop.value})}
         return True
 
 

@@ -62,25 +62,48 @@ class UnreadableMessage(NamedTuple):
     reason: str
 
 
+class LateFailure(NamedTuple):
+    """That an attempt which Meta had taken failed later; `attempt` is None where nobody knows."""
+
+    message_id: UUID
+    attempt: int | None
+    failed_at: datetime
+    errors: Sequence[FailureReason]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptsRecorded:
+    """The messages whose lease still held, and what reports that had waited have failed now."""
+
+    held: frozenset[UUID] = frozenset()
+    failed: Sequence[LateFailure] = ()
+
+
 class RecordedReport(NamedTuple):
     """A report that was new: its `position` among what was given, and what it is about.
 
     `message_id` is None while nobody knows the message; `moved` says whether it has that status
     now because of this report, `overtaken` whether a report that had waited for its wamid moved it.
+    `attempt` is the one that it is about, as far as that is known of one that has moved it.
     """
 
     position: int
     message_id: UUID | None
     moved: bool
     overtaken: bool = False
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StatusesRecorded:
-    """The reports that were new, in the order given, and how many messages were found doubled."""
+    """The reports that were new, in the order given, and how many messages were found doubled.
+
+    `failed` is what reports that had waited for their wamid have failed now.
+    """
 
     reports: Sequence[RecordedReport] = ()
     doubled: int = 0
+    failed: Sequence[LateFailure] = ()
 
     @property
     def kept(self) -> int:
@@ -142,6 +165,10 @@ class ChannelRepository(Protocol):
 
     async def get_active_channels(self) -> Sequence[Channel]:
         """The channels that may send: verified and active."""
+        ...
+
+    async def rest(self, channel_id: UUID, duration: timedelta) -> None:
+        """Keep that the number may not send for `duration` from now; never shortens a rest."""
         ...
 
     async def list(self, *, limit: int = 100, after: UUID | None = None) -> Sequence[Channel]:
@@ -228,8 +255,8 @@ class MessageRepository(Protocol):
         """The messages that a worker has claimed, in no particular order."""
         ...
 
-    async def record_attempts(self, results: Sequence[AttemptResult]) -> frozenset[UUID]:
-        """Settle what requests led to, fenced by each lease; gives those whose lease held."""
+    async def record_attempts(self, results: Sequence[AttemptResult]) -> AttemptsRecorded:
+        """Settle what requests led to, fenced by each lease."""
         ...
 
     async def expect_answers(self, channel_id: UUID, wamids: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """A channel: one WhatsApp Business number of one tenant, and whether it may send."""
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self, TypedDict
 from uuid import UUID
@@ -110,6 +110,7 @@ class Channel:
     `messages_per_second` is what Meta grants this number (20, 80, 250, 1000 or any other), counting
     both directions. `provider_account_id` is the WhatsApp Business Account; both ids are opaque.
     `keeps_order`: messages to one recipient go out one after the other, also through retries.
+    `rests_until`: until then Meta lets the number send nothing; it goes on by itself.
     """
 
     tenant_id: UUID
@@ -128,6 +129,7 @@ class Channel:
     on_unknown: UnknownPolicy = UnknownPolicy.CATEGORY
     quality_rating: str | None = None
     pause_reason: str | None = None
+    rests_until: datetime | None = None
     verified_at: datetime | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -149,6 +151,10 @@ class Channel:
     def is_active(self) -> bool:
         """Whether it may send: verified, and neither paused nor disabled."""
         return self.status is ChannelStatus.ACTIVE and self.verified_at is not None
+
+    def rest_at(self, now: datetime) -> timedelta:
+        """How long the number still has to rest; zero where it need not."""
+        return max(timedelta(), self.rests_until - now) if self.rests_until else timedelta()
 
     def ensure_active(self) -> None:
         """Raise ChannelNotActive unless the channel may send."""

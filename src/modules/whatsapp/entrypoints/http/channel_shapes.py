@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
+from shared.kernel.clock import utc_now
 from whatsapp.application.message_views import QueueDepth
 from whatsapp.domain.entities import (
     Channel,
@@ -160,6 +161,10 @@ class ChannelResponse(BaseModel):
     on_unknown: _OnUnknown
     quality_rating: str | None
     pause_reason: str | None
+    rests_until: datetime | None = Field(
+        description="Until then Meta has restricted the number, and it sends nothing; it goes on "
+        "by itself. Null where it does not rest."
+    )
     token_readable: bool = Field(
         description="Whether the stored token opens; if not, rotate it and resume the channel."
     )
@@ -236,4 +241,9 @@ def read_token(given: SecretStr) -> AccessToken:
 def _shown(channel: Channel) -> dict[str, Any]:
     names = set(ChannelResponse.model_fields) - {"token_readable"}
     shown = {name: getattr(channel, name) for name in names}
-    return {**shown, "token_readable": channel.access_token.is_readable}
+    rests_until = channel.rests_until if channel.rest_at(utc_now()) else None
+    return {
+        **shown,
+        "rests_until": rests_until,
+        "token_readable": channel.access_token.is_readable,
+    }

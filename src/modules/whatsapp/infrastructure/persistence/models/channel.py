@@ -34,6 +34,7 @@ class ChannelModel(TenantScoped, Base):
     quality_rating: Mapped[str | None]
     reported: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     pause_reason: Mapped[str | None]
+    rests_until: Mapped[datetime | None]
     verified_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())

@@ -1,10 +1,11 @@
 """Channels in PostgreSQL."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from sqlalchemy import LargeBinary, Table, bindparam, select, type_coerce
+from sqlalchemy import Interval, LargeBinary, Table, bindparam, func, select, type_coerce, update
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
@@ -30,6 +31,15 @@ _FIND = select(
     *(c if c.type is not _TOKEN else type_coerce(c, LargeBinary).label(c.name) for c in _CHANNELS.c)
 ).where(_CHANNELS.c.tenant_id == bindparam("tenant"), _CHANNELS.c.id == bindparam("id"))
 _FIND_FOR_CHANGE = _FIND.with_for_update()
+_REST = (
+    update(_CHANNELS)
+    .where(_CHANNELS.c.tenant_id == bindparam("tenant"), _CHANNELS.c.id == bindparam("channel"))
+    .values(
+        rests_until=func.greatest(
+            _CHANNELS.c.rests_until, func.now() + bindparam("duration", type_=Interval())
+        )
+    )
+)
 
 
 class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
@@ -37,6 +47,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
 
     A token that does not open concerns its channel alone: `get_by_id` raises DecryptionFailed for
     it; the other methods give it as `UnreadableToken`, and `update` then leaves it as it is.
+    Until when a number rests is changed by `rest` alone, so that no `update` takes it back.
     """
 
     model = ChannelModel
@@ -99,6 +110,11 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
         rows = await self._execute(query)
         return [self._to_entity(row) for row in rows.scalars()]
 
+    async def rest(self, channel_id: UUID, duration: timedelta) -> None:
+        """Keep that the number may not send for `duration` from now; never shortens a rest."""
+        parameters = {"tenant": self.tenant_id, "channel": channel_id, "duration": duration}
+        await self._run(_REST, parameters)
+
     def _to_entity(self, row: ChannelModel) -> Channel:
         return _entity(row, row.access_token)
 
@@ -143,6 +159,7 @@ def _entity(row: Any, token: Secret) -> Channel:
         on_unknown=UnknownPolicy(row.on_unknown),
         quality_rating=row.quality_rating,
         pause_reason=row.pause_reason,
+        rests_until=row.rests_until,
         verified_at=row.verified_at,
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -18,6 +18,7 @@ from whatsapp.domain.entities import (
 )
 from whatsapp.domain.repositories import (
     AttemptResult,
+    AttemptsRecorded,
     FailedAttempt,
     Revival,
     StatusesRecorded,
@@ -44,6 +45,7 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     WAITING,
     arrays_of,
     attempt_arrays,
+    attempts_recorded_of,
     columns_of,
     inbound_of,
     inbound_parameters,
@@ -282,8 +284,11 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         parameters = {"tenant": self.tenant_id, "ids": list(ids)}
         return [readable(row) for row in await self._fetch(sql.LOAD_FOR_SENDING, parameters)]
 
-    async def record_attempts(self, results: Sequence[AttemptResult]) -> frozenset[UUID]:
+    async def record_attempts(self, results: Sequence[AttemptResult]) -> AttemptsRecorded:
         """Settle what requests led to, fenced by each lease; gives the ids whose lease still held.
+
+        Where a report that had waited for an answer's wamid has failed its message, that is given
+        as well: what follows from it is the caller's.
 
         A result whose lease was lost, since somebody else has the message now, is kept as evidence
         in the history of attempts and changes nothing else. The same result again changes nothing.
@@ -292,7 +297,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             sql.RECORD_ATTEMPTS,
             attempt_arrays(results) | {"tenant": self.tenant_id},
         )
-        return frozenset(row.id for row in rows)
+        return attempts_recorded_of(rows)
 
     async def expect_answers(self, channel_id: UUID, wamids: Sequence[str]) -> None:
         """Wait for whoever is storing what these wamids are of, and keep others waiting.

@@ -15,6 +15,8 @@ from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import (
     AttemptResult,
+    AttemptsRecorded,
+    LateFailure,
     RecordedReport,
     StatusesRecorded,
     StatusReport,
@@ -235,11 +237,30 @@ def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
 def recorded_of(rows: Sequence[Any]) -> StatusesRecorded:
     """What became of the reports, which PostgreSQL counts from 1."""
     new = [
-        RecordedReport(number - 1, message_id, moved, overtaken)
-        for number, message_id, moved, overtaken, _doubled in rows
+        RecordedReport(row.number - 1, row.message_id, row.moved, row.overtaken, row.attempt)
+        for row in rows
+        if row.number is not None
     ]
     new.sort(key=attrgetter("position"))
-    return StatusesRecorded(new, rows[0].doubled if rows else 0)
+    failed = [_late_failure(row.message_id, row) for row in rows if row.number is None]
+    return StatusesRecorded(new, rows[0].doubled if rows else 0, failed)
+
+
+def attempts_recorded_of(rows: Sequence[Any]) -> AttemptsRecorded:
+    """What recording results has come to."""
+    return AttemptsRecorded(
+        held=frozenset(row.id for row in rows),
+        failed=[_late_failure(row.id, row) for row in rows if row.attempt is not None],
+    )
+
+
+def _late_failure(message_id: UUID, row: Any) -> LateFailure:
+    """A failure as it was kept with its report."""
+    errors = [
+        FailureReason(error.get("code"), error.get("title") or "", error.get("details") or "")
+        for error in json.loads(row.errors or "[]")
+    ]
+    return LateFailure(message_id, row.attempt, row.failed_at, errors)
 
 
 def inbound_parameters(message: InboundMessage) -> dict[str, Any]:

@@ -368,7 +368,7 @@ RECORD_ATTEMPTS: Final = _typed(
                array_agg(r.wamid) AS wamids
         FROM result r JOIN held ON held.id = r.id WHERE r.wamid IS NOT NULL
     ), parked AS MATERIALIZED (
-        SELECT p.message_id AS id, p.status, p.occurred_at, p.errors -> 0 AS error
+        SELECT p.message_id AS id, p.status, p.occurred_at, p.errors, p.errors -> 0 AS error
         FROM known k CROSS JOIN LATERAL
              whatsapp_adopt_parked(:tenant, k.ids, k.channels, k.wamids) p
     ), furthest AS (
@@ -390,7 +390,8 @@ RECORD_ATTEMPTS: Final = _typed(
                CASE f.status WHEN 'failed'
                     THEN coalesce(f.error ->> 'details',
                                   f.error #>> '{{error_data,details}}', '')
-                    ELSE r.details END AS details
+                    ELSE r.details END AS details,
+               r.onward AND f.status = 'failed' AS has_failed, f.errors
         FROM result r JOIN held ON held.id = r.id
         LEFT JOIN furthest f
           ON f.id = r.id AND r.status || '>' || f.status IN ({_FORWARD})
@@ -417,10 +418,13 @@ RECORD_ATTEMPTS: Final = _typed(
             failure_details = CASE WHEN o.onward THEN o.details ELSE m.failure_details END
         FROM outcome o
         WHERE m.tenant_id = :tenant AND m.id = ANY(CAST(:ids AS uuid[])) AND m.id = o.id
+        RETURNING m.id, CASE WHEN o.has_failed THEN o.number END AS attempt,
+                  CASE WHEN o.has_failed THEN o.status_at END AS failed_at,
+                  CASE WHEN o.has_failed THEN CAST(o.errors AS text) END AS errors
     )
-    SELECT id FROM held
+    SELECT id, attempt, failed_at, errors FROM updated
     UNION ALL
-    SELECT r.id FROM result r
+    SELECT r.id, NULL, NULL, NULL FROM result r
     WHERE r.number > 0 AND NOT EXISTS (SELECT FROM attempted a WHERE a.id = r.attempt_id)
     """,  # noqa: S608  # constants of this module
     tenant=Uuid(),
@@ -438,7 +442,8 @@ RECORD_ATTEMPTS: Final = _typed(
     due=ARRAY(DateTime(timezone=True)),
     attempt_ids=ARRAY(Uuid()),
 )
-"""Record what requests led to, if the lease still stands; gives the ids for which it did.
+"""Record what requests led to, if the lease still stands; gives the ids for which it did, and
+where a report that had waited has failed the message, what it said.
 
 A queued message counts as `sending` here: the worker holds it. Where a report has overtaken the
 answer, the message keeps its status and its entry goes: what was delivered is not tried again. A
@@ -463,12 +468,14 @@ RECORD_STATUSES: Final = _typed(
                -- retry by hand follows a failure, so what is said of the failed one is old news.
                CASE
                    WHEN r.status = 'failed' AND r.attempt < m.attempts THEN true
-                   WHEN r.status IN ('sent', 'failed') AND r.attempt = m.attempts
-                        AND m.status IN ('queued', 'retrying')
+                   WHEN r.status IN ('sent', 'failed') AND m.status IN ('queued', 'retrying')
+                        AND (r.attempt = m.attempts OR r.attempt IS NULL AND r.wamid = m.wamid)
                    THEN coalesce((
                        SELECT true FROM whatsapp_status_events e
                        WHERE e.tenant_id = :tenant AND e.message_id = m.id
-                         AND e.attempt = r.attempt AND e.status || '' = 'failed'
+                         -- One that had waited for its wamid tells no attempt.
+                         AND (e.attempt = r.attempt OR e.wamid || '' = r.wamid)
+                         AND e.status || '' = 'failed'
                        LIMIT 1), false)
                    ELSE false
                END AS late
@@ -525,7 +532,11 @@ RECORD_STATUSES: Final = _typed(
         SELECT event_id, id, wamid, status, rank, attempt, occurred_at, code, title, details
         FROM fresh WHERE id IS NOT NULL AND NOT late
         UNION ALL
-        SELECT a.id, a.message_id, a.wamid, a.status, k.rank, a.attempt, a.occurred_at,
+        SELECT a.id, a.message_id, a.wamid, a.status, k.rank,
+               -- The attempt that had this wamid, by what has told whose it is.
+               coalesce(a.attempt, (SELECT max(x.attempt) FROM fresh x
+                                    WHERE x.id = a.message_id AND x.wamid = a.wamid)),
+               a.occurred_at,
                CAST(a.errors -> 0 ->> 'code' AS integer), a.errors -> 0 ->> 'title',
                a.errors -> 0 ->> 'details'
         FROM adopted a
@@ -543,7 +554,7 @@ RECORD_STATUSES: Final = _typed(
         WHERE m.tenant_id = :tenant AND m.id = b.id
           AND m.status || '>' || b.status IN ({_FORWARD})
           AND NOT (b.status = 'failed' AND coalesce(b.attempt < m.attempts, false))
-        RETURNING m.id, m.wamid, b.event_id
+        RETURNING m.id, m.wamid, m.attempts, b.event_id, b.attempt
     ), entry AS MATERIALIZED (
         -- Locked before it is judged: the statement's own snapshot may be older than the message.
         -- Named as an array here and below: a plan from the time when the queue was empty would
@@ -584,8 +595,15 @@ RECORD_STATUSES: Final = _typed(
     SELECT x.number, x.id AS message_id, u.id IS NOT NULL AS moved,
            x.id IS NOT NULL AND x.id IN (
                SELECT o.id FROM updated o JOIN adopted a ON a.id = o.event_id) AS overtaken,
-           (SELECT count(*) FROM doubled) AS doubled
+           (SELECT count(*) FROM doubled) AS doubled,
+           CASE WHEN x.standing = x.wamid THEN coalesce(u.attempt, u.attempts)
+                ELSE u.attempt END AS attempt,
+           CAST(NULL AS timestamptz) AS failed_at, NULL AS errors
     FROM fresh x LEFT JOIN updated u ON u.event_id = x.event_id
+    UNION ALL
+    SELECT NULL, u.id, true, true, (SELECT count(*) FROM doubled), u.attempt, a.occurred_at,
+           CAST(a.errors AS text)
+    FROM adopted a JOIN updated u ON u.event_id = a.id WHERE a.status = 'failed'
     """,  # noqa: S608  # constants of this module
     tenant=Uuid(),
     channel=Uuid(),
@@ -602,7 +620,8 @@ RECORD_STATUSES: Final = _typed(
     titles=ARRAY(TEXT()),
     details=ARRAY(TEXT()),
 )
-"""Keep every report once and move each message to the furthest new one, never back; gives the new.
+"""Keep every report once and move each message to the furthest new one, never back; gives the new,
+and after them, without a number, the failures of messages that had waited for their wamid.
 
 A repeated report changes nothing; one about an attempt that a later one replaced cannot fail it. A
 report is matched by our own id, which Meta echoes, and otherwise by wamid; what was parked under
