@@ -13,7 +13,13 @@ from shared.kernel.clock import utc_now
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Accepted
-from whatsapp.domain.value_objects import AccessToken, IdempotencyKey, MessageContent, PhoneNumber
+from whatsapp.domain.value_objects import (
+    AccessToken,
+    IdempotencyKey,
+    MessageContent,
+    UserId,
+    parse_recipient,
+)
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_response
 from whatsapp.infrastructure.persistence.repositories import (
     RedisRateLimiter,
@@ -37,11 +43,13 @@ class Meta:
     """Of each message that it took: its id, the attempt, its wamid and to whom."""
 
     async def send(self, channel, message, attempt, **_until):
-        code = self.refusals.pop(message.recipient.e164, None) or self.refusals.pop("any", None)
-        self.sent.append((channel.phone_number_id, message.recipient.e164, code))
+        to = message.recipient
+        to = to.value if isinstance(to, UserId) else to.e164
+        code = self.refusals.pop(to, None) or self.refusals.pop("any", None)
+        self.sent.append((channel.phone_number_id, to, code))
         if code is None:
             wamid = f"wamid.{next(_wamids)}"
-            self.accepted.append((message.id, attempt, wamid, message.recipient.e164))
+            self.accepted.append((message.id, attempt, wamid, to))
             return Accepted(wamid, None, None)
         error = {"error": {"code": code, "message": "(#0) no", "type": "OAuthException"}}
         return outcome_of_response(400, json.dumps(error).encode())
@@ -86,7 +94,7 @@ class Office:
             OutboundMessage(
                 tenant_id=self.tenant,
                 channel_id=channel.id,
-                recipient=PhoneNumber(recipient),
+                recipient=parse_recipient(to=recipient),
                 content=MessageContent.text("Hello"),
                 idempotency_key=IdempotencyKey(f"n{next(_wamids)}"),
                 **more,

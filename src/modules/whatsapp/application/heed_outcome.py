@@ -18,14 +18,14 @@ THROTTLED_HOLD: Final = timedelta(seconds=1)
 """Meta counts over a second; after one of silence the number is below its limit for sure."""
 
 
-def pair_name(recipient: Recipient) -> str:
-    """Under which name the limiter counts messages to a recipient."""
-    return recipient.e164 if isinstance(recipient, PhoneNumber) else recipient.value
+def pair_name(person: Recipient) -> str:
+    """Under which name the limiter counts messages to a person (`OutboundMessage.person`)."""
+    return person.e164 if isinstance(person, PhoneNumber) else person.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeedOutcome:
-    """After each request: `await heed(channel, recipient, outcome)`; gives whether it was paused.
+    """After each request: `await heed(channel, person, outcome)`; gives whether it was paused.
 
     A limit that holds for an account or an app holds back every number of this tenant under it;
     other tenants under the same app learn of it by an answer of their own.
@@ -35,17 +35,17 @@ class HeedOutcome:
     begin: BeginWork
     limiter: RateLimiter
 
-    async def __call__(self, channel: Channel, recipient: Recipient, outcome: Outcome) -> bool:
+    async def __call__(self, channel: Channel, person: Recipient, outcome: Outcome) -> bool:
         """Never raises for PostgreSQL's or Redis's sake: the next answer says the same again."""
         with suppress(Unavailable):
-            return await self.heed(channel, recipient, outcome)
+            return await self.heed(channel, person, outcome)
         return False
 
-    async def heed(self, channel: Channel, recipient: Recipient | None, outcome: Outcome) -> bool:
-        """The same, and raises Unavailable; `recipient` matters to a throttle of the pair alone."""
+    async def heed(self, channel: Channel, person: Recipient | None, outcome: Outcome) -> bool:
+        """The same, and raises Unavailable; `person` matters to a throttle of the pair alone."""
         match outcome:
             case Throttled():
-                await self._hold(channel, recipient, outcome)
+                await self._hold(channel, person, outcome)
             case Rejected(action=RejectAction.PAUSE_CHANNEL):
                 await self._pause(channel, outcome)
                 return True
@@ -53,17 +53,15 @@ class HeedOutcome:
                 pass
         return False
 
-    async def _hold(
-        self, channel: Channel, recipient: Recipient | None, refusal: Throttled
-    ) -> None:
+    async def _hold(self, channel: Channel, person: Recipient | None, refusal: Throttled) -> None:
         number, wait = channel.phone_number_id, max(refusal.hold, refusal.retry.base)
         match refusal.scope:
             case ThrottleScope.NUMBER:
                 await self.limiter.hold(number, max(refusal.hold, THROTTLED_HOLD))
                 await self.limiter.slow_down(number)
             case ThrottleScope.PAIR:
-                if recipient is not None:
-                    await self.limiter.hold_pair(number, pair_name(recipient), wait)
+                if person is not None:
+                    await self.limiter.hold_pair(number, pair_name(person), wait)
             case ThrottleScope.ACCOUNT | ThrottleScope.APP:
                 for sibling in await self._siblings(channel, refusal.scope):
                     await self.limiter.hold(sibling.phone_number_id, wait)
