@@ -11,16 +11,20 @@ from whatsapp.infrastructure.persistence.repositories.conversation_statements im
 
 def known_number(message: str) -> str:
     """The number by which the user id is known that `message` goes to; NULL for numbers."""
+    # Ranges and not equalities, so that only one index has each order: to a plan from when nobody
+    # was known any would do.
     return f"""CASE WHEN {message}.recipient NOT LIKE '+%' THEN (
-        SELECT v.phone FROM whatsapp_conversation_addresses a
-        CROSS JOIN LATERAL (
+        SELECT v.phone FROM (
+            SELECT a.conversation_id FROM whatsapp_conversation_addresses a
+            WHERE a.tenant_id = {message}.tenant_id AND a.channel_id = {message}.channel_id
+              AND a.address BETWEEN {message}.recipient AND {message}.recipient AND NOT {IS_LEFT}
+            ORDER BY a.address LIMIT 1
+        ) f CROSS JOIN LATERAL (
             SELECT phone FROM whatsapp_conversations v
-            WHERE v.tenant_id = {message}.tenant_id AND v.id = a.conversation_id
-            LIMIT 1
+            WHERE v.tenant_id = {message}.tenant_id
+              AND v.id BETWEEN f.conversation_id AND f.conversation_id
+            ORDER BY v.id LIMIT 1
         ) v
-        WHERE a.tenant_id = {message}.tenant_id AND a.channel_id = {message}.channel_id
-          AND a.address = {message}.recipient AND NOT {IS_LEFT}
-        LIMIT 1
     ) END"""  # noqa: S608  # names of our own
 
 
