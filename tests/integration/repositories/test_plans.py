@@ -76,6 +76,11 @@ SEED = """
     INSERT INTO whatsapp_conversation_addresses
         (tenant_id, id, conversation_id, channel_id, address)
     SELECT tenant_id, id, id, channel_id, '+49151' || n FROM seed_messages WHERE n % 10 = 0;
+    INSERT INTO whatsapp_conversation_addresses
+        (tenant_id, id, conversation_id, channel_id, address)
+    SELECT tenant_id, md5('u' || n)::uuid, id, channel_id, 'DE.' || n
+    FROM seed_messages WHERE n % 10 = 0;
+    UPDATE whatsapp_outbound_messages SET recipient = 'DE.300' WHERE id = md5('m324')::uuid;
 """
 # The largest tenant's channel of the message 300 (a multiple of 2 and of 3), and that message.
 CHANNEL, MESSAGE = seeded("c01"), seeded("m300")
@@ -138,6 +143,9 @@ _DUE = "ix_whatsapp_send_queue_tenant_id_channel_id_lane_due_at_id"
 _OF_CHANNEL = "ix_whatsapp_outbound_messages_tenant_id_channel_id_id"
 _EXPIRES = "ix_whatsapp_send_queue_tenant_id_channel_id_expires_at"
 _WAMID = "uq_whatsapp_inbound_messages_tenant_id_channel_id_wamid"
+_CONVERSATIONS = "pk_whatsapp_conversations"
+_ADDRESS = "uq_whatsapp_conversation_addresses_tenant_id_channel_id_address"
+DORA_BY_ID = UserId("DE.360")
 LATER_ID = UUID("80000000-0000-0000-0000-000000000000")
 # Each statement and the indexes it has to go by.
 AS_APP = {
@@ -180,6 +188,20 @@ AS_APP = {
         ),
         {"uq_whatsapp_outbound_messages_tenant_id_idempotency_key"},
     ),
+    "messages.accept_outbound to user ids": (
+        lambda _c, m: m.accept_outbound(
+            [message(recipient=DORA_BY_ID) for _ in range(50)], at=utc_now()
+        ),
+        {_ADDRESS, _CONVERSATIONS, _RECIPIENT},
+    ),
+    "messages.save_outbound to a user id": (
+        lambda _c, m: m.save_outbound(message(recipient=DORA_BY_ID)),
+        {_ADDRESS, _CONVERSATIONS, _RECIPIENT},
+    ),
+    "messages.save_outbound_many to user ids": (
+        lambda _c, m: m.save_outbound_many([message(recipient=DORA_BY_ID) for _ in range(50)]),
+        {_ADDRESS, _CONVERSATIONS, _RECIPIENT},
+    ),
     "messages.refusals": (
         lambda _c, m: m.refusals([message() for _ in range(50)], at=utc_now()),
         {"pk_whatsapp_channels"},
@@ -217,6 +239,10 @@ AS_APP = {
         {_MESSAGES, _QUEUE},
     ),
     "messages.load_for_sending": (lambda _c, m: m.load_for_sending(OTHERS), {_MESSAGES}),
+    "messages.load_for_sending to a user id": (
+        lambda _c, m: m.load_for_sending([seeded("m324"), *OTHERS]),
+        {_MESSAGES, _ADDRESS, _CONVERSATIONS},
+    ),
     "messages.record_attempts": (
         lambda _c, m: m.record_attempts([result(one) for one in OTHERS]),
         {_MESSAGES, _QUEUE},
@@ -253,10 +279,8 @@ AS_APP = {
         {_WAMID},
     ),
 }
-_CONVERSATIONS = "pk_whatsapp_conversations"
 _LATEST = "ix_whatsapp_conversations_latest"
 _UNREAD = "ix_whatsapp_conversations_unread"
-_ADDRESS = "uq_whatsapp_conversation_addresses_tenant_id_channel_id_address"
 _OF_CONVERSATION = "ix_whatsapp_conversation_addresses_tenant_id_conversation_id"
 _HEARD = "ix_whatsapp_inbound_messages_thread"
 _SAID = "ix_whatsapp_outbound_messages_thread"

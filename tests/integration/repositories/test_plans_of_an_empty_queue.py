@@ -12,9 +12,17 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import NIL, new_id
+from whatsapp.domain.entities import OutboundMessage
 from whatsapp.domain.send_queue import LANES
-from whatsapp.domain.value_objects import MessageStatus
+from whatsapp.domain.value_objects import (
+    IdempotencyKey,
+    MessageContent,
+    MessageStatus,
+    UserId,
+)
 from whatsapp.infrastructure.persistence.repositories import message_statements, queue_statements
+from whatsapp.infrastructure.persistence.repositories.accept_rows import accept_parameters
+from whatsapp.infrastructure.persistence.repositories.accept_statements import ACCEPT_OUTBOUND
 
 TENANT, CHANNEL = new_id(), new_id()
 BEFORE_PLANNING, MADE_AFTER = 6, 10_000
@@ -64,6 +72,17 @@ RUN_OUT = """
         state = CASE n % 8 WHEN 0 THEN 'unknown' ELSE q.state END,
         lane = q.lane + CASE n % 8 WHEN 0 THEN 20 ELSE 0 END
     FROM numbered WHERE numbered.id = q.id
+"""
+MEET = """
+    WITH person AS (
+        INSERT INTO whatsapp_conversations (tenant_id, id, channel_id, phone)
+        SELECT $1, uuidv7(), $2, '+4915' || i FROM generate_series(1, $3) AS i RETURNING *
+    )
+    INSERT INTO whatsapp_conversation_addresses
+        (tenant_id, id, conversation_id, channel_id, address)
+    SELECT p.tenant_id, uuidv7(), p.id, p.channel_id, a.address
+    FROM person p CROSS JOIN LATERAL (
+        VALUES (p.phone), (replace(p.phone, '+4915', 'DE.'))) AS a(address)
 """
 WAITING = "SELECT id FROM whatsapp_outbound_messages WHERE status = 'queued' ORDER BY id LIMIT $1"
 MINUTE = timedelta(minutes=1)
@@ -134,6 +153,19 @@ class Caller:
         return await self.run(
             message_statements.EXPIRE_UNSENT, channel=CHANNEL, at=utc_now(), limit=GROUP
         )
+
+    async def accept(self, *recipients):
+        messages = [
+            OutboundMessage(
+                tenant_id=TENANT,
+                channel_id=CHANNEL,
+                recipient=recipient,
+                content=MessageContent.template("order_sent", "en"),
+                idempotency_key=IdempotencyKey(str(new_id())),
+            )
+            for recipient in recipients
+        ]
+        return await self.run(ACCEPT_OUTBOUND, **accept_parameters(messages, utc_now()))
 
     async def find_work(self):
         return await self.run(
@@ -235,6 +267,30 @@ async def test_what_was_planned_before_there_was_a_history_reads_no_more_of_it_t
     for entries, pages in (late, settling):
         assert 0 < entries <= 20 * GROUP
         assert 0 < pages <= 80 * GROUP
+
+
+async def test_what_was_planned_before_anybody_was_known_reads_no_more_of_people_than_it_needs(
+    owner, callers
+) -> None:
+    _, app = callers
+    await owner.execute("UPDATE whatsapp_channels SET marketing_policy = 'allow'")
+    for table in (
+        *("outbound_messages", "send_queue"),
+        *("conversations", "conversation_addresses"),
+    ):
+        # Nobody shall look at them again before the plan is used.
+        await owner.execute(f"ALTER TABLE whatsapp_{table} SET (autovacuum_enabled = false)")
+        await owner.execute(f"VACUUM (ANALYZE) whatsapp_{table}")
+    await app.connection.execute("SET plan_cache_mode = force_generic_plan")
+    await app.accept(UserId("DE.0"))
+    await owner.execute(FILL, TENANT, CHANNEL, MADE_AFTER)
+    await owner.execute(MEET, TENANT, CHANNEL, MADE_AFTER)
+
+    # Those who became known last: whoever walks from person to person comes to them late.
+    people = [UserId(f"DE.{MADE_AFTER - number}") for number in range(GROUP)]
+    entries, _ = await app.reading(app.accept(*people))
+
+    assert 0 < entries <= 20 * GROUP
 
 
 async def test_what_was_planned_before_anything_expired_reads_no_more_than_it_ends(

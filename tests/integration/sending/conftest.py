@@ -23,7 +23,13 @@ from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.application.record_events import RecordEvents
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Accepted
-from whatsapp.domain.value_objects import AccessToken, IdempotencyKey, MessageContent, PhoneNumber
+from whatsapp.domain.value_objects import (
+    AccessToken,
+    IdempotencyKey,
+    MessageContent,
+    UserId,
+    parse_recipient,
+)
 from whatsapp.infrastructure.cloud_api.callback import callback_data
 from whatsapp.infrastructure.cloud_api.outcomes import (
     outcome_of_response,
@@ -56,11 +62,13 @@ class Meta:
     """Called with what it took last, before it says so; once."""
 
     async def send(self, channel, message, attempt, **_until):
-        code = self.refusals.pop(message.recipient.e164, None) or self.refusals.pop("any", None)
-        self.sent.append((channel.phone_number_id, message.recipient.e164, code))
+        to = message.recipient
+        to = to.value if isinstance(to, UserId) else to.e164
+        code = self.refusals.pop(to, None) or self.refusals.pop("any", None)
+        self.sent.append((channel.phone_number_id, to, code))
         if code is None:
             wamid = f"wamid.{next(_wamids)}"
-            self.accepted.append((message.id, attempt, wamid, message.recipient.e164))
+            self.accepted.append((message.id, attempt, wamid, to))
             if (tell := self.before_answering) is not None:
                 self.before_answering = None
                 await tell(self.accepted[-1:])
@@ -108,7 +116,7 @@ class Office:
             OutboundMessage(
                 tenant_id=self.tenant,
                 channel_id=channel.id,
-                recipient=PhoneNumber(recipient),
+                recipient=parse_recipient(to=recipient),
                 content=MessageContent.text("Hello"),
                 idempotency_key=IdempotencyKey(f"n{next(_wamids)}"),
                 **more,

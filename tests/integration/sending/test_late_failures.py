@@ -194,14 +194,15 @@ async def test_a_restricted_number_rests_for_an_hour_whatever_else_is_said_of_it
     assert [one.status for one in await office.read(sent)] == [S.RETRYING] * 3
 
 
+@pytest.mark.parametrize(("to", "counted_as"), [(BEA, BEA), ("+5215512345678", "+525512345678")])
 async def test_too_many_messages_to_one_recipient_rest_that_recipient_alone(
-    office, webhooks
+    office, webhooks, to, counted_as
 ) -> None:
     channel = await office.channel()
-    await office.send(channel, BEA)
+    await office.send(channel, to)
     await webhooks.fail(channel, 131056)
 
-    waits = await office.limiter.take_pairs(channel.phone_number_id, [BEA, EVE])
+    waits = await office.limiter.take_pairs(channel.phone_number_id, [counted_as, EVE])
 
     assert waits[0] > MOMENT
     assert waits[1] == timedelta(0)

@@ -6,17 +6,23 @@ Real PostgreSQL, real limiter; Meta is a sender that answers with Meta's codes.
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
+from shared.kernel.clock import utc_now
 from whatsapp.application.change_message import RetryMessage
 from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.tend_channel import RetryFailed
+from whatsapp.domain.conversation import Person
 from whatsapp.domain.entities import WindowPolicy
-from whatsapp.domain.value_objects import MessageStatus
+from whatsapp.domain.value_objects import MessageStatus, PhoneNumber, UserId
 from whatsapp.domain.webhook_inbox import Route
+from whatsapp.infrastructure.persistence.repositories import SQLAlchemyConversationRepository
 from whatsapp.infrastructure.persistence.work import work_in
 
 RATE = 80
 BEA, EVE, KIM = "+4915100000001", "+4915100000002", "+4915100000003"
+ZOE, ZOE_TOO, ZOE_BY_ID = "+5561987654321", "+556187654321", "BR.13491208655302741918"
+NAMES = {"by two spellings": (ZOE, ZOE_TOO), "by number and user id": (ZOE, ZOE_BY_ID)}
 MOMENT = timedelta(milliseconds=100)
 """Longer than the distance of two slots."""
 
@@ -68,6 +74,65 @@ async def test_the_pair_limit_is_kept_before_meta_has_to_refuse(office) -> None:
 
     assert statuses == [MessageStatus.QUEUED, MessageStatus.SENT]
     assert [to for _, to, _ in office.meta.sent] == [EVE]
+
+
+async def know_zoe(office, channel) -> None:
+    """As a webhook would that names her by both, with the number as Meta spells it."""
+    phone, user_id = PhoneNumber(ZOE_TOO), UserId(ZOE_BY_ID)
+    zoe = Person(names=(phone, user_id), phone=phone, user_id=user_id, at=utc_now())
+    await office.work(lambda s: SQLAlchemyConversationRepository(s).know(channel.id, [zoe]))
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+async def test_a_person_has_one_limit_however_they_are_written(office, names) -> None:
+    channel = await office.channel(keeps_order=False)
+    await know_zoe(office, channel)
+
+    statuses = await office.send(channel, *names * 23, EVE)
+
+    assert statuses.count(MessageStatus.SENT) == 44 + 1
+    assert statuses[-1] is MessageStatus.SENT
+
+
+@pytest.mark.parametrize("learnt", ["before", "meanwhile"])
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+async def test_a_refusal_of_the_pair_rests_that_person_under_each_name(
+    office, names, learnt
+) -> None:
+    """What is learnt while a message waits counts as soon as it is claimed."""
+    channel = await office.channel(keeps_order=False)
+    first, second = names
+    office.meta.refusals[first] = 131056
+    if learnt == "before":
+        await know_zoe(office, channel)
+    waiting = await office.store(channel, second)
+    if learnt == "meanwhile":
+        await know_zoe(office, channel)
+    await office.work(
+        lambda s: s.execute(text("UPDATE whatsapp_send_queue SET due_at = now() + interval '1 h'"))
+    )
+
+    assert await office.send(channel, first, EVE) == [MessageStatus.RETRYING, MessageStatus.SENT]
+    await office.work(
+        lambda s: s.execute(
+            text("UPDATE whatsapp_send_queue SET due_at = now() WHERE id = :id"),
+            {"id": waiting[0].id},
+        )
+    )
+    await office.dispatch(channel)
+
+    assert [one.status for one in await office.read(waiting)] == [MessageStatus.QUEUED]
+    assert [to for _, to, _ in office.meta.sent] in ([first, EVE], [EVE, first])
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+async def test_a_retry_holds_up_the_person_under_each_name(office, names) -> None:
+    channel = await office.channel()
+    await know_zoe(office, channel)
+    office.meta.refusals[names[0]] = 131016
+
+    assert await office.send(channel, names[0]) == [MessageStatus.RETRYING]
+    assert await office.send(channel, names[1], EVE) == [MessageStatus.QUEUED, MessageStatus.SENT]
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,24 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from alembic import command
 from sqlalchemy import text
 
 from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
 from shared.kernel.clock import utc_now
-from whatsapp.domain.entities import OutboundMessage
+from tellwire.database import alembic_config
+from whatsapp.domain.entities import InboundMessage, OutboundMessage
+from whatsapp.domain.repositories import Revival
 from whatsapp.domain.send_queue import LANES
-from whatsapp.domain.value_objects import IdempotencyKey, MessageContent, PhoneNumber, Priority
+from whatsapp.domain.value_objects import (
+    IdempotencyKey,
+    InboundContent,
+    MessageContent,
+    PhoneNumber,
+    Priority,
+    UserId,
+    parse_recipient,
+)
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyMessageRepository,
     SQLAlchemySendQueue,
@@ -19,6 +30,13 @@ from whatsapp.infrastructure.persistence.repositories import (
 
 LEASE = timedelta(minutes=1)
 ANA, BEA = "+4915112345678", "+4915187654321"
+CARLA, CARLA_BY_ID = "+5215512345678", "MX.13491208655302741918"
+SPELLINGS = [
+    ("+5561987654321", "+556187654321"),
+    ("+5215512345678", "+525512345678"),
+    ("+5491112345678", "+541112345678"),
+]
+"""Of one number each, in Brazil, Mexico and Argentina."""
 
 
 @pytest.fixture
@@ -40,19 +58,19 @@ class Shop:
         self.sessions, self.queue, self.customer = sessions, queue, customer
         self.number = 0
 
-    async def send(self, count: int, *, to: str | None = None, **more) -> list:
-        def message() -> OutboundMessage:
-            self.number += 1
-            return OutboundMessage(
-                tenant_id=self.customer.tenant_id,
-                channel_id=self.customer.channel.id,
-                recipient=PhoneNumber(to or f"+4917{self.number:08d}"),
-                content=MessageContent.text("Hello"),
-                idempotency_key=IdempotencyKey(f"n{self.number}"),
-                **more,
-            )
+    def message(self, *, to: str | None = None, **more) -> OutboundMessage:
+        self.number += 1
+        return OutboundMessage(
+            tenant_id=self.customer.tenant_id,
+            channel_id=self.customer.channel.id,
+            recipient=parse_recipient(to=to or f"+4917{self.number:08d}"),
+            content=MessageContent.text("Hello"),
+            idempotency_key=IdempotencyKey(f"n{self.number}"),
+            **more,
+        )
 
-        made = [message() for _ in range(count)]
+    async def send(self, count: int, *, to: str | None = None, **more) -> list:
+        made = [self.message(to=to, **more) for _ in range(count)]
         for start in range(0, count, 1000):
             await self.work(lambda r, s=start: r.save_outbound_many(made[s : s + 1000]))
         return [one.id for one in made]
@@ -80,6 +98,19 @@ class Shop:
 
     async def claimed(self, limit: int = 100, **more) -> list:
         return [entry.message_id for entry in await self.claim(limit, **more)]
+
+    async def hear(self, number: str, user_id: str) -> None:
+        """Somebody writes, and Meta names them by both."""
+        heard = InboundMessage(
+            tenant_id=self.customer.tenant_id,
+            channel_id=self.customer.channel.id,
+            wamid="wamid.in",
+            content=InboundContent("text", {"body": "Hi"}),
+            sent_at=utc_now(),
+            sender=PhoneNumber(number),
+            sender_user_id=UserId(user_id),
+        )
+        await self.work(lambda r: r.save_inbound(heard))
 
     async def cancel(self, message_id) -> None:
         await self.work(lambda r: r.cancel_outbound(message_id, utc_now()))
@@ -210,3 +241,103 @@ async def test_claiming_cancelling_and_settling_at_once_leave_nobody_behind(shop
 
     assert sorted(given + gone) == sorted(ids)
     assert given.index(ids[-2]) < given.index(ids[-1])
+
+
+@pytest.mark.parametrize(("longer", "shorter"), SPELLINGS)
+async def test_two_spellings_of_a_number_are_one_recipient(shop, longer, shorter) -> None:
+    ids = [(await shop.send(1, to=to))[0] for to in (longer, shorter, longer)]
+    given = []
+
+    for _ in ids:
+        entries = await shop.claim()
+        given.append([entry.message_id for entry in entries])
+        assert not await shop.claim()
+        await shop.settle(entries)
+
+    assert given == [[one] for one in ids]
+
+
+STORING = {
+    "accepted": lambda shop, one: shop.work(lambda r: r.accept_outbound([one], at=utc_now())),
+    "saved": lambda shop, one: shop.work(lambda r: r.save_outbound(one)),
+    "saved in a batch": lambda shop, one: shop.work(lambda r: r.save_outbound_many([one])),
+}
+
+
+@pytest.mark.parametrize("how", STORING)
+async def test_a_user_id_and_the_number_it_is_known_by_are_one_recipient(shop, how) -> None:
+    """Meta told the number in the other spelling than it is written to."""
+    await shop.hear(CARLA, CARLA_BY_ID)
+    names = (CARLA_BY_ID, PhoneNumber(CARLA).other_spelling.e164, CARLA_BY_ID, CARLA)
+    messages = [shop.message(to=to) for to in names]
+    given = []
+    for one in messages:
+        await STORING[how](shop, one)
+
+    for _ in messages:
+        entries = await shop.claim()
+        given.append([entry.message_id for entry in entries])
+        await shop.settle(entries)
+
+    assert given == [[one.id] for one in messages]
+
+
+async def test_what_is_sent_again_waits_for_its_person_too(shop) -> None:
+    await shop.hear(CARLA, CARLA_BY_ID)
+    (failed,) = await shop.send(1, to=CARLA_BY_ID)
+    await shop.settle(await shop.claim())
+    await shop.execute("UPDATE whatsapp_outbound_messages SET status = 'failed'")
+    first = await shop.send(1, to=CARLA)
+    message = await shop.work(lambda r: r.get_outbound_by_id(failed))
+    assert await shop.work(lambda r: r.send_again([Revival(message=message)], at=utc_now()))
+
+    assert await shop.claimed() == [failed]
+    await shop.cancel(first[0])
+
+
+async def test_whoever_becomes_known_while_messages_wait_keeps_the_order_of_these(shop) -> None:
+    first = await shop.send(2, to=CARLA_BY_ID)
+    await shop.hear(CARLA, CARLA_BY_ID)
+    then = await shop.send(1, to=CARLA_BY_ID)
+    given = []
+
+    for _ in (*first, *then):
+        entries = await shop.claim()
+        given += [entry.message_id for entry in entries]
+        await shop.settle(entries)
+    both = [(await shop.send(1, to=to))[0] for to in (CARLA_BY_ID, CARLA)]
+
+    assert given == first + then
+    assert await shop.claimed() == both[:1]
+
+
+async def test_who_is_not_known_to_be_one_person_is_several(shop) -> None:
+    await shop.hear(CARLA, CARLA_BY_ID)
+    ids = [(await shop.send(1, to=to))[0] for to in (BEA, "MX.1", CARLA)]
+
+    assert set(await shop.claimed()) == set(ids)
+
+
+@pytest.mark.parametrize(("longer", "shorter"), SPELLINGS)
+async def test_what_waited_before_there_was_one_key_keeps_its_order(
+    shop, database, superuser, longer, shorter
+) -> None:
+    ids = [(await shop.send(1, to=to))[0] for to in (longer, shorter)]
+    kept = await shop.send(1, to=longer)
+    await superuser.execute(
+        "UPDATE whatsapp_send_queue SET recipient_key = CASE WHEN id = $1"
+        " THEN hashtextextended(id::text, 0) ELSE hashtextextended(id::text, 1) END",
+        kept[0],  # As an unknown one that its channel sends once more: it waits for nobody.
+    )
+    config = alembic_config(database.url("tellwire_owner"))
+
+    await asyncio.to_thread(command.downgrade, config, "0014")
+    await asyncio.to_thread(command.upgrade, config, "head")
+    ids += await shop.send(1, to=longer)
+
+    entries = await shop.claim()
+    assert {entry.message_id for entry in entries} == {ids[0], *kept}
+    for one in ids[1:]:
+        await shop.settle(entries)
+        entries = await shop.claim()
+        assert [entry.message_id for entry in entries] == [one]

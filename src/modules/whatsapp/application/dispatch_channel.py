@@ -366,7 +366,7 @@ class DispatchChannel:
         )
         self._recorder.put(await self._next_step(outcome, attempt, one.message))
         try:
-            if await self._heed(channel, one.message.recipient, outcome):
+            if await self._heed(channel, one.message.person, outcome):
                 self._fresh.forget()
         except Exception:
             logger.exception("heeding an outcome failed in an unforeseen way")

@@ -23,9 +23,9 @@ LONG_REST: Final = timedelta(minutes=1)
 """A number that rests this long rests through a restart of Redis as well."""
 
 
-def pair_name(recipient: Recipient) -> str:
-    """Under which name the limiter counts messages to a recipient."""
-    return recipient.e164 if isinstance(recipient, PhoneNumber) else recipient.value
+def pair_name(person: Recipient) -> str:
+    """Under which name the limiter counts messages to a person (`OutboundMessage.person`)."""
+    return person.e164 if isinstance(person, PhoneNumber) else person.value
 
 
 def _rests_long(refusal: Throttled) -> bool:
@@ -34,7 +34,7 @@ def _rests_long(refusal: Throttled) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeedOutcome:
-    """After each request: `await heed(channel, recipient, outcome)`; gives whether it was changed.
+    """After each request: `await heed(channel, person, outcome)`; gives whether it was changed.
 
     A limit that holds for an account or an app holds back every number of this tenant under it;
     other tenants under the same app learn of it by an answer of their own.
@@ -44,17 +44,17 @@ class HeedOutcome:
     begin: BeginWork
     limiter: RateLimiter
 
-    async def __call__(self, channel: Channel, recipient: Recipient, outcome: Outcome) -> bool:
+    async def __call__(self, channel: Channel, person: Recipient, outcome: Outcome) -> bool:
         """Never raises for PostgreSQL's or Redis's sake: the next answer says the same again."""
         with suppress(Unavailable):
-            return await self.heed(channel, recipient, outcome)
+            return await self.heed(channel, person, outcome)
         return False
 
-    async def heed(self, channel: Channel, recipient: Recipient | None, outcome: Outcome) -> bool:
-        """The same, and raises Unavailable; `recipient` matters to a throttle of the pair alone."""
+    async def heed(self, channel: Channel, person: Recipient | None, outcome: Outcome) -> bool:
+        """The same, and raises Unavailable; `person` matters to a throttle of the pair alone."""
         match outcome:
             case Throttled():
-                await self._hold(channel, recipient, outcome)
+                await self._hold(channel, person, outcome)
                 return _rests_long(outcome)
             case Rejected(action=RejectAction.PAUSE_CHANNEL):
                 await self._pause(channel, outcome)
@@ -63,9 +63,7 @@ class HeedOutcome:
                 pass
         return False
 
-    async def _hold(
-        self, channel: Channel, recipient: Recipient | None, refusal: Throttled
-    ) -> None:
+    async def _hold(self, channel: Channel, person: Recipient | None, refusal: Throttled) -> None:
         number, wait = channel.phone_number_id, max(refusal.hold, refusal.retry.base)
         match refusal.scope:
             case ThrottleScope.NUMBER:
@@ -76,8 +74,8 @@ class HeedOutcome:
                     if _rests_long(refusal):
                         await self._rest(channel, refusal.hold)
             case ThrottleScope.PAIR:
-                if recipient is not None:
-                    await self.limiter.hold_pair(number, pair_name(recipient), wait)
+                if person is not None:
+                    await self.limiter.hold_pair(number, pair_name(person), wait)
             case ThrottleScope.ACCOUNT | ThrottleScope.APP:
                 for sibling in await self._siblings(channel, refusal.scope):
                     await self.limiter.hold(sibling.phone_number_id, wait)

@@ -98,15 +98,15 @@ class HeedReports:
         async with self.begin(route.tenant_id) as work:
             channel = await work.channels.find(route.channel_id)
             messages = await work.messages.load_for_sending(pairs) if pairs else ()
-        # By our spelling: the limiter knows the pair under what was sent to.
-        recipients = {one.id: one.recipient for one in messages if isinstance(one, OutboundMessage)}
+        # As we know them: Meta's report may not have the name under which the limiter counts.
+        people = {one.id: one.person for one in messages if isinstance(one, OutboundMessage)}
         if channel is None:
             return
         heed = HeedOutcome(tenant_id=route.tenant_id, begin=self.begin, limiter=self.limiter)
         for one in told:
             if isinstance(one.refusal, Rejected) and channel.status is ChannelStatus.PAUSED:
                 continue  # By an earlier batch of the same trouble.
-            await heed.heed(channel, recipients.get(one.message_id), one.refusal)
+            await heed.heed(channel, people.get(one.message_id), one.refusal)
 
 
 def _about(refusal: Refusal, person: tuple[object, ...]) -> _About | None:

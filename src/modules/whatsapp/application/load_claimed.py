@@ -115,7 +115,7 @@ class LoadClaimed:
     async def _within_pairs(self, channel: Channel, loaded: Sequence[Going]) -> list[Going]:
         """Those whose recipient may get one more; the others rest until theirs may."""
         waits = await self.limiter.take_pairs(
-            channel.phone_number_id, [pair_name(one.message.recipient) for one in loaded]
+            channel.phone_number_id, [pair_name(one.message.person) for one in loaded]
         )
         pairs = list(zip(loaded, waits, strict=True))
         resting = {one.entry: wait for one, wait in pairs if wait}

@@ -75,8 +75,8 @@ class OutboundMessage:
     `callback_data` is the caller's own, given back where statuses are passed on; `envelope` holds
     further fields of a request to Meta that go along as they are. `replayed` is set when the key
     was there before; `stored_status` is the status it was loaded with. `attempts` counts requests
-    to Meta. `uploaded` has, while it is being sent, Meta's ids of the tenant's files in it. All
-    times are aware.
+    to Meta. While it is being sent, `uploaded` has Meta's ids of the tenant's files in it, and
+    `phone` the number by which the person behind a user id is known. All times are aware.
     """
 
     tenant_id: UUID
@@ -102,6 +102,7 @@ class OutboundMessage:
     key_is_derived: bool = field(default=False, init=False, compare=False)
     stored_status: MessageStatus | None = field(default=None, repr=False, compare=False)
     uploaded: Mapping[UUID, str] = field(default_factory=dict[UUID, str], repr=False, compare=False)
+    phone: PhoneNumber | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.idempotency_key is None:  # pyright: ignore[reportUnnecessaryComparison]  # see field
@@ -143,6 +144,12 @@ class OutboundMessage:
     def due_at(self) -> datetime:
         """When it may go out at the earliest."""
         return self.next_attempt_at or self.send_at or self.created_at
+
+    @property
+    def person(self) -> Recipient:
+        """Who it goes to, the same however they are written; for counting, never for sending."""
+        number = self.recipient if isinstance(self.recipient, PhoneNumber) else self.phone
+        return self.recipient if number is None else number.canonical
 
     @property
     def quoted_id(self) -> UUID | None:

@@ -8,7 +8,7 @@ the only door for them.
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from shared.kernel.errors import InvalidInput
 from whatsapp.domain.value_objects.masked import Masked
@@ -26,6 +26,10 @@ _TWO_SPELLINGS = (
     (re.compile(r"(\+54)9([1-8][0-9]{9})"), r"\1\2"),
     (re.compile(r"(\+54)([1-8][0-9]{9})"), r"\g<1>9\2"),
 )
+OPTIONAL_DIGIT: Final = "|".join(f"^{longer.pattern}$" for longer, _ in _TWO_SPELLINGS[::2])
+WITHOUT_DIGIT: Final = "".join(rf"\{group}" for group in range(1, len(_TWO_SPELLINGS) + 1))
+"""Numbers with the digit, and what is left without it; PostgreSQL reads both as Python does."""
+_OPTIONAL_DIGIT: Final = re.compile(OPTIONAL_DIGIT)
 _MAX_WRITTEN_CHARACTERS = 40  # 15 digits, each with a separator, and room to spare
 
 
@@ -92,3 +96,12 @@ class PhoneNumber(Masked):
             if (found := spelling.fullmatch(self.e164)) is not None:
                 return PhoneNumber(found.expand(other))
         return None
+
+    @property
+    def canonical(self) -> "PhoneNumber":
+        """The shorter spelling of this person's number, the same for both.
+
+        Good for counting and comparing, never for dialling.
+        """
+        spelt = _OPTIONAL_DIGIT.sub(WITHOUT_DIGIT, self.e164)
+        return self if spelt == self.e164 else PhoneNumber(spelt)

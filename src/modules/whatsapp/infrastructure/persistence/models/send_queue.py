@@ -13,9 +13,9 @@ from whatsapp.domain.send_queue import UNKNOWN_LANES, QueueState
 class SendQueueModel(TenantScoped, Base):
     """One message to send; `id` is the message's own.
 
-    `recipient_key` is a hash, the same for one recipient of one channel, by which their order is
-    kept. `lease_token` fences: whoever settles the entry must still hold it. `expires_at` is the
-    message's own, so that what waits past it is found without being claimed.
+    `recipient_key` is a hash, the same for one person of one channel, by which their order is kept
+    (`recipient_statements`). `lease_token` fences: whoever settles the entry must still hold it.
+    `expires_at` is the message's own, so that what waits past it is found without being claimed.
     """
 
     __tablename__ = "whatsapp_send_queue"

@@ -11,7 +11,6 @@ from typing import Any, Final, cast
 from sqlalchemy import (
     ARRAY,
     TEXT,
-    BigInteger,
     Boolean,
     DateTime,
     Integer,
@@ -29,6 +28,7 @@ from sqlalchemy.types import TypeEngine
 
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories.conversation_statements import IS_LEFT
+from whatsapp.infrastructure.persistence.repositories.recipient_statements import recipient_key
 
 _MESSAGES = cast("Table", OutboundMessageModel.__table__)
 _NAMES = ", ".join(column.name for column in _MESSAGES.c)
@@ -37,7 +37,6 @@ _FOUND = ", ".join(f"r.{column.name}" for column in _MESSAGES.c)
 # Arrays of JSON travel as text: PostgreSQL has no array constructor for the binary form.
 _KINDS: dict[str, TypeEngine[Any]] = {
     **{c.name: TEXT() if isinstance(c.type, JSONB) else c.type for c in _MESSAGES.c},
-    "recipient_key": BigInteger(),
     "due_at": DateTime(timezone=True),
     "other_address": TEXT(),
     "template_name": TEXT(),
@@ -56,7 +55,6 @@ def _pg(kind: TypeEngine[Any]) -> str:
         Text: "text",
         LargeBinary: "bytea",
         SmallInteger: "smallint",
-        BigInteger: "bigint",
         Integer: "integer",
         DateTime: "timestamptz",
     }
@@ -115,7 +113,7 @@ _STATEMENT = f"""
     ), queued AS (
         INSERT INTO whatsapp_send_queue
             (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
-        SELECT s.tenant_id, s.id, s.channel_id, j.recipient_key, s.lane, 'ready', j.due_at, 0,
+        SELECT s.tenant_id, s.id, s.channel_id, {recipient_key("s")}, s.lane, 'ready', j.due_at, 0,
                s.expires_at
         FROM stored s JOIN judged j USING (id) WHERE s.inserted
     ), found AS (

@@ -51,7 +51,6 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     inbound_parameters,
     outbound_of,
     readable,
-    recipient_key,
     recorded_of,
     report_arrays,
     sources_for,
@@ -96,7 +95,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         IdempotencyKeyReused if that one is another message, ChannelNotFound, TenantNotFound.
         """
         parameters = columns_of(message)
-        parameters |= {"recipient_key": recipient_key(message), "due_at": message.due_at}
+        parameters |= {"due_at": message.due_at}
         older = await self._find(sql.SAVE_OUTBOUND, parameters)
         return self._saved(message, message, older)
 
@@ -229,7 +228,6 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             "state": state,
             "lane": None if lanes is None else message.priority.lane + lanes,
             "due_at": message.due_at,
-            "recipient_key": recipient_key(message),
         }
 
     async def cancel_outbound(self, message_id: UUID, at: datetime) -> OutboundMessage:
@@ -282,7 +280,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         A row that no message can be made of holds up none of the others.
         """
         parameters = {"tenant": self.tenant_id, "ids": list(ids)}
-        return [readable(row) for row in await self._fetch(sql.LOAD_FOR_SENDING, parameters)]
+        rows = await self._fetch(sql.LOAD_FOR_SENDING, parameters)
+        return [readable(row, row.known_number) for row in rows]
 
     async def record_attempts(self, results: Sequence[AttemptResult]) -> AttemptsRecorded:
         """Settle what requests led to, fenced by each lease; gives the ids whose lease still held.

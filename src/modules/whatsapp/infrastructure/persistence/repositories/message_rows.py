@@ -1,6 +1,5 @@
 """What the columns of messages hold: from domain to row and back, without a session."""
 
-import hashlib
 import json
 import logging
 from collections import defaultdict
@@ -10,7 +9,7 @@ from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
-from shared.kernel.ids import new_id, new_ids, text_of
+from shared.kernel.ids import new_id, new_ids
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import (
@@ -82,13 +81,6 @@ def all_addresses_of(*recipients: Recipient | None) -> list[str]:
     return addresses_of(*recipients, *others)
 
 
-def recipient_key(message: OutboundMessage) -> int:
-    """The same 64-bit number for the same recipient of the same channel."""
-    text = f"{text_of(message.channel_id)}:{recipient_text(message.recipient)}"
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
-
-
 def _of_failure(name: str) -> Callable[[OutboundMessage], Any]:
     return lambda message: message.failure and getattr(message.failure, name)
 
@@ -126,7 +118,6 @@ _IN_ARRAYS: Final[Mapping[str, Callable[[OutboundMessage], Any]]] = {
     "body": lambda message: message.content.body_json(),
     "details": lambda message: _object_text(message.metadata),
     "envelope": lambda message: _object_text(message.envelope),
-    "recipient_key": recipient_key,
     "due_at": attrgetter("due_at"),
 }
 
@@ -279,8 +270,8 @@ def inbound_parameters(message: InboundMessage) -> dict[str, Any]:
     }
 
 
-def outbound_of(row: OutboundMessageModel) -> OutboundMessage:
-    """The outbound message that `row` stores."""
+def outbound_of(row: OutboundMessageModel, known_number: str | None = None) -> OutboundMessage:
+    """The outbound message that `row` stores; `known_number` is of whoever has its user id."""
     status = MessageStatus(row.status)
     return OutboundMessage(
         tenant_id=row.tenant_id,
@@ -303,13 +294,16 @@ def outbound_of(row: OutboundMessageModel) -> OutboundMessage:
         failure=failure_of(row),
         created_at=row.created_at,
         status_at=row.status_at,
+        phone=None if known_number is None else PhoneNumber(known_number),
     )
 
 
-def readable(row: OutboundMessageModel) -> OutboundMessage | UnreadableMessage:
+def readable(
+    row: OutboundMessageModel, known_number: str | None
+) -> OutboundMessage | UnreadableMessage:
     """The message that `row` stores, or why none can be made of it, without what it says."""
     try:
-        return outbound_of(row)
+        return outbound_of(row, known_number)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is this row's alone
         logger.error("a stored message cannot be read: %s", type(error).__name__)  # noqa: TRY400  # a trace may show it
         return UnreadableMessage(row.id, type(error).__name__)

@@ -14,7 +14,6 @@ from typing import Any, Final, cast
 from sqlalchemy import (
     ARRAY,
     TEXT,
-    BigInteger,
     Boolean,
     DateTime,
     Integer,
@@ -39,6 +38,10 @@ from whatsapp.infrastructure.persistence.models import (
     InboundMessageModel,
     OutboundMessageModel,
     SendQueueModel,
+)
+from whatsapp.infrastructure.persistence.repositories.recipient_statements import (
+    known_number,
+    recipient_key,
 )
 
 NOBODY_KNOWS: Final = "Nobody knows whether it was sent"
@@ -91,7 +94,7 @@ def _save_outbound() -> Any:
         stored.c.tenant_id,
         stored.c.id,
         stored.c.channel_id,
-        bindparam("recipient_key", type_=BigInteger()),
+        literal_column(recipient_key("stored")),
         stored.c.lane,
         literal_column("'ready'"),
         bindparam("due_at", type_=DateTime(timezone=True)),
@@ -118,9 +121,8 @@ def _save_outbound_many() -> Any:
     )
     statement = f"""
         WITH given AS (
-            SELECT * FROM unnest({given}, CAST(:recipient_key AS bigint[]),
-                                 CAST(:due_at AS timestamptz[]))
-                AS g({", ".join(names)}, recipient_key, due_at)
+            SELECT * FROM unnest({given}, CAST(:due_at AS timestamptz[]))
+                AS g({", ".join(names)}, due_at)
         ), stored AS (
             INSERT INTO whatsapp_outbound_messages AS m ({", ".join(names)})
             SELECT {values} FROM given g
@@ -130,14 +132,14 @@ def _save_outbound_many() -> Any:
         ), queued AS (
             INSERT INTO whatsapp_send_queue
                 (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
-            SELECT s.tenant_id, s.id, s.channel_id, g.recipient_key, s.lane, 'ready', g.due_at, 0,
-                   s.expires_at
+            SELECT s.tenant_id, s.id, s.channel_id, {recipient_key("s")}, s.lane, 'ready',
+                   g.due_at, 0, s.expires_at
             FROM stored s JOIN given g USING (id) WHERE s.inserted
         )
         SELECT * FROM stored WHERE NOT inserted
     """  # noqa: S608  # column names of our own table, no values
     types: dict[str, TypeEngine[Any]] = {name: ARRAY(kind) for name, kind in arrays.items()}
-    types |= {"recipient_key": ARRAY(BigInteger()), "due_at": ARRAY(DateTime(timezone=True))}
+    types |= {"due_at": ARRAY(DateTime(timezone=True))}
     return _typed(statement, **types).columns(
         *_MESSAGES.c, literal_column("inserted", Boolean()).label("inserted")
     )
@@ -250,7 +252,7 @@ UPDATE_OUTBOUND: Final = _as_messages(
     ), queued AS (
         INSERT INTO whatsapp_send_queue AS q
             (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
-        SELECT m.tenant_id, m.id, m.channel_id, :recipient_key, CAST(:lane AS smallint),
+        SELECT m.tenant_id, m.id, m.channel_id, {recipient_key("m")}, CAST(:lane AS smallint),
                CAST(:state AS text), CAST(:due_at AS timestamptz), m.attempts, m.expires_at
         FROM updated m WHERE m.stands AND CAST(:lane AS smallint) IS NOT NULL
         ON CONFLICT (tenant_id, id) DO UPDATE
@@ -275,7 +277,6 @@ UPDATE_OUTBOUND: Final = _as_messages(
     lane=SmallInteger(),
     state=TEXT(),
     due_at=DateTime(timezone=True),
-    recipient_key=BigInteger(),
 )
 """Change a message if `:sources` allow it, its queue entry with it; gives what is stored then.
 
@@ -304,9 +305,9 @@ CANCEL_OUTBOUND: Final = _as_messages(
     at=DateTime(timezone=True),
 )
 
-LOAD_FOR_SENDING: Final = _as_messages(
+LOAD_FOR_SENDING: Final = _typed(
     f"""
-    SELECT {_SENDABLE_COLUMNS}
+    SELECT {_SENDABLE_COLUMNS}, {known_number("m")} AS known_number
     FROM whatsapp_outbound_messages m
     LEFT JOIN LATERAL (
         SELECT wamid FROM whatsapp_outbound_messages o
@@ -317,9 +318,10 @@ LOAD_FOR_SENDING: Final = _as_messages(
     """,  # noqa: S608  # constants of this module
     tenant=Uuid(),
     ids=ARRAY(Uuid()),
-)
+).columns(*_MESSAGES.c, literal_column("known_number", TEXT()).label("known_number"))
 """The claimed messages. One that is about another of ours, named by the id that we gave for it,
-names it by Meta's id here; while Meta has given none, ours stays, and Meta will refuse it."""
+names it by Meta's id here; while Meta has given none, ours stays, and Meta will refuse it. With
+each comes the number by which the user id is known that it goes to."""
 
 RECORD_ATTEMPTS: Final = _typed(
     f"""

@@ -257,7 +257,7 @@ class RedisRateLimiter:
     async def take_pairs(
         self, phone_number_id: str, recipients: Sequence[str]
     ) -> Sequence[timedelta]:
-        """Count one message to each recipient; gives for each how long it has to wait, or zero.
+        """Count one message to each person; gives for each how long it has to wait, or zero.
 
         Meta lets a number send one message per 6 s to the same user, and up to 45 at once that are
         borrowed from later (Meta, Cloud API pair rate limit). One less is borrowed here: a message

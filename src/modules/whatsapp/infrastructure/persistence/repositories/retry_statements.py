@@ -7,7 +7,6 @@ from typing import Any, Final
 from sqlalchemy import (
     ARRAY,
     TEXT,
-    BigInteger,
     Boolean,
     DateTime,
     Integer,
@@ -22,11 +21,10 @@ from shared.kernel.ids import new_ids
 from whatsapp.domain.repositories import FailedAttempt, Revival
 from whatsapp.domain.send_queue import RETRY_LANES
 from whatsapp.domain.value_objects import RETRY, MessageStatus, sources_of
-from whatsapp.infrastructure.persistence.repositories.message_rows import recipient_key
+from whatsapp.infrastructure.persistence.repositories.recipient_statements import recipient_key
 
 _TYPES: dict[str, TypeEngine[Any]] = {
     "ids": ARRAY(Uuid()),
-    "keys": ARRAY(BigInteger()),
     "due": ARRAY(DateTime(timezone=True)),
     "attempts": ARRAY(SmallInteger()),
     "occurred": ARRAY(DateTime(timezone=True)),
@@ -41,10 +39,10 @@ SEND_AGAIN: Final = text(
     f"""
     WITH given AS (
         SELECT * FROM unnest(
-            CAST(:ids AS uuid[]), CAST(:keys AS bigint[]), CAST(:due AS timestamptz[]),
+            CAST(:ids AS uuid[]), CAST(:due AS timestamptz[]),
             CAST(:attempts AS smallint[]), CAST(:occurred AS timestamptz[]),
             CAST(:attempt_ids AS uuid[]), CAST(:waits AS boolean[])
-        ) AS g(id, recipient_key, due_at, attempt, occurred_at, attempt_id, waits)
+        ) AS g(id, due_at, attempt, occurred_at, attempt_id, waits)
     ), again AS (
         UPDATE whatsapp_outbound_messages m
         SET status = CASE WHEN g.waits THEN 'retrying' ELSE 'queued' END,
@@ -64,9 +62,9 @@ SEND_AGAIN: Final = text(
                     OR q.state IN ('leased', 'dispatching') AND q.lease_until >= now()))
             -- Only while no later attempt has followed the one that failed.
             ELSE m.status = 'failed' AND m.attempts <= g.attempt END
-        RETURNING m.id, m.channel_id, m.lane, m.attempts, m.failure_code, m.failure_title,
-                  m.expires_at, g.recipient_key, g.due_at, g.attempt, g.occurred_at, g.attempt_id,
-                  g.waits
+        RETURNING m.tenant_id, m.id, m.channel_id, m.recipient, m.lane, m.attempts,
+                  m.failure_code, m.failure_title, m.expires_at, g.due_at,
+                  g.attempt, g.occurred_at, g.attempt_id, g.waits
     ), kept AS (
         INSERT INTO whatsapp_message_attempts
             (tenant_id, id, message_id, number, started_at, finished_at, outcome, code, reason,
@@ -78,11 +76,11 @@ SEND_AGAIN: Final = text(
     ), queued AS (
         INSERT INTO whatsapp_send_queue AS q
             (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
-        SELECT :tenant, a.id, a.channel_id, a.recipient_key,
-               a.lane + CASE WHEN a.waits THEN {RETRY_LANES} ELSE 0 END,
-               CASE WHEN a.waits THEN 'retrying' ELSE 'ready' END, a.due_at, a.attempts,
-               a.expires_at
-        FROM again a ORDER BY a.id
+        SELECT m.tenant_id, m.id, m.channel_id, {recipient_key("m")},
+               m.lane + CASE WHEN m.waits THEN {RETRY_LANES} ELSE 0 END,
+               CASE WHEN m.waits THEN 'retrying' ELSE 'ready' END, m.due_at, m.attempts,
+               m.expires_at
+        FROM again m ORDER BY m.id
         ON CONFLICT (tenant_id, id) DO UPDATE
         SET lane = excluded.lane, state = excluded.state, due_at = excluded.due_at,
             expires_at = excluded.expires_at,
@@ -134,7 +132,6 @@ def send_again_parameters(revivals: Sequence[Revival], at: datetime) -> dict[str
         "at": at,
         "ended": [status.value for status in sources_of(MessageStatus.QUEUED, RETRY)],
         "ids": [one.message.id for one in ordered],
-        "keys": [recipient_key(one.message) for one in ordered],
         "due": [_due_at(one, at) for one in ordered],
         "attempts": [one.attempt for one in ordered],
         "occurred": [one.failed_at for one in ordered],
