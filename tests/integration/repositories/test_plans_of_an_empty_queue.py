@@ -18,6 +18,7 @@ from whatsapp.domain.value_objects import (
     IdempotencyKey,
     MessageContent,
     MessageStatus,
+    PhoneNumber,
     UserId,
 )
 from whatsapp.infrastructure.persistence.repositories import message_statements, queue_statements
@@ -75,14 +76,22 @@ RUN_OUT = """
 """
 MEET = """
     WITH person AS (
-        INSERT INTO whatsapp_conversations (tenant_id, id, channel_id, phone)
-        SELECT $1, uuidv7(), $2, '+4915' || i FROM generate_series(1, $3) AS i RETURNING *
+        INSERT INTO whatsapp_conversations
+            (tenant_id, id, channel_id, phone, last_inbound_at, marketing_stopped)
+        SELECT $1, uuidv7(), $2, '+4915' || i, now(), i % 10 = 0
+        FROM generate_series(1, $3) AS i RETURNING *
     )
     INSERT INTO whatsapp_conversation_addresses
         (tenant_id, id, conversation_id, channel_id, address)
     SELECT p.tenant_id, uuidv7(), p.id, p.channel_id, a.address
     FROM person p CROSS JOIN LATERAL (
         VALUES (p.phone), (replace(p.phone, '+4915', 'DE.'))) AS a(address)
+"""
+PREPARE = """
+    INSERT INTO whatsapp_templates
+        (tenant_id, id, provider_account_id, name, language, category)
+    SELECT $1, uuidv7(), 'W', 'news', CASE i WHEN 1 THEN 'en' ELSE 'l' || i END, 'MARKETING'
+    FROM generate_series(1, $2) AS i
 """
 WAITING = "SELECT id FROM whatsapp_outbound_messages WHERE status = 'queued' ORDER BY id LIMIT $1"
 MINUTE = timedelta(minutes=1)
@@ -154,13 +163,13 @@ class Caller:
             message_statements.EXPIRE_UNSENT, channel=CHANNEL, at=utc_now(), limit=GROUP
         )
 
-    async def accept(self, *recipients):
+    async def accept(self, content, *recipients):
         messages = [
             OutboundMessage(
                 tenant_id=TENANT,
                 channel_id=CHANNEL,
                 recipient=recipient,
-                content=MessageContent.template("order_sent", "en"),
+                content=content,
                 idempotency_key=IdempotencyKey(str(new_id())),
             )
             for recipient in recipients
@@ -269,27 +278,40 @@ async def test_what_was_planned_before_there_was_a_history_reads_no_more_of_it_t
         assert 0 < pages <= 80 * GROUP
 
 
+@pytest.mark.parametrize(
+    "content", [MessageContent.text("Hello"), MessageContent.template("news", "en")], ids=repr
+)
+@pytest.mark.parametrize(
+    "address",
+    [lambda n: UserId(f"DE.{n}"), lambda n: PhoneNumber(f"+4915{n}")],
+    ids=["id", "phone"],
+)
 async def test_what_was_planned_before_anybody_was_known_reads_no_more_of_people_than_it_needs(
-    owner, callers
+    owner, callers, content, address
 ) -> None:
     _, app = callers
-    await owner.execute("UPDATE whatsapp_channels SET marketing_policy = 'allow'")
+    await owner.execute("UPDATE whatsapp_channels SET provider_account_id = 'W'")
     for table in (
-        *("outbound_messages", "send_queue"),
+        *("outbound_messages", "send_queue", "templates"),
         *("conversations", "conversation_addresses"),
     ):
         # Nobody shall look at them again before the plan is used.
         await owner.execute(f"ALTER TABLE whatsapp_{table} SET (autovacuum_enabled = false)")
         await owner.execute(f"VACUUM (ANALYZE) whatsapp_{table}")
     await app.connection.execute("SET plan_cache_mode = force_generic_plan")
-    await app.accept(UserId("DE.0"))
+    await app.accept(content, address(1000))
     await owner.execute(FILL, TENANT, CHANNEL, MADE_AFTER)
     await owner.execute(MEET, TENANT, CHANNEL, MADE_AFTER)
+    await owner.execute(PREPARE, TENANT, MADE_AFTER)
 
     # Those who became known last: whoever walks from person to person comes to them late.
-    people = [UserId(f"DE.{MADE_AFTER - number}") for number in range(GROUP)]
-    entries, _ = await app.reading(app.accept(*people))
+    people = [address(MADE_AFTER - number) for number in range(GROUP)]
+    before = await owner.fetchval("SELECT count(*) FROM whatsapp_send_queue")
+    entries, _ = await app.reading(app.accept(content, *people))
 
+    # Each has written, and one in ten wants no marketing.
+    stored = await owner.fetchval("SELECT count(*) FROM whatsapp_send_queue") - before
+    assert stored == GROUP * (1.0 if content.type == "text" else 0.9)
     assert 0 < entries <= 20 * GROUP
 
 
