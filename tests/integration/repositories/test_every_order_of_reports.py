@@ -148,8 +148,8 @@ class Stage:
     async def answer(self, results: Sequence[AttemptResult]) -> None:
         for some in handfuls(results):
             async with self.desk(self.customer) as desk:
-                held = await desk.messages.record_attempts(some)
-                assert held == {one.message_id for one in some}
+                recorded = await desk.messages.record_attempts(some)
+                assert recorded.held == {one.message_id for one in some}
 
     async def stored(self) -> dict[UUID, tuple[str, str | None, int | None]]:
         rows = await self.superuser.fetch(

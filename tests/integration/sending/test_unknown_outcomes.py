@@ -99,7 +99,8 @@ class Desk:
             "started_at": now,
             "finished_at": now,
         }
-        return await self.run("record_attempts", [AttemptResult(**given | more)])
+        recorded = await self.run("record_attempts", [AttemptResult(**given | more)])
+        return recorded.held
 
     async def report(
         self, saved, status, *, attempt=1, wamid="wamid.1", at=None, pricing=None
@@ -481,10 +482,10 @@ async def test_a_mark_is_taken_back_also_from_what_was_held_as_unknown(desk) -> 
     saved, entry = await abandoned(desk)
     await hold_abandoned(desk)
 
-    held = await desk.run("record_attempts", [taken_back(entry, utc_now())])
+    recorded = await desk.run("record_attempts", [taken_back(entry, utc_now())])
 
     (again,) = await desk.claim()
-    assert (held, again.message_id) == ({saved.id}, saved.id)
+    assert (recorded.held, again.message_id) == ({saved.id}, saved.id)
 
 
 @pytest.mark.parametrize("was_marked", [True, False])
