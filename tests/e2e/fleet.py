@@ -54,6 +54,26 @@ BATCH = 1000
 PATIENCE = 3
 """A machine with much else to do is waited for so many times longer, where no time is judged."""
 SPACED_SECOND = 1.008
+_COPIES = """
+    WITH copy AS MATERIALIZED (
+        SELECT uuidv7() AS id, '+4916' || lpad(n::text, 9, '0') AS recipient, 'copy' || n AS key,
+               hashtextextended('copy' || n, 0) AS recipient_key
+        FROM generate_series(1, $2::int) n
+    ), stored AS (
+        INSERT INTO whatsapp_outbound_messages
+        SELECT (made.message).* FROM (
+            SELECT jsonb_populate_record(m, jsonb_build_object(
+                'id', c.id, 'recipient', c.recipient, 'idempotency_key', c.key)) AS message
+            FROM whatsapp_outbound_messages m CROSS JOIN copy c WHERE m.id = $1 OFFSET 0
+        ) made
+    )
+    INSERT INTO whatsapp_send_queue
+    SELECT (made.entry).* FROM (
+        SELECT jsonb_populate_record(q, jsonb_build_object(
+            'id', c.id, 'recipient_key', c.recipient_key)) AS entry
+        FROM whatsapp_send_queue q CROSS JOIN copy c WHERE q.id = $1 OFFSET 0
+    ) made
+"""
 _recipients = count(1)
 _numbers = count(1)
 
@@ -250,6 +270,11 @@ class Fleet:
                 await uow.commit()
             ids += [message.id for message in messages]
         return ids
+
+    async def enqueue_copies(self, channel: Channel, number: int) -> None:
+        """Queue so many messages in one stroke, each to a recipient of its own."""
+        (first,) = await self.enqueue(channel, 1)
+        await self.sql(_COPIES, first, number)
 
     async def sql(self, query: str, *arguments: Any) -> Sequence[Any]:
         """Ask the database, whoever's rows they are."""

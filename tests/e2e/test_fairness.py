@@ -6,12 +6,14 @@ from statistics import quantiles
 
 import pytest
 
-from fleet import Fleet
+from fleet import SPACED_SECOND, Fleet
+from shared.kernel.clock import utc_now
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.value_objects import Priority
 
 pytestmark = [pytest.mark.soak, pytest.mark.pace, pytest.mark.asyncio(loop_scope="session")]
-BACKLOG, SMALL, EACH = 100_000, 9, 10
+BACKLOG, SMALL, EACH, RATE = 100_000, 9, 10, 80
+MANY_WAITING, TENANTS, PAUSE_SECONDS = 1_000_000, 500, 0.06
 CHANNELS, ON_EACH = 1000, 3
 
 
@@ -29,8 +31,8 @@ async def waits(fleet: Fleet, channel: Channel) -> list[float]:
 
 @pytest.mark.timeout(450)
 async def test_a_backlog_of_100_000_delays_nobody_else(fleet, record_property) -> None:
-    large = await fleet.new_channel(80)
-    small = [await fleet.new_channel(80) for _ in range(SMALL)]
+    large = await fleet.new_channel(RATE)
+    small = [await fleet.new_channel(RATE) for _ in range(SMALL)]
     await fleet.enqueue(large, BACKLOG)
     done = 0
 
@@ -53,6 +55,35 @@ async def test_a_backlog_of_100_000_delays_nobody_else(fleet, record_property) -
         print(f"p99 with {workers} workers: {p99:.3f} s")  # noqa: T201  # shown when it fails
         assert len(waited) == SMALL * EACH
         assert p99 < 1
+
+
+@pytest.mark.timeout(900)
+async def test_a_million_waiting_delay_none_of_five_hundred_tenants(fleet, record_property) -> None:
+    large = await fleet.new_channel(RATE)
+    small = [await fleet.new_channel(RATE) for _ in range(TENANTS)]
+    await fleet.enqueue_copies(large, MANY_WAITING)
+    await fleet.start_workers(1)
+    # Not asked here: the first use of a number costs a second.
+    await asyncio.gather(*(fleet.enqueue(one, 1) for one in small))
+    for one in (large, *small):
+        await fleet.until_recorded(one, 1, within=60)
+
+    began = utc_now()
+    for one in small:
+        await asyncio.gather(fleet.enqueue(one, EACH), asyncio.sleep(PAUSE_SECONDS))
+    ended = utc_now()
+    for one in small:
+        await fleet.until_recorded(one, 1 + EACH, within=30)
+
+    waited = [wait for one in small for wait in (await waits(fleet, one))[1:]]
+    p95 = quantiles(waited, n=20)[18]
+    theirs = [at for at in await fleet.departures(large) if began < at < ended]
+    share = len(theirs) * SPACED_SECOND / (ended - began).total_seconds() / RATE
+    record_property("p95 of the small, share of the large", (p95, share))
+    print(f"p95 {p95:.3f} s, the large one had {share:.3f} of its rate")  # noqa: T201  # as above
+    assert len(waited) == TENANTS * EACH
+    assert p95 < 2
+    assert share > 0.95
 
 
 @pytest.mark.timeout(270)
