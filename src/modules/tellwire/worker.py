@@ -27,10 +27,10 @@ from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.fresh_channel import Readings
+from whatsapp.application.gates import Gates
 from whatsapp.application.heed_reports import HeedReports
 from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.late_failures import LateFailures
-from whatsapp.application.lateness import Lateness
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import MAX_BODIES, CountElements, ProcessWebhooks
 from whatsapp.application.record_events import RecordEvents
@@ -97,15 +97,16 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     lease = Lease(settings.lease)
     http = await stack.enter_async_context(create_http_session(total_timeout=lease.to_answer))
 
-    begin = work_in(create_session_factory(app))
+    gates = Gates()
+    begin = gates.between(work_in(create_session_factory(app)))
     metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
     queue, limiter = CountedQueue(dispatch, metrics), await _limiter(redis)
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
-    choices, lateness, readings = _choices(settings, lease), Lateness(), Readings()
+    choices, readings = _choices(settings, lease), Readings()
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
-            lateness=lateness,
+            gates=gates,
             readings=readings,
             tenant_id=tenant_id,
             channel_id=channel_id,
@@ -132,7 +133,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
         expire=ExpireUnsent(begin=begin),
     )
     webhooks = _webhooks(
-        process, begin, limiter, lease, stretch=send.stretch, count=metrics.element
+        process, begin, limiter, lease, stretch=send.stretch, count=metrics.element, look=gates.look
     )
     media = await stack.enter_async_context(
         open_media_work(settings, begin, process, stretch=send.stretch, moved=metrics.moved)
@@ -164,6 +165,7 @@ def _webhooks(
     *,
     stretch: Callable[[], float],
     count: CountElements,
+    look: Callable[[], None],
 ) -> tuple[Loop, Loop]:
     inbox = ProcessWebhooks(
         inbox=SQLAlchemyWebhookQueue(process),
@@ -179,6 +181,7 @@ def _webhooks(
         count_inbound=CountInbound(begin=begin, limiter=limiter),
         heed_reports=HeedReports(begin=begin, limiter=limiter, judge=outcome_of_status_errors),
         count_elements=count,
+        look=look,
         lease=lease.length,
     )
     process_loop = Loop(

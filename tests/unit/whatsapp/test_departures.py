@@ -6,6 +6,7 @@ import time
 import pytest
 
 from whatsapp.application.departures import Departures
+from whatsapp.application.gates import Gates
 from whatsapp.application.lateness import ON_THE_WAY_SECONDS, Lateness
 from whatsapp.application.ports import NotLeaving
 from whatsapp.application.slot_use import SlotUse
@@ -86,7 +87,7 @@ async def test_how_late_each_slot_was_reached_is_noted() -> None:
         def reached(self, seconds, **_):
             late.append(seconds)
 
-    gate = Gate(lateness=Noted())
+    gate = Gate(gates=Gates(lateness=Noted()))
     now = time.monotonic()
     gate.add([Slot(now - 2, now - 1), Slot(now - 0.5, now + PATIENT)])
     await gate.take("a")
@@ -159,3 +160,36 @@ async def test_a_stall_longer_than_all_slots_holds_nobody_back_for_ever(gate) ->
     await waiting
 
     assert gate.use.used == 1
+
+
+async def test_a_busy_loop_that_looks_in_between_lets_others_leave_in_time() -> None:
+    gates = Gates()
+    one, other = Gate(gates=gates), Gate(gates=gates)
+    going = [asyncio.create_task(gate.take(name)) for gate, name in ((one, "a"), (other, "b"))]
+    await asyncio.sleep(0)
+    one.add([slot(after=0.01)])
+    other.add([slot(after=0.02), slot(after=PATIENT)])
+
+    # Nothing else runs in this while, no timer either.
+    while not (one.left and other.left):
+        gates.look()
+
+    assert [one.left[0][0], other.left[0][0]] == ["a", "b"]
+    await asyncio.gather(*going)
+    assert gates.due == {other}  # It has a slot left, and nobody waits for it.
+    other.close()
+
+
+async def test_looking_touches_no_gate_before_its_slot() -> None:
+    gates = Gates()
+    gate = Gate(gates=gates)
+    gate.add([slot(after=PATIENT)])
+    going = asyncio.create_task(gate.take("a"))
+    await asyncio.sleep(0)
+    timer = gate._timer
+
+    gates.look()
+
+    assert gate._timer is timer
+    assert not gate.left
+    going.cancel()

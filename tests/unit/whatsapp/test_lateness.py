@@ -2,7 +2,7 @@
 
 import pytest
 
-from whatsapp.application.lateness import Lateness
+from whatsapp.application.lateness import GROUP_SECONDS, LATE_GROUP_SECONDS, Lateness
 from whatsapp.domain.rate_limit import LATENESS, MAX_LATENESS
 
 
@@ -17,7 +17,8 @@ def taught(*late: float, seconds: float = 2.0) -> Lateness:
 def test_whoever_is_in_time_takes_slots_as_short_as_they_come() -> None:
     lateness = taught(0.001, 0.004)
 
-    assert (lateness.wanted, lateness.given_up, lateness.is_long) == (LATENESS, 0, False)
+    assert (lateness.wanted, lateness.given_up) == (LATENESS, 0)
+    assert lateness.group_seconds == GROUP_SECONDS
 
 
 def test_whoever_is_always_late_takes_slots_that_last_so_long_and_little_longer() -> None:
@@ -41,8 +42,8 @@ def test_few_slots_teach_nothing() -> None:
 
 def test_whoever_is_in_time_again_learns_it_within_seconds() -> None:
     lateness = taught(0.1)
-    assert lateness.is_long
+    assert lateness.group_seconds == LATE_GROUP_SECONDS
 
     for number in range(200, 500):
         lateness.reached(0.0, at=number / 100)
-    assert not lateness.is_long
+    assert lateness.group_seconds == GROUP_SECONDS

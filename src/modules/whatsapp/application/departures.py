@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from whatsapp.application.lateness import ON_THE_WAY_SECONDS, Lateness
+from whatsapp.application.gates import Gates
+from whatsapp.application.lateness import ON_THE_WAY_SECONDS
 from whatsapp.application.ports import Go, NotLeaving
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.domain.rate_limit import Slot
@@ -31,7 +32,7 @@ class _Turn:
     done: asyncio.Future[None]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Departures:
     """Requests `await leave(...)`; those that dispatch `add` slots as the limiter gives them.
 
@@ -41,7 +42,8 @@ class Departures:
     use: SlotUse
     changed: Callable[[], None]
     """Told when a request waits for which there is no slot."""
-    lateness: Lateness = field(default_factory=Lateness)
+    gates: Gates = field(default_factory=Gates)
+    """The process's."""
     monotonic: Callable[[], float] = time.monotonic
 
     _slots: deque[Slot] = field(default_factory=deque, init=False)
@@ -62,12 +64,12 @@ class Departures:
     def add(self, slots: Sequence[Slot]) -> None:
         """Let requests leave on these too; they come behind those that are here."""
         self._slots.extend(slots)
-        self._look()
+        self.look()
 
     def close(self) -> None:
         """Refuse those for whom no slot is left, now and from now on."""
         self._is_closed = True
-        self._look()
+        self.look()
 
     async def leave(self, go: Go, *, until: float) -> None:
         """Wait for a slot and call `go` on it, at once and not in another step of the loop.
@@ -77,18 +79,22 @@ class Departures:
         """
         turn = _Turn(until, go, asyncio.get_running_loop().create_future())
         self._waiting.append(turn)
-        self._look()
+        self.look()
+        self.gates.look()
         await turn.done
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Give out the slots that have come, and look again when the next one comes."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         pause = self._give_out()
-        if pause is not None:
+        if pause is None:
+            self.gates.expect(self, None)
+        else:
+            self.gates.expect(self, self.monotonic() + pause)
             pause = max(pause, LOOK_AGAIN_SECONDS)
-            self._timer = asyncio.get_running_loop().call_later(pause, self._look)
+            self._timer = asyncio.get_running_loop().call_later(pause, self.look)
         if self._is_closed and not self._slots:
             while self._waiting:
                 _refuse(self._waiting.popleft())
@@ -117,7 +123,7 @@ class Departures:
 
     def _reached(self, slot: Slot, now: float, *, in_time: bool) -> None:
         self.use.reached(in_time=in_time, at=now)
-        self.lateness.reached(now - slot.at, at=now)
+        self.gates.lateness.reached(now - slot.at, at=now)
 
 
 def _latest(slot: Slot) -> float:

@@ -28,10 +28,10 @@ from whatsapp.application.claim_due import ClaimDue
 from whatsapp.application.departures import Departures
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.fresh_channel import FreshChannel, Readings
+from whatsapp.application.gates import Gates
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.late_failures import LateFailures
-from whatsapp.application.lateness import Lateness
 from whatsapp.application.load_claimed import Going, LoadClaimed
 from whatsapp.application.mark_time import MarkTime
 from whatsapp.application.next_step import NextStep
@@ -46,10 +46,6 @@ from whatsapp.domain.rate_limit import RateLimiter, Slot
 from whatsapp.domain.send_queue import ClaimedEntry, SendQueue
 
 MAX_GROUP: Final = 64
-GROUP_SECONDS: Final = 0.05
-"""A group's slots span this long: so much is unknown if the process dies after marking it."""
-LATE_GROUP_SECONDS: Final = 0.15
-"""Who misses many slots takes more of them at once, since asking takes time too."""
 PATIENCE: Final = timedelta(milliseconds=1500)
 """Where the limit wants longer than this (a hold, not a rate), what was claimed is given back."""
 logger = logging.getLogger(__name__)
@@ -71,7 +67,7 @@ class DispatchChannel:
     monotonic: Callable[[], float] = time.monotonic
     rng: Random = field(default_factory=Random)
     observe: Observe = ignore
-    lateness: Lateness = field(default_factory=Lateness)
+    gates: Gates = field(default_factory=Gates)
     readings: Readings = field(default_factory=dict)
     """These two are the process's: channels are late alike, and what is read of one is shared."""
 
@@ -104,11 +100,12 @@ class DispatchChannel:
         self._gate = Departures(
             use=self._use,
             changed=self._changed.set,
-            lateness=self.lateness,
+            gates=self.gates,
             monotonic=self.monotonic,
         )
+        lateness = self.gates.lateness
         self._take_slots = TakeSlots(
-            limiter=self.limiter, lateness=self.lateness, use=self._use, monotonic=self.monotonic
+            limiter=self.limiter, lateness=lateness, use=self._use, monotonic=self.monotonic
         )
         self._claims = ClaimDue(
             tenant_id=self.tenant_id,
@@ -263,7 +260,7 @@ class DispatchChannel:
 
     async def _launch_all(self, flights: asyncio.TaskGroup) -> None:
         while (channel := await self._next_launch()) is not None:
-            span = LATE_GROUP_SECONDS if self.lateness.is_long else GROUP_SECONDS
+            span = self.gates.lateness.group_seconds
             size = max(1, round(channel.messages_per_second * span))
             if not self._aloft:  # The first slot may be there at once: it must not wait.
                 await self._launch(flights, channel, self._take(size), at=self.monotonic())
@@ -360,6 +357,7 @@ class DispatchChannel:
             else:
                 self._in_flight -= 1
             self._changed.set()
+            self.gates.look()
         finished_at = self.now()
         attempt = Attempt(
             entry=one.entry, started_at=one.left_at or finished_at, finished_at=finished_at
@@ -398,3 +396,4 @@ class DispatchChannel:
         """Count what is dealt with; what waited behind it may be due now."""
         self._open -= number
         self._news.set()
+        self.gates.look()

@@ -14,6 +14,10 @@ from whatsapp.domain.rate_limit import LATENESS, MAX_LATENESS
 
 ON_THE_WAY_SECONDS: Final = 0.003
 """The last of the time in which a slot may be used is left to the way to Meta."""
+GROUP_SECONDS: Final = 0.05
+"""A group's slots span this long: so much is unknown if the process dies after marking it."""
+LATE_GROUP_SECONDS: Final = 0.15
+"""Who misses many slots takes more of them at once, since asking takes time too."""
 LEARNED_IN_SECONDS: Final = 0.25
 """So often what was seen is looked at, and counts half from then on."""
 LEAST_SEEN: Final = 10
@@ -39,9 +43,9 @@ class Lateness:
         return min(max(timedelta(seconds=self.seconds), LATENESS), MAX_LATENESS)
 
     @property
-    def is_long(self) -> bool:
-        """Whether slots have to last longer than usual."""
-        return self.seconds > _USUAL
+    def group_seconds(self) -> float:
+        """How long the slots span that are taken together."""
+        return LATE_GROUP_SECONDS if self.seconds > _USUAL else GROUP_SECONDS
 
     @property
     def given_up(self) -> float:

@@ -44,6 +44,10 @@ logger = logging.getLogger(__name__)
 Parse: TypeAlias = Callable[[bytes], WebhookBatch]
 
 
+def do_nothing() -> None:
+    """For whoever has nobody that has to be in time."""
+
+
 class CountElements(Protocol):
     """Counts what came in and what became of it, for an operator's metrics."""
 
@@ -94,6 +98,8 @@ class ProcessWebhooks:
     count_inbound: CountInbound
     heed_reports: HeedReports
     count_elements: CountElements = count_nothing
+    look: Callable[[], None] = do_nothing
+    """Called often: bodies are read in large handfuls, and others have to be in time."""
     lease: timedelta = timedelta(seconds=60)
 
     async def __call__(self) -> int:
@@ -199,7 +205,7 @@ class ProcessWebhooks:
 
     async def _find(self, entries: Sequence[InboxEntry]) -> _Found:
         """Read the bodies, and ask whose the numbers and accounts in them are."""
-        batches = [(entry, self.parse(entry.body)) for entry in entries]
+        batches = [(entry, self._parsed(entry)) for entry in entries]
         elements = [(entry, one) for entry, batch in batches for one in batch.elements]
         routes = await self.inbox.routes(
             numbers={number for _, one in elements if (number := one.phone_number_id)},
@@ -221,6 +227,10 @@ class ProcessWebhooks:
             if nobodys:
                 found.quarantined += _nobodys(entry, batch, nobodys)
         return found
+
+    def _parsed(self, entry: InboxEntry) -> WebhookBatch:
+        self.look()
+        return self.parse(entry.body)
 
     def _count(self, applied: Applied) -> None:
         kinds = {
