@@ -8,7 +8,7 @@ from shared.infrastructure.database import create_engine
 from shared.infrastructure.redis import connect
 from tellwire.worker import _webhooks
 from webhook_bodies import APP, body, inbound_to, new_wamid, number_of, status_of
-from whatsapp.application.process_webhooks import count_nothing
+from whatsapp.application.process_webhooks import count_nothing, do_nothing
 from whatsapp.domain.send_queue import Lease
 from whatsapp.infrastructure.persistence.repositories import RedisRateLimiter
 from whatsapp.infrastructure.persistence.work import work_in
@@ -71,6 +71,7 @@ async def test_the_worker_has_what_comes_in_make_room(
         Lease(timedelta(seconds=30)),
         stretch=lambda: 1.0,
         count=count_nothing,
+        look=do_nothing,
     )
     assert await limiter.wait_for_slot(number, rate=RATE, within=timedelta(seconds=3))
     before = await limiter.check_rate_limit(number, rate=RATE)
