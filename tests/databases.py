@@ -20,6 +20,7 @@ from tellwire.embedded.roles import grant_database, quoted
 
 MOST_GROWTH_BYTES = 512 * 1024
 """Emptied indexes keep their pages: beyond this a database is not like a new one to the planner."""
+MOST_VACUUMS = 3
 PATIENCE_SECONDS = 120  # To copy a database takes long where the machine has much else to do.
 KEPT = "alembic_version"
 _numbers = count(1)
@@ -155,7 +156,13 @@ class Databases:
         # Without triggers, and with that without looking for rows that refer to others.
         await connection.execute("SET session_replication_role = replica; SET lock_timeout = '5s'")
         await connection.execute("; ".join(f"DELETE FROM {table}" for table in tables))  # noqa: S608  # names from the catalogue
-        await connection.execute(f"VACUUM {', '.join(tables)}")
+        for _ in range(MOST_VACUUMS):
+            # As long as anybody has a snapshot, as PostgreSQL's own autovacuum may in this moment,
+            # deleted rows stay, and their pages with them.
+            await connection.execute(_END_OTHERS)
+            await connection.execute(f"VACUUM {', '.join(tables)}")
+            if not await connection.fetch(_TABLES_WITH_PAGES):
+                break
         for table in tables:
             await connection.execute(
                 "SELECT pg_clear_relation_stats('public', $1)", table.strip('"')

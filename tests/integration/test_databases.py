@@ -46,6 +46,24 @@ def test_one_that_has_rows_is_emptied_and_lent_again(own) -> None:
         assert do(again, pages) == untouched
 
 
+def test_one_that_somebody_looks_at_while_it_is_emptied_is_emptied_all_the_same(own) -> None:
+    """As PostgreSQL's autovacuum does once a minute, in whichever moment."""
+
+    async def empty(lent) -> bool:
+        url = lent.superuser_url.replace("+asyncpg", "")
+        connection, other = await asyncpg.connect(url), await asyncpg.connect(url)
+        try:
+            await connection.execute(ADD_A_TENANT)
+            await other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM tenants")
+            return await own._is_emptied(connection)
+        finally:
+            await connection.close()
+            other.terminate()
+
+    with own.lend() as lent:
+        assert run(empty(lent))
+
+
 @pytest.mark.parametrize(
     "change",
     [
