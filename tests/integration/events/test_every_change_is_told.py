@@ -309,7 +309,7 @@ LIVES = {
         decisions_of_a_worker,
         answers_that_were_reported_before,
     ],
-    "message_statements.RECORD_STATUSES": [
+    "report_statements.RECORD_STATUSES": [
         reports,
         reports_that_were_parked,
         reports_about_what_was_taken_back,
@@ -399,7 +399,7 @@ def test_no_statement_about_messages_hides_elsewhere() -> None:
         or re.search(r"update\((OutboundMessageModel|_MESSAGES)\b", text)
     ]
     home = "src/modules/whatsapp/infrastructure/persistence/repositories"
-    assert places == [f"{home}/message_statements.py", f"{home}/retry_statements.py"]
+    assert places == [f"{home}/{name}_statements.py" for name in ("message", "report", "retry")]
 
 
 def _modules() -> list[Any]:

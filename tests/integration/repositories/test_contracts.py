@@ -244,6 +244,10 @@ async def watched(wire, database):
     await engine.dispose()
 
 
+SEVERAL = {"messages.record_statuses": 2}
+"""Methods that need another statement here: the reports settle what waits, and that is rare."""
+
+
 def test_every_method_is_in_the_table():
     public = {
         f"{name}.{method}"
@@ -275,7 +279,7 @@ async def test_a_method_is_one_statement(watched, wire, given, name):
         statements = wire.statements
         await session.commit()
 
-    assert len(statements) == 1, statements
+    assert len(statements) == SEVERAL.get(name, 1), statements
 
 
 @pytest.mark.parametrize("name", METHODS)

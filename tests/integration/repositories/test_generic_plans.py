@@ -13,7 +13,11 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
 from whatsapp.domain.send_queue import LANES
-from whatsapp.infrastructure.persistence.repositories import message_statements, queue_statements
+from whatsapp.infrastructure.persistence.repositories import (
+    message_statements,
+    queue_statements,
+    report_statements,
+)
 
 LARGE, SMALL = 20_000, 300
 TENANT, CHANNEL = new_id(), new_id()
@@ -71,14 +75,13 @@ STATEMENTS = {
     "failed for retry": ("tellwire_app", message_statements.FAILED_FOR_RETRY, {"limit": 50}),
     "record statuses": (
         "tellwire_app",
-        message_statements.RECORD_STATUSES,
+        report_statements.RECORD_STATUSES,
         {
             "channel": CHANNEL,
             "event_ids": [new_id() for _ in range(REPORTS)],
             "message_ids": [new_id() for _ in range(REPORTS)],
             "wamids": [f"wamid.{i}" for i in range(REPORTS)],
             "statuses": ["sent"] * REPORTS,
-            "ranks": [2] * REPORTS,
             "attempts": [1] * REPORTS,
             "occurred": [utc_now()] * REPORTS,
         }

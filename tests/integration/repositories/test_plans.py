@@ -86,6 +86,7 @@ SEED = """
 CHANNEL, MESSAGE = seeded("c01"), seeded("m300")
 LEASE = seeded("lease")
 OTHERS = [seeded(f"m{number}") for number in (300, 312, 336)]
+SENT = [seeded(f"m{number}") for number in (306, 318, 330)]
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +120,13 @@ def result(message_id: UUID) -> AttemptResult:
     )
 
 
-def report(message_id: UUID | None, wamid: str) -> StatusReport:
+def report(message_id: UUID | None, wamid: str, **values: Any) -> StatusReport:
     return StatusReport(
-        wamid=wamid, status=MessageStatus.PLAYED, occurred_at=utc_now(), message_id=message_id
+        wamid=wamid,
+        status=MessageStatus.PLAYED,
+        occurred_at=utc_now(),
+        message_id=message_id,
+        **values,
     )
 
 
@@ -249,9 +254,22 @@ AS_APP = {
     ),
     "messages.record_statuses": (
         lambda _c, m: m.record_statuses(
-            CHANNEL, [report(OTHERS[0], "w.1"), report(OTHERS[1], "w.2"), report(None, "wamid.336")]
+            CHANNEL, [report(SENT[0], "w.1"), report(SENT[1], "w.2"), report(None, "wamid.342")]
         ),
         {_MESSAGES, "ix_whatsapp_outbound_messages_tenant_id_wamid"},
+    ),
+    "messages.record_statuses of what waits": (
+        lambda _c, m: m.record_statuses(CHANNEL, [report(one, f"w.{one}") for one in OTHERS]),
+        {_QUEUE},
+    ),
+    "messages.record_statuses of second copies": (
+        lambda _c, m: m.record_statuses(
+            CHANNEL, [report(one, f"w.second.{one}", attempt=1) for one in SENT]
+        ),
+        {
+            "ix_whatsapp_message_attempts_tenant_id_message_id_number",
+            "ix_whatsapp_status_events_tenant_id_message_id_occurred_at",
+        },
     ),
     "messages.step_aside": (
         lambda _c, m: m.step_aside(CHANNEL, limit=30),

@@ -21,7 +21,11 @@ from whatsapp.domain.value_objects import (
     PhoneNumber,
     UserId,
 )
-from whatsapp.infrastructure.persistence.repositories import message_statements, queue_statements
+from whatsapp.infrastructure.persistence.repositories import (
+    message_statements,
+    queue_statements,
+    report_statements,
+)
 from whatsapp.infrastructure.persistence.repositories.accept_rows import accept_parameters
 from whatsapp.infrastructure.persistence.repositories.accept_statements import ACCEPT_OUTBOUND
 
@@ -146,13 +150,12 @@ class Caller:
         none = [None] * len(ids)
         names = ("errors", "pricing", "codes", "titles", "details")
         return await self.run(
-            message_statements.RECORD_STATUSES,
+            report_statements.RECORD_STATUSES,
             channel=CHANNEL,
             event_ids=[new_id() for _ in ids],
             message_ids=ids,
             wamids=[f"wamid.{one}" for one in ids],
             statuses=[status.value] * len(ids),
-            ranks=[status.rank] * len(ids),
             attempts=[attempt] * len(ids),
             occurred=[utc_now()] * len(ids),
             **dict.fromkeys(names, none),

@@ -10,7 +10,7 @@ import threading
 import time
 from functools import lru_cache
 from typing import Final
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 NIL: Final = UUID(int=0)
 """Before all ids, where a walk through them begins."""
@@ -23,6 +23,9 @@ _RANDOM = (1 << 62) - 1
 _UPPER = 0x7 << 76 | 0b10 << 62
 _state = {"millis": 0, "counter": 0}
 _lock = threading.Lock()
+# UUID refuses assignments; its slots do not.
+_allocate = object.__new__
+_set_value, _set_safety = (vars(UUID)[slot].__set__ for slot in ("int", "is_safe"))
 
 
 def _next_ticks(number: int) -> list[int]:
@@ -45,14 +48,22 @@ def new_id() -> UUID:
 
 
 def new_ids(number: int) -> list[UUID]:
-    """So many new ids in order, at a quarter of the price of one by one."""
-    return [UUID(int=value) for value in _new_values(number)]
+    """So many new ids in order, at a tenth of the price of one by one."""
+    return [_unchecked(value) for value in _new_values(number)]
 
 
 def new_id_texts(number: int) -> list[str]:
     """So many new ids in their usual spelling, for where nobody needs anything else of them."""
     digits = [f"{value:032x}" for value in _new_values(number)]
     return [f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:]}" for d in digits]
+
+
+def _unchecked(value: int) -> UUID:
+    """As `UUID(int=value)`, which looks at all its arguments and takes thrice as long."""
+    made = _allocate(UUID)
+    _set_value(made, value)
+    _set_safety(made, SafeUUID.unknown)
+    return made
 
 
 def _new_values(number: int) -> list[int]:

@@ -25,11 +25,11 @@ from whatsapp.domain.repositories import (
     StatusReport,
     UnreadableMessage,
 )
-from whatsapp.domain.value_objects import (
-    IdempotencyKey,
-)
+from whatsapp.domain.value_objects import IdempotencyKey
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories import message_statements as sql
+from whatsapp.infrastructure.persistence.repositories import report_statements as told
+from whatsapp.infrastructure.persistence.repositories import retry_statements as again
 from whatsapp.infrastructure.persistence.repositories.accept_rows import (
     accept_parameters,
     judge_parameters,
@@ -51,17 +51,15 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     inbound_parameters,
     outbound_of,
     readable,
-    recorded_of,
-    report_arrays,
     sources_for,
     stored_as_is,
 )
 from whatsapp.infrastructure.persistence.repositories.queue_statements import STEP_ASIDE
-from whatsapp.infrastructure.persistence.repositories.retry_statements import (
-    COUNT_ALIKE,
-    SEND_AGAIN,
-    count_alike_parameters,
-    send_again_parameters,
+from whatsapp.infrastructure.persistence.repositories.report_rows import (
+    doubles_among,
+    recorded_of,
+    report_arrays,
+    settled_by,
 )
 
 MAX_BATCH: Final = 1000
@@ -245,8 +243,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """
         if not revivals:
             return frozenset()
-        parameters = {"tenant": self.tenant_id} | send_again_parameters(revivals, at)
-        return frozenset((await self._run(SEND_AGAIN, parameters)).scalars())
+        parameters = {"tenant": self.tenant_id} | again.send_again_parameters(revivals, at)
+        return frozenset((await self._run(again.SEND_AGAIN, parameters)).scalars())
 
     async def count_alike(self, failed: Sequence[FailedAttempt]) -> Sequence[int]:
         """For each, how many earlier attempts failed like it since its message last ended.
@@ -256,8 +254,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """
         if not failed:
             return []
-        parameters = {"tenant": self.tenant_id} | count_alike_parameters(failed)
-        return [row.alike for row in await self._fetch(COUNT_ALIKE, parameters)]
+        parameters = {"tenant": self.tenant_id} | again.count_alike_parameters(failed)
+        return [row.alike for row in await self._fetch(again.COUNT_ALIKE, parameters)]
 
     async def refusals(
         self, messages: Sequence[OutboundMessage], *, at: datetime
@@ -303,7 +301,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
         Until the transaction ends; for reports that do not carry our id, before they are recorded.
         """
-        await self._run(sql.EXPECT_ANSWERS, {"channel": channel_id, "wamids": list(wamids)})
+        await self._run(told.EXPECT_ANSWERS, {"channel": channel_id, "wamids": list(wamids)})
 
     async def record_statuses(
         self, channel_id: UUID, reports: Sequence[StatusReport]
@@ -313,8 +311,13 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         Repetitions change nothing. A report about a second copy of a message that Meta sent already
         is noted among its attempts as a duplicate, once.
         """
-        parameters = {"tenant": self.tenant_id, "channel": channel_id} | report_arrays(reports)
-        return recorded_of(await self._fetch(sql.RECORD_STATUSES, parameters))
+        tenant, arrays = {"tenant": self.tenant_id}, report_arrays(reports)
+        rows = await self._fetch(told.RECORD_STATUSES, tenant | {"channel": channel_id} | arrays)
+        if ids := settled_by(rows):
+            await self._fetch(told.SETTLE_REPORTED, tenant | {"ids": ids})
+        doubles = doubles_among(arrays, rows)
+        doubled = await self._fetch(told.NOTE_DOUBLES, tenant | doubles) if doubles else ()
+        return recorded_of(arrays, rows, doubled=len(doubled))
 
     async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:
         """Move due entries behind an earlier one to their recipient out of the way of claims."""

@@ -17,9 +17,6 @@ from whatsapp.domain.repositories import (
     AttemptResult,
     AttemptsRecorded,
     LateFailure,
-    RecordedReport,
-    StatusesRecorded,
-    StatusReport,
     UnreadableMessage,
 )
 from whatsapp.domain.send_queue import RETRY_LANES, UNKNOWN_LANES, QueueState
@@ -39,7 +36,6 @@ from whatsapp.domain.value_objects.message_content.frozen_json import thaw
 from whatsapp.infrastructure.persistence.models import InboundMessageModel, OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories.storable import (
     json_text,
-    storable_attempt,
     storable_code,
     storable_json,
     storable_text,
@@ -206,52 +202,19 @@ def attempt_arrays(results: Sequence[AttemptResult]) -> dict[str, Any]:
     return without_blanks(arrays | failures_of([result.failure for result in results]))
 
 
-def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
-    """What recording reports needs: each column's values as one array.
-
-    Where one of them tells which message a wamid is of, the others need not.
-    """
-    named = {report.wamid: report.message_id for report in reports if report.message_id}
-    arrays: dict[str, list[Any]] = {
-        "event_ids": new_ids(len(reports)),
-        "message_ids": [report.message_id or named.get(report.wamid) for report in reports],
-        "wamids": [storable_text(report.wamid) for report in reports],
-        "statuses": [report.status.value for report in reports],
-        "ranks": [report.status.rank for report in reports],
-        "attempts": [storable_attempt(report.attempt) for report in reports],
-        "occurred": [report.occurred_at for report in reports],
-        "errors": [json_of(report.errors) for report in reports],
-        "pricing": [json_of(report.pricing) for report in reports],
-    }
-    return without_blanks(arrays | failures_of([report.failure for report in reports]))
-
-
-def recorded_of(rows: Sequence[Any]) -> StatusesRecorded:
-    """What became of the reports, which PostgreSQL counts from 1."""
-    new, failed = list[RecordedReport](), list[LateFailure]()
-    # Taken apart at once: asking a row for each column by its name costs a multiple.
-    for number, message_id, moved, overtaken, _, attempt, failed_at, errors in rows:
-        if number is None:
-            failed.append(_late_failure(message_id, attempt, failed_at, errors))
-        else:
-            new.append(RecordedReport(number - 1, message_id, moved, overtaken, attempt))
-    new.sort(key=attrgetter("position"))
-    return StatusesRecorded(new, rows[0].doubled if rows else 0, failed)
-
-
 def attempts_recorded_of(rows: Sequence[Any]) -> AttemptsRecorded:
     """What recording results has come to."""
     return AttemptsRecorded(
         held=frozenset(message_id for message_id, *_ in rows),
         failed=[
-            _late_failure(message_id, attempt, failed_at, errors)
+            late_failure(message_id, attempt, failed_at, errors)
             for message_id, attempt, failed_at, errors in rows
             if attempt is not None
         ],
     )
 
 
-def _late_failure(
+def late_failure(
     message_id: UUID, attempt: int | None, failed_at: datetime, errors: str | None
 ) -> LateFailure:
     """A failure as it was kept with its report."""

@@ -47,10 +47,10 @@ from whatsapp.infrastructure.persistence.repositories.recipient_statements impor
 NOBODY_KNOWS: Final = "Nobody knows whether it was sent"
 ABANDONED: Final = "The worker that was sending it has died or lost its lease"
 
-# Spelled out in the SQL: PostgreSQL looks for a pair in a constant list by its hash.
-_FORWARD = ", ".join(
+FORWARD_PAIRS: Final = ", ".join(
     sorted(f"'{old}>{new}'" for old, following in FORWARD.items() for new in following)
 )
+"""Which status may follow which, spelled out: PostgreSQL looks in a constant list by its hash."""
 _RANKS = ", ".join(f"('{status}', {status.rank})" for status in MessageStatus)
 
 _MESSAGES = cast("Table", OutboundMessageModel.__table__)
@@ -66,13 +66,14 @@ _QUOTED = {
 _SENDABLE_COLUMNS = ", ".join(_QUOTED.get(c.name, f"m.{c.name}") for c in _MESSAGES.c)
 
 
-def _typed(statement: str, **types: TypeEngine[Any]) -> TextClause:
+def typed(statement: str, **types: TypeEngine[Any]) -> TextClause:
+    """A statement with the type of each parameter."""
     return text(statement).bindparams(*(bindparam(name, type_=t) for name, t in types.items()))
 
 
 def _as_messages(statement: str, **types: TypeEngine[Any]) -> Any:
     """A text statement whose rows have the types of the messages table."""
-    return _typed(statement, **types).columns(*_MESSAGES.c)
+    return typed(statement, **types).columns(*_MESSAGES.c)
 
 
 def _save_outbound() -> Any:
@@ -140,7 +141,7 @@ def _save_outbound_many() -> Any:
     """  # noqa: S608  # column names of our own table, no values
     types: dict[str, TypeEngine[Any]] = {name: ARRAY(kind) for name, kind in arrays.items()}
     types |= {"due_at": ARRAY(DateTime(timezone=True))}
-    return _typed(statement, **types).columns(
+    return typed(statement, **types).columns(
         *_MESSAGES.c, literal_column("inserted", Boolean()).label("inserted")
     )
 
@@ -297,7 +298,7 @@ CANCEL_OUTBOUND: Final = _as_messages(
     SET status = 'cancelled', status_at = :at, next_attempt_at = NULL
     FROM taken
     WHERE m.tenant_id = :tenant AND m.id = taken.id
-      AND m.status || '>cancelled' IN ({_FORWARD})
+      AND m.status || '>cancelled' IN ({FORWARD_PAIRS})
     RETURNING {_COLUMNS}
     """,  # noqa: S608  # constants of this module
     tenant=Uuid(),
@@ -305,7 +306,7 @@ CANCEL_OUTBOUND: Final = _as_messages(
     at=DateTime(timezone=True),
 )
 
-LOAD_FOR_SENDING: Final = _typed(
+LOAD_FOR_SENDING: Final = typed(
     f"""
     SELECT {_SENDABLE_COLUMNS}, {known_number("m")} AS known_number
     FROM whatsapp_outbound_messages m
@@ -323,7 +324,7 @@ LOAD_FOR_SENDING: Final = _typed(
 names it by Meta's id here; while Meta has given none, ours stays, and Meta will refuse it. With
 each comes the number by which the user id is known that it goes to."""
 
-RECORD_ATTEMPTS: Final = _typed(
+RECORD_ATTEMPTS: Final = typed(
     f"""
     WITH stored AS MATERIALIZED (
         SELECT m.id, m.status, m.wamid FROM whatsapp_outbound_messages m
@@ -331,7 +332,7 @@ RECORD_ATTEMPTS: Final = _typed(
         ORDER BY m.id FOR NO KEY UPDATE
     ), result AS (
         SELECT r.*, s.wamid AS standing,
-               s.status = 'queued' OR s.status || '>' || r.status IN ({_FORWARD}) AS onward
+               s.status = 'queued' OR s.status || '>' || r.status IN ({FORWARD_PAIRS}) AS onward
         FROM unnest(
             CAST(:ids AS uuid[]), CAST(:tokens AS uuid[]), CAST(:numbers AS smallint[]),
             CAST(:statuses AS text[]), CAST(:outcomes AS text[]), CAST(:wamids AS text[]),
@@ -396,7 +397,7 @@ RECORD_ATTEMPTS: Final = _typed(
                r.onward AND f.status = 'failed' AS has_failed, f.errors
         FROM result r JOIN held ON held.id = r.id
         LEFT JOIN furthest f
-          ON f.id = r.id AND r.status || '>' || f.status IN ({_FORWARD})
+          ON f.id = r.id AND r.status || '>' || f.status IN ({FORWARD_PAIRS})
     ), attempted AS (
         INSERT INTO whatsapp_message_attempts
             (tenant_id, id, message_id, number, started_at, finished_at, outcome, code, reason,
@@ -453,191 +454,7 @@ report that came before its wamid was known was kept without a message; it is ma
 counts. Attempts are kept even where the lease was lost, as evidence. Messages are locked first and
 in order, as by everything that also touches their entries."""
 
-RECORD_STATUSES: Final = _typed(
-    f"""
-    WITH report AS (
-        SELECT * FROM unnest(
-            CAST(:event_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:wamids AS text[]),
-            CAST(:statuses AS text[]), CAST(:ranks AS smallint[]), CAST(:attempts AS smallint[]),
-            CAST(:occurred AS timestamptz[]), CAST(:errors AS text[]), CAST(:pricing AS text[]),
-            CAST(:codes AS integer[]), CAST(:titles AS text[]), CAST(:details AS text[])
-        ) WITH ORDINALITY AS r(event_id, message_id, wamid, status, rank, attempt, occurred_at,
-                               errors, pricing, code, title, details, number)
-    ), matched AS MATERIALIZED (
-        SELECT r.*, m.id, m.wamid AS standing,
-               m.status IN ('queued', 'sending', 'retrying', 'unknown') AS has_entry,
-               -- Whether a later attempt has taken the place of the one that this is about. Only a
-               -- retry by hand follows a failure, so what is said of the failed one is old news.
-               CASE
-                   WHEN r.status = 'failed' AND r.attempt < m.attempts THEN true
-                   WHEN r.status IN ('sent', 'failed') AND m.status IN ('queued', 'retrying')
-                        AND (r.attempt = m.attempts OR r.attempt IS NULL AND r.wamid = m.wamid)
-                   THEN coalesce((
-                       SELECT true FROM whatsapp_status_events e
-                       WHERE e.tenant_id = :tenant AND e.message_id = m.id
-                         -- One that had waited for its wamid tells no attempt.
-                         AND (e.attempt = r.attempt OR e.wamid || '' = r.wamid)
-                         AND e.status || '' = 'failed'
-                       LIMIT 1), false)
-                   ELSE false
-               END AS late
-        FROM report r
-        LEFT JOIN LATERAL (
-            -- By the key that changing it and checking the reference to it go by as well.
-            SELECT i.id, i.status, i.attempts, i.wamid FROM whatsapp_outbound_messages i
-            WHERE i.tenant_id = :tenant AND i.id = r.message_id
-              AND (i.channel_id = :channel) IS TRUE
-            UNION ALL
-            SELECT w.id, w.status, w.attempts, w.wamid FROM whatsapp_outbound_messages w
-            WHERE w.tenant_id = :tenant AND w.wamid = r.wamid AND (w.channel_id = :channel) IS TRUE
-            UNION ALL
-            -- Another report named the message, which had a wamid already: a second copy of it.
-            SELECT o.id, o.status, o.attempts, o.wamid FROM whatsapp_status_events e
-            JOIN whatsapp_outbound_messages o ON o.tenant_id = :tenant AND o.id = e.message_id
-            WHERE e.tenant_id = :tenant AND e.channel_id = :channel AND e.wamid = r.wamid
-            LIMIT 1
-        ) m ON true
-    ), kept AS (
-        INSERT INTO whatsapp_status_events
-            (tenant_id, id, channel_id, message_id, wamid, status, attempt, occurred_at,
-             errors, pricing)
-        SELECT :tenant, event_id, :channel, id, wamid, status, attempt, occurred_at,
-               CAST(errors AS jsonb), CAST(pricing AS jsonb)
-        FROM matched
-        -- One order for all batches: two with the same reports wait for, not on, each other.
-        ORDER BY wamid, status, occurred_at
-        ON CONFLICT (tenant_id, channel_id, wamid, status, occurred_at) DO NOTHING
-        RETURNING id
-    ), fresh AS MATERIALIZED (
-        SELECT x.* FROM matched x JOIN kept ON kept.id = x.event_id
-    ), known AS (
-        -- Wamids that are news of their message, and those that something was parked under.
-        SELECT array_agg(x.id) AS ids, array_agg(CAST(:channel AS uuid)) AS channels,
-               array_agg(x.wamid) AS wamids
-        FROM fresh x
-        WHERE x.id IS NOT NULL AND (x.standing IS DISTINCT FROM x.wamid OR (
-            -- Hardly ever is anything parked on the channel: one look for all of them.
-            coalesce((
-                SELECT true FROM whatsapp_status_events s
-                WHERE s.tenant_id = :tenant AND s.channel_id = :channel AND s.message_id IS NULL
-                ORDER BY s.wamid LIMIT 1), false)
-            AND coalesce((
-                SELECT true FROM whatsapp_status_events s
-                WHERE s.tenant_id = :tenant AND s.channel_id = :channel AND s.wamid = x.wamid
-                  AND s.message_id IS NULL
-                LIMIT 1), false)))
-    ), adopted AS MATERIALIZED (
-        SELECT p.* FROM known k CROSS JOIN LATERAL
-             whatsapp_adopt_parked(:tenant, k.ids, k.channels, k.wamids) p
-        WHERE k.ids IS NOT NULL
-    ), news AS (
-        SELECT event_id, id, wamid, status, rank, attempt, occurred_at, code, title, details
-        FROM fresh WHERE id IS NOT NULL AND NOT late
-        UNION ALL
-        SELECT a.id, a.message_id, a.wamid, a.status, k.rank,
-               -- The attempt that had this wamid, by what has told whose it is.
-               coalesce(a.attempt, (SELECT max(x.attempt) FROM fresh x
-                                    WHERE x.id = a.message_id AND x.wamid = a.wamid)),
-               a.occurred_at,
-               CAST(a.errors -> 0 ->> 'code' AS integer), a.errors -> 0 ->> 'title',
-               a.errors -> 0 ->> 'details'
-        FROM adopted a
-        JOIN (VALUES {_RANKS}) AS k(status, rank)
-          ON k.status = a.status
-    ), best AS (
-        SELECT DISTINCT ON (n.id) n.* FROM news n ORDER BY n.id, n.rank DESC, n.occurred_at
-    ), updated AS (
-        UPDATE whatsapp_outbound_messages m
-        SET status = b.status, status_at = b.occurred_at, next_attempt_at = NULL,
-            failure_code = b.code, failure_title = b.title, failure_details = b.details,
-            wamid = CASE WHEN m.status IN ('queued', 'sending', 'retrying', 'unknown')
-                         THEN b.wamid ELSE coalesce(m.wamid, b.wamid) END
-        FROM best b
-        WHERE m.tenant_id = :tenant AND m.id = b.id
-          AND m.status || '>' || b.status IN ({_FORWARD})
-          AND NOT (b.status = 'failed' AND coalesce(b.attempt < m.attempts, false))
-        RETURNING m.id, m.wamid, m.attempts, b.event_id, b.attempt
-    ), entry AS MATERIALIZED (
-        -- Locked before it is judged: the statement's own snapshot may be older than the message.
-        -- Named as an array here and below: a plan from the time when the queue was empty would
-        -- otherwise read all of it to find these.
-        SELECT q.id, q.state, q.lease_until FROM whatsapp_send_queue q
-        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(
-            SELECT u.id FROM updated u JOIN fresh x ON x.id = u.id WHERE x.has_entry))
-        ORDER BY q.id FOR UPDATE
-    ), settled AS (
-        DELETE FROM whatsapp_send_queue q USING entry e
-        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM entry)) AND q.id = e.id
-          AND NOT (e.state = 'dispatching' AND e.lease_until >= now())
-    ), second AS MATERIALIZED (
-        SELECT x.* FROM fresh x LEFT JOIN updated u ON u.id = x.id
-        WHERE x.id IS NOT NULL AND x.status <> 'failed' AND x.attempt IS NOT NULL
-          AND coalesce(u.wamid, x.standing) <> x.wamid
-    ), doubled AS (
-        INSERT INTO whatsapp_message_attempts
-            (tenant_id, id, message_id, number, started_at, finished_at, outcome, reason, wamid)
-        SELECT DISTINCT ON (x.id, x.wamid)
-               :tenant, x.event_id, x.id, x.attempt, x.occurred_at, x.occurred_at, 'duplicate',
-               'Meta reports that it sent this one too', x.wamid
-        FROM second x
-        WHERE NOT coalesce((
-                  SELECT true FROM whatsapp_message_attempts a
-                  WHERE a.tenant_id = :tenant AND a.message_id = x.id AND a.wamid = x.wamid
-                    AND a.outcome = 'duplicate'
-                  LIMIT 1), false)
-          AND NOT (x.status = 'sent' AND coalesce((
-                  SELECT true FROM whatsapp_status_events e
-                  WHERE e.tenant_id = :tenant AND e.message_id = x.id AND e.wamid || '' = x.wamid
-                    AND e.status || '' = 'failed'
-                  LIMIT 1), false))
-        ORDER BY x.id, x.wamid
-        ON CONFLICT (tenant_id, id) DO NOTHING
-        RETURNING id
-    )
-    SELECT x.number, x.id AS message_id, u.id IS NOT NULL AS moved,
-           x.id IS NOT NULL AND x.id IN (
-               SELECT o.id FROM updated o JOIN adopted a ON a.id = o.event_id) AS overtaken,
-           (SELECT count(*) FROM doubled) AS doubled,
-           CASE WHEN x.standing = x.wamid THEN coalesce(u.attempt, u.attempts)
-                ELSE u.attempt END AS attempt,
-           CAST(NULL AS timestamptz) AS failed_at, NULL AS errors
-    FROM fresh x LEFT JOIN updated u ON u.event_id = x.event_id
-    UNION ALL
-    SELECT NULL, u.id, true, true, (SELECT count(*) FROM doubled), u.attempt, a.occurred_at,
-           CAST(a.errors AS text)
-    FROM adopted a JOIN updated u ON u.event_id = a.id WHERE a.status = 'failed'
-    """,  # noqa: S608  # constants of this module
-    tenant=Uuid(),
-    channel=Uuid(),
-    event_ids=ARRAY(Uuid()),
-    message_ids=ARRAY(Uuid()),
-    wamids=ARRAY(TEXT()),
-    statuses=ARRAY(TEXT()),
-    ranks=ARRAY(SmallInteger()),
-    attempts=ARRAY(SmallInteger()),
-    occurred=ARRAY(DateTime(timezone=True)),
-    errors=ARRAY(TEXT()),
-    pricing=ARRAY(TEXT()),
-    codes=ARRAY(Integer()),
-    titles=ARRAY(TEXT()),
-    details=ARRAY(TEXT()),
-)
-"""Keep every report once and move each message to the furthest new one, never back; gives the new,
-and after them, without a number, the failures of messages that had waited for their wamid.
-
-A repeated report changes nothing; one about an attempt that a later one replaced cannot fail it. A
-report is matched by our own id, which Meta echoes, and otherwise by wamid; what was parked under
-that wamid before counts now. An entry that waits for a retry, or for an answer that never came, is
-settled by the echo."""
-
-EXPECT_ANSWERS: Final = _typed(
-    "SELECT whatsapp_expect_answers(:channel, CAST(:wamids AS text[]))",
-    channel=Uuid(),
-    wamids=ARRAY(TEXT()),
-)
-"""A statement of its own before the reports are stored: what it waited for is visible to them."""
-
-SETTLE_ABANDONED: Final = _typed(
+SETTLE_ABANDONED: Final = typed(
     f"""
     WITH abandoned AS MATERIALIZED (
         SELECT q.id FROM unnest(ARRAY[0, 1, 2]) AS l(lane)
@@ -719,7 +536,7 @@ _IS_UTILITY: Final = """coalesce((
 """Whether Meta last charged this template as a utility, by the latest reports of the number."""
 
 _REPORTED: Final = "e.id, e.channel_id, e.message_id, e.attempt, e.received_at"
-GIVE_UP_UNKNOWN: Final = _typed(
+GIVE_UP_UNKNOWN: Final = typed(
     f"""
     WITH RECURSIVE due AS MATERIALIZED (
         SELECT q.id FROM whatsapp_send_queue q
@@ -839,7 +656,7 @@ An entry that is due waits on until a report about a later message of the same n
 and from then on for `:unknown_for` again; once it is due it no longer holds up its recipient.
 What Meta reported after `:heard_until` may not have been read yet: silence ends there."""
 
-EXPIRE_UNSENT: Final = _typed(
+EXPIRE_UNSENT: Final = typed(
     f"""
     WITH late AS MATERIALIZED (
         SELECT q.id FROM whatsapp_send_queue q
@@ -873,7 +690,7 @@ EXPIRE_UNSENT: Final = _typed(
         failure_code = NULL, failure_title = '{EXPIRED_UNSENT}', failure_details = ''
     WHERE m.tenant_id = :tenant AND m.channel_id = :channel
       AND m.id = ANY(ARRAY(SELECT id FROM gone))
-      AND m.status || '>expired' IN ({_FORWARD})
+      AND m.status || '>expired' IN ({FORWARD_PAIRS})
     RETURNING m.id
     """,  # noqa: S608  # constants of this package
     tenant=Uuid(),

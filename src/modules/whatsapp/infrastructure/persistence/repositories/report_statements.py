@@ -1,0 +1,225 @@
+"""The SQL of Meta's reports: kept once each, and what they make of messages and their entries."""
+
+from typing import Final
+
+from sqlalchemy import ARRAY, TEXT, DateTime, Integer, SmallInteger, Uuid
+
+from whatsapp.domain.value_objects import MessageStatus
+from whatsapp.infrastructure.persistence.repositories.message_statements import (
+    FORWARD_PAIRS,
+    typed,
+)
+
+_RANK = " ".join(
+    ["CASE n.status", *(f"WHEN '{status}' THEN {status.rank}" for status in MessageStatus), "END"]
+)
+
+RECORD_STATUSES: Final = typed(
+    f"""
+    WITH report AS (
+        SELECT * FROM unnest(
+            CAST(:event_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:wamids AS text[]),
+            CAST(:statuses AS text[]), CAST(:attempts AS smallint[]),
+            CAST(:occurred AS timestamptz[]), CAST(:errors AS text[]), CAST(:pricing AS text[]),
+            CAST(:codes AS integer[]), CAST(:titles AS text[]), CAST(:details AS text[])
+        ) WITH ORDINALITY AS r(event_id, message_id, wamid, status, attempt, occurred_at,
+                               errors, pricing, code, title, details, number)
+    ), matched AS MATERIALIZED (
+        SELECT r.*, m.id, m.wamid AS standing,
+               m.status IN ('queued', 'sending', 'retrying', 'unknown') AS has_entry,
+               -- Whether a later attempt has taken the place of the one that this is about. Only a
+               -- retry by hand follows a failure, so what is said of the failed one is old news.
+               CASE
+                   WHEN r.status = 'failed' AND r.attempt < m.attempts THEN true
+                   WHEN r.status IN ('sent', 'failed') AND m.status IN ('queued', 'retrying')
+                        AND (r.attempt = m.attempts OR r.attempt IS NULL AND r.wamid = m.wamid)
+                   THEN coalesce((
+                       SELECT true FROM whatsapp_status_events e
+                       WHERE e.tenant_id = :tenant AND e.message_id = m.id
+                         -- One that had waited for its wamid tells no attempt.
+                         AND (e.attempt = r.attempt OR e.wamid || '' = r.wamid)
+                         AND e.status || '' = 'failed'
+                       LIMIT 1), false)
+                   ELSE false
+               END AS late
+        FROM report r
+        LEFT JOIN LATERAL (
+            -- By the key that changing it and checking the reference to it go by as well.
+            SELECT i.id, i.status, i.attempts, i.wamid FROM whatsapp_outbound_messages i
+            WHERE i.tenant_id = :tenant AND i.id = r.message_id
+              AND (i.channel_id = :channel) IS TRUE
+            UNION ALL
+            SELECT w.id, w.status, w.attempts, w.wamid FROM whatsapp_outbound_messages w
+            WHERE w.tenant_id = :tenant AND w.wamid = r.wamid AND (w.channel_id = :channel) IS TRUE
+            UNION ALL
+            -- Another report named the message, which had a wamid already: a second copy of it.
+            SELECT o.id, o.status, o.attempts, o.wamid FROM whatsapp_status_events e
+            JOIN whatsapp_outbound_messages o ON o.tenant_id = :tenant AND o.id = e.message_id
+            WHERE e.tenant_id = :tenant AND e.channel_id = :channel AND e.wamid = r.wamid
+            LIMIT 1
+        ) m ON true
+    ), kept AS (
+        INSERT INTO whatsapp_status_events
+            (tenant_id, id, channel_id, message_id, wamid, status, attempt, occurred_at,
+             errors, pricing)
+        SELECT :tenant, event_id, :channel, id, wamid, status, attempt, occurred_at,
+               CAST(errors AS jsonb), CAST(pricing AS jsonb)
+        FROM matched
+        -- One order for all batches: two with the same reports wait for, not on, each other.
+        ORDER BY wamid, status, occurred_at
+        ON CONFLICT (tenant_id, channel_id, wamid, status, occurred_at) DO NOTHING
+        RETURNING id
+    ), fresh AS MATERIALIZED (
+        SELECT x.* FROM matched x JOIN kept ON kept.id = x.event_id
+    ), known AS (
+        -- Wamids that are news of their message, and those that something was parked under.
+        SELECT array_agg(x.id) AS ids, array_agg(CAST(:channel AS uuid)) AS channels,
+               array_agg(x.wamid) AS wamids
+        FROM fresh x
+        WHERE x.id IS NOT NULL AND (x.standing IS DISTINCT FROM x.wamid OR (
+            -- Hardly ever is anything parked on the channel: one look for all of them.
+            coalesce((
+                SELECT true FROM whatsapp_status_events s
+                WHERE s.tenant_id = :tenant AND s.channel_id = :channel AND s.message_id IS NULL
+                ORDER BY s.wamid LIMIT 1), false)
+            AND coalesce((
+                SELECT true FROM whatsapp_status_events s
+                WHERE s.tenant_id = :tenant AND s.channel_id = :channel AND s.wamid = x.wamid
+                  AND s.message_id IS NULL
+                LIMIT 1), false)))
+    ), adopted AS MATERIALIZED (
+        SELECT p.* FROM known k CROSS JOIN LATERAL
+             whatsapp_adopt_parked(:tenant, k.ids, k.channels, k.wamids) p
+        WHERE k.ids IS NOT NULL
+    ), news AS (
+        SELECT event_id, id, wamid, status, attempt, occurred_at, code, title, details
+        FROM fresh WHERE id IS NOT NULL AND NOT late
+        UNION ALL
+        SELECT a.id, a.message_id, a.wamid, a.status,
+               -- The attempt that had this wamid, by what has told whose it is.
+               coalesce(a.attempt, (SELECT max(x.attempt) FROM fresh x
+                                    WHERE x.id = a.message_id AND x.wamid = a.wamid)),
+               a.occurred_at,
+               CAST(a.errors -> 0 ->> 'code' AS integer), a.errors -> 0 ->> 'title',
+               a.errors -> 0 ->> 'details'
+        FROM adopted a
+    ), best AS (
+        SELECT DISTINCT ON (n.id) n.* FROM news n ORDER BY n.id, {_RANK} DESC, n.occurred_at
+    ), updated AS (
+        UPDATE whatsapp_outbound_messages m
+        SET status = b.status, status_at = b.occurred_at, next_attempt_at = NULL,
+            failure_code = b.code, failure_title = b.title, failure_details = b.details,
+            wamid = CASE WHEN m.status IN ('queued', 'sending', 'retrying', 'unknown')
+                         THEN b.wamid ELSE coalesce(m.wamid, b.wamid) END
+        FROM best b
+        WHERE m.tenant_id = :tenant AND m.id = b.id
+          AND m.status || '>' || b.status IN ({FORWARD_PAIRS})
+          AND NOT (b.status = 'failed' AND coalesce(b.attempt < m.attempts, false))
+        RETURNING m.id, m.wamid, m.attempts, b.event_id, b.attempt
+    )
+    SELECT x.number, k.id IS NOT NULL AS is_new, x.id AS message_id,
+           coalesce(u.event_id = x.event_id, false) AS moved,
+           coalesce(u.event_id IN (SELECT id FROM adopted), false) AS overtaken,
+           CASE WHEN u.event_id = x.event_id AND x.standing = x.wamid
+                THEN coalesce(u.attempt, u.attempts)
+                WHEN u.event_id = x.event_id THEN u.attempt END AS attempt,
+           coalesce(x.has_entry AND u.id IS NOT NULL, false) AS settles,
+           coalesce(k.id IS NOT NULL AND x.status <> 'failed' AND x.attempt IS NOT NULL
+                    AND coalesce(u.wamid, x.standing) <> x.wamid, false) AS doubles,
+           CAST(NULL AS timestamptz) AS failed_at, NULL AS errors
+    FROM matched x
+    LEFT JOIN kept k ON k.id = x.event_id
+    LEFT JOIN updated u ON u.id = x.id
+    -- Those that went as was expected are not told of: nearly all.
+    WHERE NOT coalesce(u.event_id = x.event_id AND x.id = x.message_id AND u.attempt = x.attempt
+                       AND u.wamid = x.wamid AND NOT x.has_entry, false)
+    UNION ALL
+    SELECT NULL, true, u.id, true, true, u.attempt, false, false, a.occurred_at,
+           CAST(a.errors AS text)
+    FROM adopted a JOIN updated u ON u.event_id = a.id WHERE a.status = 'failed'
+    """,  # noqa: S608  # constants of this module
+    tenant=Uuid(),
+    channel=Uuid(),
+    event_ids=ARRAY(Uuid()),
+    message_ids=ARRAY(Uuid()),
+    wamids=ARRAY(TEXT()),
+    statuses=ARRAY(TEXT()),
+    attempts=ARRAY(SmallInteger()),
+    occurred=ARRAY(DateTime(timezone=True)),
+    errors=ARRAY(TEXT()),
+    pricing=ARRAY(TEXT()),
+    codes=ARRAY(Integer()),
+    titles=ARRAY(TEXT()),
+    details=ARRAY(TEXT()),
+)
+"""Keep every report once and move each message to the furthest new one, never back.
+
+Gives what did not go as each report says for itself, by `number`, counted from 1: those that were
+not new, that moved nothing or by another attempt, whose message was found by wamid or had another
+one; and without a number, the failures of messages that had waited for their wamid.
+
+A repeated report changes nothing; one about an attempt that a later one replaced cannot fail it. A
+report is matched by our own id, which Meta echoes, and otherwise by wamid; what was parked under
+that wamid before counts now. `SETTLE_REPORTED` and `NOTE_DOUBLES` follow in the same transaction
+where a row says so: hardly ever, so that this statement does not look."""
+
+SETTLE_REPORTED: Final = typed(
+    """
+    WITH entry AS MATERIALIZED (
+        -- Locked before it is judged: the statement's own snapshot may be older than the message.
+        SELECT q.id, q.state, q.lease_until FROM whatsapp_send_queue q
+        WHERE q.tenant_id = :tenant AND q.id = ANY(CAST(:ids AS uuid[]))
+        ORDER BY q.id FOR UPDATE
+    )
+    DELETE FROM whatsapp_send_queue q USING entry e
+    WHERE q.tenant_id = :tenant AND q.id = ANY(CAST(:ids AS uuid[])) AND q.id = e.id
+      AND NOT (e.state = 'dispatching' AND e.lease_until >= now())
+    RETURNING q.id
+    """,
+    tenant=Uuid(),
+    ids=ARRAY(Uuid()),
+)
+"""Settle the entries of messages that reports have moved: one that waits for a retry, or for an
+answer that never came. One whose request is under way is its worker's to settle."""
+
+NOTE_DOUBLES: Final = typed(
+    """
+    INSERT INTO whatsapp_message_attempts
+        (tenant_id, id, message_id, number, started_at, finished_at, outcome, reason, wamid)
+    SELECT DISTINCT ON (x.message_id, x.wamid)
+           :tenant, x.event_id, x.message_id, x.attempt, x.occurred_at, x.occurred_at, 'duplicate',
+           'Meta reports that it sent this one too', x.wamid
+    FROM unnest(
+        CAST(:event_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:wamids AS text[]),
+        CAST(:statuses AS text[]), CAST(:attempts AS smallint[]), CAST(:occurred AS timestamptz[])
+    ) AS x(event_id, message_id, wamid, status, attempt, occurred_at)
+    WHERE NOT coalesce((
+              SELECT true FROM whatsapp_message_attempts a
+              WHERE a.tenant_id = :tenant AND a.message_id = x.message_id AND a.wamid = x.wamid
+                AND a.outcome = 'duplicate'
+              LIMIT 1), false)
+      AND NOT (x.status = 'sent' AND coalesce((
+              SELECT true FROM whatsapp_status_events e
+              WHERE e.tenant_id = :tenant AND e.message_id = x.message_id
+                AND e.wamid || '' = x.wamid AND e.status || '' = 'failed'
+              LIMIT 1), false))
+    ORDER BY x.message_id, x.wamid
+    ON CONFLICT (tenant_id, id) DO NOTHING
+    RETURNING id
+    """,
+    tenant=Uuid(),
+    event_ids=ARRAY(Uuid()),
+    message_ids=ARRAY(Uuid()),
+    wamids=ARRAY(TEXT()),
+    statuses=ARRAY(TEXT()),
+    attempts=ARRAY(SmallInteger()),
+    occurred=ARRAY(DateTime(timezone=True)),
+)
+"""Note second copies of messages among their attempts, each once; gives those that are noted."""
+
+EXPECT_ANSWERS: Final = typed(
+    "SELECT whatsapp_expect_answers(:channel, CAST(:wamids AS text[]))",
+    channel=Uuid(),
+    wamids=ARRAY(TEXT()),
+)
+"""A statement of its own before the reports are stored: what it waited for is visible to them."""
