@@ -17,7 +17,7 @@ async def tell(world, customer, count=1, **given):
             NewEvent(
                 type=given.get("type", EventType.CHANNEL_PAUSED),
                 occurred_at=utc_now(),
-                data={"n": n},
+                data={"n": given.get("n", n)},
                 channel_id=given.get("channel_id"),
             )
             for n in range(count)
@@ -83,6 +83,36 @@ async def test_a_client_that_comes_back_misses_nothing(live_url, world, ana) -> 
     rest = await listen(live_url, ana, 251, last=first[-1][0])
 
     assert [event["id"] for _, _, event in first + rest] == told
+
+
+async def test_a_client_that_was_cut_off_before_its_first_event_knows_where_to_go_on(
+    live_url, world, ana
+) -> None:
+    await open_stream(world, ana)
+    await tell(world, ana, 2)
+    async with (
+        asyncio.timeout(10),
+        httpx.AsyncClient(base_url=live_url) as client,
+        client.stream("GET", "/v1/events", headers=ana.headers) as answer,
+    ):
+        async for line in answer.aiter_lines():
+            if line.startswith("id:"):
+                break
+    told = await tell(world, ana, 1)
+
+    found = await listen(live_url, ana, 1, last=line.removeprefix("id: "))
+
+    assert [event["id"] for _, _, event in found] == told
+
+
+async def test_a_number_beyond_64_bits_does_not_end_the_stream(live_url, world, ana) -> None:
+    await open_stream(world, ana)
+    await tell(world, ana, n=10**300)
+    await tell(world, ana, n=7)
+
+    found = await listen(live_url, ana, 2, last=0)
+
+    assert [event["data"]["n"] for _, _, event in found] == [10**300, 7]
 
 
 async def test_a_tenant_hears_its_own_events_alone(live_url, world, ana, bea) -> None:

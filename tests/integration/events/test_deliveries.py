@@ -511,3 +511,55 @@ async def test_secrets_lie_encrypted(ana, endpoint_of, superuser):
 
     assert secret.reveal().startswith("whsec_")
     assert secret.reveal() not in json.dumps(dict(row), default=repr)
+
+
+@pytest.mark.parametrize("form", list(EndpointFormat))
+@pytest.mark.parametrize(
+    "odd", [10**300, -(2**64), json.loads("[" * 250 + "]" * 250)], ids=["huge", "low", "deep"]
+)
+async def test_an_odd_value_in_an_event_stops_nothing(
+    begin, ana, listener, endpoint_of, rounds, odd, form
+) -> None:
+    """PostgreSQL writes 1e300 with all of its digits, and readers of JSON get a whole number."""
+    endpoint, _ = await endpoint_of(ana, listener.url, format=form)
+    change = {"field": "message_template_components_update", "value": {"odd": odd}}
+    async with begin(ana.tenant_id) as work:
+        told = [
+            NewEvent(
+                type=EventType.TEMPLATE_STATUS, occurred_at=utc_now(), data=change, meta=change
+            )
+            for _ in range(2)
+        ]
+        await work.events.record(others=told)
+        await work.commit()
+
+    assert await rounds(endpoint) == 2
+    body = listener.got[0].json
+    told_of = body["data"] if form is EndpointFormat.TELLWIRE else body["entry"][0]["changes"][0]
+    assert told_of["value"] == {"odd": odd}
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+@pytest.mark.parametrize("status", [200, 500, 410])
+async def test_an_endpoint_is_changed_while_what_became_of_its_deliveries_is_recorded(
+    begin, ana, listener, endpoint_of, deliver, read_message, status, is_deleted
+) -> None:
+    """Both need the endpoint and its queue, and take them in one order: none is undone."""
+    endpoint, _ = await endpoint_of(ana, listener.url)
+    await tell(begin, await read_message(), "delivered")
+    listener.status = status
+
+    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+        async with begin(ana.tenant_id) as work:
+            await work.events.open()
+            await work.endpoints.get_for_change(endpoint.id)
+            delivering = group.create_task(
+                deliver(EndpointWork(endpoint.tenant_id, endpoint.id), limit=16)
+            )
+            await listener.reached.wait()
+            await asyncio.wait([delivering], timeout=0.5)  # It has what it can have by now.
+            await work.deliveries.clear(endpoint.id)
+            if is_deleted:
+                await work.endpoints.delete(endpoint.id)
+            await work.commit()
+        assert (await delivering).claimed == 1

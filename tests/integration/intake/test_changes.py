@@ -11,6 +11,7 @@ from whatsapp.application.change_channel import PauseChannel
 from whatsapp.application.record_events import RecordEvents
 from whatsapp.domain.account import PreferenceReported
 from whatsapp.domain.entities import Channel
+from whatsapp.domain.events import WebhookEndpoint, new_secret
 from whatsapp.domain.value_objects import AccessToken
 from whatsapp.infrastructure.persistence.work import work_in
 
@@ -184,6 +185,37 @@ async def test_a_pause_is_told_once_per_channel_that_stops_sending(
     assert sorted(await pauses()) == sorted(
         [(account.channel.id, reason), (channels["active"], reason)]
     )
+
+
+async def test_a_report_about_a_template_reaches_whoever_listens_to_one_channel_of_the_account(
+    intake, sessions, account
+) -> None:
+    """It is told once, whichever channel it is applied to first."""
+    another = await add_channel(sessions, account)
+    await intake.superuser.execute(
+        "UPDATE whatsapp_channels SET provider_account_id = 'waba-1' WHERE id = $1", another.id
+    )
+    apply = replace(intake.process.apply, followers=[RecordEvents()])
+    intake.process = replace(intake.process, apply=apply)
+    async with work_in(sessions)(account.tenant_id) as work:
+        await work.events.open()
+        for channel in (account.channel, another):
+            await work.endpoints.add(
+                WebhookEndpoint(
+                    tenant_id=account.tenant_id,
+                    url="https://example.com",
+                    secret=new_secret(),
+                    channel_ids=frozenset({channel.id}),
+                )
+            )
+        await work.commit()
+
+    await intake.take_in(body(template("REJECTED"), time=EARLIER))
+
+    waiting = await intake.column(
+        "SELECT endpoint_id FROM webhook_delivery_queue WHERE tenant_id = $1", account.tenant_id
+    )
+    assert len(set(waiting)) == len(waiting) == 2
 
 
 async def test_a_pause_that_ends_in_the_same_transaction_is_none(intake, account, pauses) -> None:

@@ -92,8 +92,11 @@ class DeleteEndpoint:
         async with self.begin(tenant_id, user_id) as work:
             # Whoever records events for it at this moment comes before or after, not between.
             await work.events.open()
-            if not await work.endpoints.delete(endpoint_id):
+            if await work.endpoints.get_for_change(endpoint_id) is None:
                 raise EndpointNotFound
+            # Before the endpoint, which whoever records deliveries from its queue needs.
+            await work.deliveries.clear(endpoint_id)
+            await work.endpoints.delete(endpoint_id)
             await work.commit()
 
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Final
 from uuid import UUID
@@ -69,8 +69,7 @@ class DeliverEvents:
             return Round(0, 0)  # Deleted meanwhile, its queue with it.
         results = await self._deliver(endpoint, claimed, events)
         async with self.begin(due.tenant_id) as work:
-            await work.deliveries.record(results)
-            await self._heed(work, endpoint, results)
+            await self._settle(work, endpoint, results)
             await work.commit()
         taken = sum(result.outcome is DeliveryOutcome.DELIVERED for result in results)
         return Round(len(claimed), taken)
@@ -101,27 +100,39 @@ class DeliverEvents:
         answer = await self.sender.send(endpoint, event, at=self.now())
         return judge(claimed, answer, at=self.now(), rng=self.rng)
 
-    async def _heed(
+    async def _settle(
         self, work: Work, endpoint: WebhookEndpoint, results: Sequence[DeliveryResult]
     ) -> None:
-        """Note whether the endpoint works; switch it off where it has not for too long."""
-        at, outcomes = self.now(), {result.outcome for result in results}
-        if DeliveryOutcome.DELIVERED in outcomes:
-            if endpoint.failing_since is not None:
-                await work.endpoints.note_working(endpoint.id)
-            if endpoint.has_recovered(at):
-                await work.deliveries.bring_forward(endpoint.id)
-        elif outcomes != {DeliveryOutcome.DROPPED} and endpoint.failing_since is None:
-            await work.endpoints.note_failing(endpoint.id, at)
-        gone = any(result.answer.is_gone for result in results)
-        silent = DeliveryOutcome.GIVEN_UP in outcomes and endpoint.has_failed_for_good(at)
-        if gone or (silent and DeliveryOutcome.DELIVERED not in outcomes):
-            await self._disable(work, endpoint, GONE if gone else SILENT)
+        """Note what came of it, and switch the endpoint off where it has not worked for too long.
 
-    async def _disable(self, work: Work, endpoint: WebhookEndpoint, reason: str) -> None:
+        First the stream, if anything is to be told, then the endpoint, then its queue: in the order
+        of whoever changes the endpoint, so that neither waits for the other.
+        """
+        at, outcomes = self.now(), {result.outcome for result in results}
+        is_working = DeliveryOutcome.DELIVERED in outcomes
+        reason = _reason_to_disable(endpoint, results, at)
+        is_disabled = False
+        if reason is not None:
+            await work.events.open()
+            is_disabled = await work.endpoints.disable(endpoint.id, reason)
+        if is_working and endpoint.failing_since is not None:
+            await work.endpoints.note_working(endpoint.id)
+        elif (
+            not is_working
+            and outcomes != {DeliveryOutcome.DROPPED}
+            and endpoint.failing_since is None
+        ):
+            await work.endpoints.note_failing(endpoint.id, at)
+        await work.deliveries.record(results)
+        if is_disabled:
+            await self._report_disabled(work, endpoint, reason)
+        elif is_working and endpoint.has_recovered(at):
+            await work.deliveries.bring_forward(endpoint.id)
+
+    async def _report_disabled(
+        self, work: Work, endpoint: WebhookEndpoint, reason: str | None
+    ) -> None:
         """Deliver nothing more, and report it: in the log, and as an event to all others."""
-        if not await work.endpoints.disable(endpoint.id, reason):
-            return
         await work.deliveries.clear(endpoint.id)
         logger.warning("webhook endpoint %s disabled: %s", endpoint.id, reason)
         event = NewEvent(
@@ -130,3 +141,15 @@ class DeliverEvents:
             data={"endpoint_id": str(endpoint.id), "reason": reason},
         )
         await work.events.record(others=[event])
+
+
+def _reason_to_disable(
+    endpoint: WebhookEndpoint, results: Sequence[DeliveryResult], at: datetime
+) -> str | None:
+    """Why the endpoint is to get nothing any more; None where it is."""
+    if any(result.answer.is_gone for result in results):
+        return GONE
+    outcomes = {result.outcome for result in results}
+    if DeliveryOutcome.GIVEN_UP not in outcomes or DeliveryOutcome.DELIVERED in outcomes:
+        return None
+    return SILENT if endpoint.has_failed_for_good(at) else None

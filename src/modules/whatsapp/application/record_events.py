@@ -59,7 +59,8 @@ class RecordEvents:
         return NewEvent(
             type=EventType.TEMPLATE_STATUS,
             occurred_at=self.now(),
-            channel_id=route.channel_id,
+            # Told once for the whole account: whoever hears one of its channels alone hears it too.
+            channel_id=None if change.phone_number_id is None else route.channel_id,
             data={"account_id": change.waba_id, "field": change.field, "value": change.raw},
             meta={"field": change.field, "value": change.raw},
         )

@@ -502,3 +502,39 @@ def test_any_damage_to_the_bytes_is_survived():
             at = rng.randrange(len(raw))
             raw[at : at + rng.randint(0, 3)] = rng.randbytes(rng.randint(0, 3))
         parse_webhook(bytes(raw))
+
+
+NAMELESS = {"id": "wamid.B", "timestamp": SECONDS, "type": "text", "text": {"body": "Hi"}}
+ANA = {"user_id": "US.1A2b", "profile": {"name": "Ana"}}
+
+
+def test_the_only_message_that_names_nobody_is_from_the_only_contact():
+    (element,) = _parse(_value(messages=[NAMELESS], contacts=[ANA]))
+
+    assert isinstance(element, InboundReceived)
+    assert (element.wa_id, element.user_id, element.profile_name) == (None, "US.1A2b", "Ana")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"messages": [NAMELESS, NAMELESS], "contacts": [ANA]},
+        {"messages": [NAMELESS], "contacts": [ANA, {"wa_id": "16505551234"}]},
+        {"messages": [NAMELESS], "contacts": [{"profile": {"name": "Ana"}}]},
+    ],
+)
+def test_nobody_is_guessed_among_several(value):
+    reasons = {getattr(element, "reason", None) for element in _parse(_value(**value))}
+
+    assert reasons == {"message without sender"}
+
+
+@pytest.mark.parametrize(
+    "known", [{"recipient_id": "16505551234"}, {"recipient_id": None, "recipient_user_id": "US.1"}]
+)
+def test_a_contact_beside_a_status_adds_the_name_that_is_missing_in_it(known):
+    contacts = [{"wa_id": "16505559999"}, {"wa_id": "16505551234", "user_id": "US.1"}]
+
+    (element,) = _parse(_value(statuses=[_status(**known)], contacts=contacts))
+
+    assert (element.wa_id, element.user_id) == ("16505551234", "US.1")

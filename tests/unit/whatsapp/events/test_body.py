@@ -126,3 +126,31 @@ def test_changes_of_templates_are_passed_on_under_their_field() -> None:
 
     assert change["field"] == "message_template_status_update"
     assert change["value"]["event"] == "APPROVED"
+
+
+@pytest.mark.parametrize("value", [{"event": "APPROVED"}, ["odd"], "odd", None])
+def test_a_change_of_a_template_is_about_its_account_and_no_number(value) -> None:
+    told = Event(
+        id=new_id(),
+        number=1,
+        type=EventType.TEMPLATE_STATUS,
+        occurred_at=NOW,
+        data={"account_id": "2001", "value": value},
+        meta={"field": "template_category_update", "value": value},
+    )
+
+    assert meta_body(told)["entry"] == [
+        {"id": "2001", "changes": [{"field": "template_category_update", "value": value}]}
+    ]
+
+
+def test_an_edited_file_is_told_without_its_address_at_meta() -> None:
+    image = {"id": "1", "caption": "new", "url": "https://lookaside.example/1"}
+    edit = {"original_message_id": "wamid.1", "message": {"type": "image", "image": image}}
+    raw = {"id": "wamid.2", "type": "edit", "edit": edit}
+    meta = {"field": "messages", "value": {"messages": [raw]}}
+
+    (message,) = value_of(meta_body(event("message.edited", meta=meta)))["messages"]
+
+    assert message["edit"]["message"]["image"] == {"id": "1", "caption": "new"}
+    assert message["edit"]["original_message_id"] == "wamid.1"

@@ -46,6 +46,9 @@ def tellwire_body(event: Event) -> dict[str, Any]:
 def meta_body(event: Event) -> dict[str, Any]:
     """The event as a webhook of Meta's, one change in one entry."""
     change = dict(event.meta or {"field": "messages", "value": {}})
+    if event.type is EventType.TEMPLATE_STATUS:
+        # About an account and no number, in whatever shape Meta wrote it.
+        return _change_of(event, change["field"], change.get("value"))
     value: dict[str, Any] = dict(change.get("value") or {})
     if event.type in _OUTBOUND:
         status = _status(event, _first(value.get("statuses")))
@@ -53,14 +56,18 @@ def meta_body(event: Event) -> dict[str, Any]:
     elif event.type is EventType.MESSAGE_RECEIVED:
         told = [_answering(event, one) for one in value.get("messages", ())]
         value["messages"] = [_without_addresses(one) for one in told]
+    elif event.type is EventType.MESSAGE_EDITED:
+        value["messages"] = [_edit_without_addresses(one) for one in value.get("messages", ())]
     elif event.type is EventType.ENDPOINT_TEST:
         change["field"] = "tellwire_test"
     if event.phone_number_id is not None:
         value = {"messaging_product": "whatsapp", "metadata": _metadata(event), **value}
-    entry = {
-        "id": event.account_id or _UNKNOWN_ACCOUNT,
-        "changes": [{"field": change["field"], "value": value}],
-    }
+    return _change_of(event, change["field"], value)
+
+
+def _change_of(event: Event, field: str, value: Any) -> dict[str, Any]:
+    account = event.account_id or event.data.get("account_id") or _UNKNOWN_ACCOUNT
+    entry = {"id": account, "changes": [{"field": field, "value": value}]}
     return {"object": _OBJECT, "entry": [entry]}
 
 
@@ -128,6 +135,15 @@ def _without_addresses(message: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(content, Mapping) or "url" not in content:
         return message
     return {**message, kind: {key: one for key, one in content.items() if key != "url"}}
+
+
+def _edit_without_addresses(message: dict[str, Any]) -> dict[str, Any]:
+    """The same of the message that an edit makes of another."""
+    edit = message.get("edit")
+    made = edit.get("message") if isinstance(edit, Mapping) else None
+    if not isinstance(edit, Mapping) or not isinstance(made, Mapping):
+        return message
+    return {**message, "edit": {**edit, "message": _without_addresses(dict(made))}}
 
 
 def _answering(event: Event, message: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from random import Random
 from typing import Final, Protocol
 from uuid import UUID
 
-import orjson
-
+from shared.infrastructure.json_bytes import json_bytes
 from shared.kernel.errors import TellwireError
 from whatsapp.application.stream_events import StreamEvents
 from whatsapp.domain.events import Event
@@ -24,7 +23,7 @@ HEARTBEAT_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 0.5
 MAX_STREAMS_OF_A_TENANT: Final = 20
 """In one process: each costs a look at the table now and then."""
-RETRY: Final = b"retry: 2000\n\n"
+RETRY: Final = b"retry: 2000\n"
 """How many milliseconds a client waits before it comes back."""
 
 
@@ -84,8 +83,10 @@ class EventStreams:
     async def follow(self, wanted: Wanted) -> AsyncGenerator[bytes]:
         """The stream itself, until the client hangs up, may not listen any more, or we stop."""
         with self._counted(wanted.tenant_id):
-            yield RETRY
             at, beat = wanted.after, self._beat()
+            # With where it begins: a client that is cut off before its first event comes back to
+            # here, and not to whatever is the newest by then.
+            yield RETRY + _written([], at)
             while not self.closing:
                 try:
                     page = await self.events.read(wanted.tenant_id, at)
@@ -128,7 +129,7 @@ def _written(events: Sequence[Event], at: int) -> bytes:
     """Events as they go over the wire; where there are none, the position and a sign of life."""
     blocks = [
         b"id: %d\nevent: %b\ndata: %b\n\n"
-        % (event.number, event.type.encode(), orjson.dumps(tellwire_body(event)))
+        % (event.number, event.type.encode(), json_bytes(tellwire_body(event)))
         for event in events
     ]
     if not events or events[-1].number != at:

@@ -1,7 +1,7 @@
 """Each element of a webhook in a webhook of its own: what was put aside can be read again.
 
 It walks as `webhooks.parse_webhook` does and keeps of the surroundings what an element is read
-with: the account, the number, the time, and the contact of whoever wrote.
+with: the account, the number, the time, and the contact of whoever wrote or was written to.
 """
 
 import json
@@ -15,6 +15,7 @@ from whatsapp.infrastructure.cloud_api.fields import (
     objects,
     read_json,
 )
+from whatsapp.infrastructure.cloud_api.people import Contacts, recipient_of, sender_of
 
 _LISTS = ("statuses", "messages", "errors")
 
@@ -67,24 +68,17 @@ def _values(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
     statuses, messages = items_of(value.get("statuses")), items_of(value.get("messages"))
     around = {key: item for key, item in value.items() if key not in (*_LISTS, "contacts")}
     contacts = objects(value.get("contacts"))
+    known = Contacts(contacts)
     for status in statuses:
-        yield {**around, "statuses": [status]}
+        recipient = known.of(recipient_of(mapping(status)))
+        yield {**around, **({"contacts": [recipient]} if recipient else {}), "statuses": [status]}
     for message in messages:
-        yield {**around, "contacts": _contacts_of(message, contacts), "messages": [message]}
+        sender = known.of(sender_of(mapping(message)))
+        # Whose a single one is may stand in the only contact.
+        is_theirs = len(messages) == len(contacts) == 1
+        about = contacts if is_theirs else [sender] if sender else []
+        yield {**around, "contacts": about, "messages": [message]}
     if objects(value.get("errors")):
         yield {**around, "errors": value["errors"]}
     elif not statuses and not messages:
         yield value
-
-
-def _contacts_of(message: Any, contacts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those whose ids the message names; all of them with each would make much of little."""
-    sender = mapping(message)
-    system = mapping(sender.get("system"))
-    names = (*map(sender.get, ("from", "from_user_id")), *map(system.get, ("wa_id", "user_id")))
-    wanted = {name for name in names if isinstance(name, str)}
-    return [
-        one
-        for one in contacts
-        if wanted & {id_ for id_ in (one.get("wa_id"), one.get("user_id")) if isinstance(id_, str)}
-    ]

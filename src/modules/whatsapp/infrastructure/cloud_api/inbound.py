@@ -1,6 +1,5 @@
 """What customers write: one of Meta's message objects in, one element of a batch out."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from whatsapp.domain.value_objects import InboundContent
@@ -13,17 +12,26 @@ from whatsapp.infrastructure.cloud_api.fields import (
     person,
     text,
 )
-
-_Object = Mapping[str, Any]
+from whatsapp.infrastructure.cloud_api.people import Contacts, names_in, sender_of
 
 
 def inbound_of(
-    message: dict[str, Any], *, contacts: list[dict[str, Any]], waba_id: str | None, number: str
+    message: dict[str, Any],
+    *,
+    contacts: Contacts,
+    is_only: bool,
+    waba_id: str | None,
+    number: str,
 ) -> InboundReceived | str:
-    """The message as an element, or the reason why it is none."""
+    """The message as an element, or the reason why it is none.
+
+    The only message of a change that names nobody is from the only contact beside it.
+    """
     wamid, sent_at = identifier(message.get("id")), moment(message.get("timestamp"))
     kind = identifier(message.get("type"))
-    wa_id, user_id = _sender(message)
+    wa_id, user_id = sender_of(message)
+    if wa_id is None and user_id is None and is_only and contacts.only is not None:
+        wa_id, user_id = names_in(contacts.only)
     if wamid is None:
         return "message without id"
     if sent_at is None:
@@ -32,8 +40,8 @@ def inbound_of(
         return "message without type"
     if wa_id is None and user_id is None:
         return "message without sender"
-    contact = _contact(contacts, wa_id, user_id)
-    known_wa_id, known_user_id = person(contact.get("wa_id"), contact.get("user_id"))
+    contact = contacts.of((wa_id, user_id))
+    known_wa_id, known_user_id = names_in(contact)
     profile = mapping(contact.get("profile"))
     return InboundReceived(
         waba_id=waba_id,
@@ -51,23 +59,3 @@ def inbound_of(
         errors=failures(message.get("errors")),
         raw=message,
     )
-
-
-def _sender(message: _Object) -> tuple[str | None, str | None]:
-    """Who wrote; a system message may name the person only in its own object."""
-    system = mapping(message.get("system"))
-    return person(
-        message.get("from"),
-        message.get("from_user_id"),
-        system.get("wa_id"),
-        system.get("user_id"),
-    )
-
-
-def _contact(contacts: list[dict[str, Any]], wa_id: str | None, user_id: str | None) -> _Object:
-    """The sender's entry among the contacts of the batch, or an empty one."""
-    for contact in contacts:
-        ids = person(contact.get("wa_id"), contact.get("user_id"))
-        if (wa_id is not None and ids[0] == wa_id) or (user_id is not None and ids[1] == user_id):
-            return contact
-    return {}

@@ -31,10 +31,10 @@ from whatsapp.infrastructure.cloud_api.fields import (
     mapping,
     moment,
     objects,
-    person,
     read_json,
 )
 from whatsapp.infrastructure.cloud_api.inbound import inbound_of
+from whatsapp.infrastructure.cloud_api.people import Contacts, names_in, recipient_of
 
 SIGNATURE_HEADER = "X-Hub-Signature-256"
 MAX_BODY_BYTES = 3 * 1024 * 1024
@@ -144,13 +144,19 @@ def _messages(
 ) -> Iterator[WebhookElement]:
     """The elements of a `messages` change; statuses first, so that a reply finds its message."""
     statuses, messages = items_of(value.get("statuses")), items_of(value.get("messages"))
-    contacts = objects(value.get("contacts"))
+    contacts = Contacts(objects(value.get("contacts")))
     for status in statuses:
-        read = _status(status, waba_id=waba_id, number=number)
+        read = _status(status, contacts=contacts, waba_id=waba_id, number=number)
         yield _or_unrecognised(read, number=number, raw=status)
     for message in messages:
         found = (
-            inbound_of(message, contacts=contacts, waba_id=waba_id, number=number)
+            inbound_of(
+                message,
+                contacts=contacts,
+                is_only=len(messages) == 1,
+                waba_id=waba_id,
+                number=number,
+            )
             if isinstance(message, dict)
             else "message that is no object"
         )
@@ -171,7 +177,9 @@ def _or_unrecognised(read: WebhookElement | str, *, number: str, raw: Any) -> We
     return read
 
 
-def _status(status: Any, *, waba_id: str | None, number: str) -> StatusReported | str:
+def _status(
+    status: Any, *, contacts: Contacts, waba_id: str | None, number: str
+) -> StatusReported | str:
     """The status as an element, or the reason why it is none."""
     found = mapping(status)
     wamid, at = identifier(found.get("id")), moment(found.get("timestamp"))
@@ -183,19 +191,17 @@ def _status(status: Any, *, waba_id: str | None, number: str) -> StatusReported 
     status_now = _STATUSES.get(name)
     if status_now is None:
         return f"status {scrub(name)[:_MAX_SHOWN_CHARACTERS]!r} is not known"
-    wa_id, user_id = person(
-        found.get("recipient_id"),
-        found.get("recipient_user_id"),
-        found.get("recipient_participant_id"),
-    )
+    wa_id, user_id = recipient_of(found)
+    # Since 2026 the recipient may stand among the contacts, with the name that is missing here.
+    known_wa_id, known_user_id = names_in(contacts.of((wa_id, user_id)))
     return StatusReported(
         waba_id=waba_id,
         phone_number_id=number,
         wamid=wamid,
         status=status_now,
         occurred_at=at,
-        wa_id=wa_id,
-        user_id=user_id,
+        wa_id=wa_id or known_wa_id,
+        user_id=user_id or known_user_id,
         echo=parse_callback_data(found.get("biz_opaque_callback_data")),
         errors=failures(found.get("errors")),
         pricing=mapping(found.get("pricing")) or None,

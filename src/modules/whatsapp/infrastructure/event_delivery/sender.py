@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import aiohttp
-import orjson
 
+from shared.infrastructure.json_bytes import json_bytes
 from whatsapp.domain.events import Answer, EndpointFormat, Event, WebhookEndpoint
 from whatsapp.domain.events.body import meta_body, tellwire_body
 from whatsapp.domain.events.delivery import MAX_EXCERPT_CHARACTERS
@@ -60,7 +60,7 @@ class HttpEventSender:
 def _body(endpoint: WebhookEndpoint, event: Event) -> bytes:
     is_meta = endpoint.format is EndpointFormat.META
     shown: dict[str, Any] = meta_body(event) if is_meta else tellwire_body(event)
-    return orjson.dumps(shown)
+    return json_bytes(shown)
 
 
 def _headers(endpoint: WebhookEndpoint, event: Event, body: bytes, at: datetime) -> dict[str, str]:

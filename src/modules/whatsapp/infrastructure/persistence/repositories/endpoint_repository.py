@@ -18,7 +18,10 @@ class SQLAlchemyEndpointRepository(SQLAlchemyRepository[WebhookEndpoint, Webhook
 
     async def get_for_change(self, endpoint_id: UUID) -> WebhookEndpoint | None:
         """As `get_by_id`, and nobody else changes it until the transaction ends."""
-        query = select(WebhookEndpointModel).where(self._is(endpoint_id)).with_for_update()
+        # Not against those that only refer to it: whoever records deliveries does, and holds
+        # entries of the queue meanwhile.
+        one = select(WebhookEndpointModel).where(self._is(endpoint_id))
+        query = one.with_for_update(key_share=True)
         return self._one(await self._execute(query))
 
     async def note_failing(self, endpoint_id: UUID, at: datetime) -> None:
