@@ -28,6 +28,7 @@ OF_OTHERS = {
     "message_template_quality_update",
     "template_category_update",
     "user_preferences",
+    "calls",
 }
 
 

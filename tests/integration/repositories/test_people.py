@@ -371,6 +371,50 @@ async def test_what_meta_reports_of_preferences_is_heeded(apply, ana, look, valu
     assert found.marketing_at == datetime.fromtimestamp(1795420800, UTC)
 
 
+def call(customer, **values):
+    """A webhook about a call, as Meta tells of it."""
+    body = json.loads((PAYLOADS / "field" / "calls.json").read_text())
+    change = body["entry"][0]["changes"][0]["value"]
+    change["metadata"]["phone_number_id"] = customer.channel.phone_number_id
+    change["calls"][0] |= {"from": OLD.wa_id} | values
+    return parse_webhook(json.dumps(body).encode()).elements
+
+
+async def test_a_call_opens_the_window_of_whoever_calls_and_nothing_is_unread(apply, ana, look):
+    await apply(call(ana))
+
+    found = await look(OLD)
+
+    assert found.last_inbound_at == datetime.fromtimestamp(1795420800, UTC)
+    assert (found.unread_count, found.last_message_at) == (0, None)
+
+
+async def test_an_older_call_does_not_shorten_the_window_that_a_message_opened(apply, ana, look):
+    await apply([told(ana, wa_id=OLD.wa_id, at=T0)])
+    opened = (await look(OLD)).last_inbound_at
+    await apply(call(ana, timestamp=str(int((T0 - MINUTE).timestamp()))))
+
+    found = await look(OLD)
+
+    assert (found.last_inbound_at, found.unread_count) == (opened, 1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"direction": "BUSINESS_INITIATED", "from": "15550783881", "to": OLD.wa_id},
+        {"event": "terminate", "status": "COMPLETED"},
+        {"timestamp": "soon"},
+        {"from": None},
+    ],
+    ids=str,
+)
+async def test_a_call_of_ours_and_the_end_of_one_open_no_window(apply, ana, look, values):
+    await apply(call(ana, **values))
+
+    assert await look(OLD) is None
+
+
 async def test_a_failure_because_of_an_opt_out_is_a_wish(apply, ana, look):
     failed = StatusReported(
         waba_id="1",

@@ -15,6 +15,7 @@ from whatsapp.domain.account import (
     AccountEvent,
     AccountFact,
     AccountReported,
+    CallReported,
     NumberReported,
     PreferenceReported,
     TemplateReported,
@@ -150,7 +151,7 @@ def _thing(fact: AccountFact) -> Sequence[str | None]:
             return [fact.name, fact.language]
         case NumberReported() | AccountReported():
             return [fact.display_phone_number]
-        case PreferenceReported():
+        case PreferenceReported() | CallReported():
             return [fact.wa_id, fact.user_id]
 
 

@@ -1,4 +1,4 @@
-"""Who is who: names that turn out to be one person's, numbers that change, wishes about marketing.
+"""Who is who: names that turn out to be one person's, numbers that change, wishes, calls.
 
 Meta names a person by phone number, by user id or by both. Whatever carries two names joins what
 was known under each; what is merged is merged in the transaction that learnt of it.
@@ -14,7 +14,7 @@ from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.applied import Applied, InboundApplied
 from whatsapp.application.person import phone_of, user_of
 from whatsapp.application.ports import Work
-from whatsapp.domain.account import PreferenceReported
+from whatsapp.domain.account import CallReported, PreferenceReported
 from whatsapp.domain.conversation import Person
 from whatsapp.domain.repositories import AttemptResult
 from whatsapp.domain.value_objects import MessageStatus, PhoneNumber, Recipient, UserId
@@ -53,6 +53,8 @@ class KnowContact:
             await merge_conversations(work, one.stored.conversation_ids)
         moved = [person for one in applied.inbound for person in _moved(one)]
         await know_people(work, route.channel_id, moved)
+        callers = [person for one in applied.changes for person in _called(one)]
+        await know_people(work, route.channel_id, callers)
         wishes = [wish for one in applied.statuses for wish in _opted_out(one.reported)]
         wishes += [wish for one in applied.changes for wish in _told(one, self.now())]
         await heed_marketing_wishes(work, route.channel_id, wishes)
@@ -70,7 +72,7 @@ def _concerns_people(element: WebhookElement) -> bool:
         case StatusReported():
             return element.status is MessageStatus.SENT or bool(_opted_out(element))
         case FieldChanged():
-            return any(isinstance(fact, PreferenceReported) for fact in element.facts)
+            return any(isinstance(one, PreferenceReported | CallReported) for one in element.facts)
         case _:
             return False
 
@@ -150,6 +152,22 @@ def _moved(applied: InboundApplied) -> Sequence[Person]:
             gave_up=() if same or old is None else (old,),
         ),
     )
+
+
+def _called(changed: FieldChanged) -> Sequence[Person]:
+    """Those who have called; by that they are known, and may be answered as if they had written."""
+    people = [
+        Person(
+            names=_names(phone_of(fact.wa_id), user_of(fact.user_id)),
+            phone=phone_of(fact.wa_id),
+            user_id=user_of(fact.user_id),
+            at=fact.at,
+            has_called=True,
+        )
+        for fact in changed.facts
+        if isinstance(fact, CallReported)
+    ]
+    return [person for person in people if person.names]
 
 
 def _opted_out(reported: StatusReported) -> Sequence[MarketingWish]:

@@ -85,7 +85,18 @@ class PreferenceReported:
     at: datetime | None
 
 
-AccountFact: TypeAlias = TemplateReported | NumberReported | AccountReported | PreferenceReported
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallReported:
+    """A person has called at `at`, answered or not: that opens the 24-hour window as well."""
+
+    wa_id: str | None = dataclasses.field(repr=False)
+    user_id: str | None = dataclasses.field(repr=False)
+    at: datetime
+
+
+AccountFact: TypeAlias = (
+    TemplateReported | NumberReported | AccountReported | PreferenceReported | CallReported
+)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -69,7 +69,8 @@ class Person:
 
     `phone` and `user_id` are what Meta calls them by. `has_moved`: these are new, and whoever was
     known by `gave_up` is not reached there any more. `message_id` is a message of ours that reached
-    them then; `marketing_stopped` is what they wish.
+    them then; `has_called`: they called then, which opens the 24-hour window as a message does;
+    `marketing_stopped` is what they wish.
     """
 
     names: tuple[Recipient, ...]
@@ -79,6 +80,7 @@ class Person:
     has_moved: bool = False
     gave_up: tuple[PhoneNumber, ...] = ()
     message_id: UUID | None = None
+    has_called: bool = False
     marketing_stopped: bool | None = None
 
 

@@ -12,6 +12,7 @@ from whatsapp.domain.account import (
     MAX_REPORTED_CHARACTERS,
     AccountFact,
     AccountReported,
+    CallReported,
     NumberReported,
     PreferenceReported,
     Stop,
@@ -218,6 +219,19 @@ def _preferences(value: _Value) -> Iterator[AccountFact]:
             )
 
 
+def _calls(value: _Value) -> Iterator[AccountFact]:
+    """Who has called; how a call went on, and calls of ours, open no window."""
+    contacts = objects(value.get("contacts"))
+    for one in objects(value.get("calls")):
+        wa_id, user_id = person(one.get("from"), one.get("from_user_id"))
+        if wa_id is None and user_id is None and len(contacts) == 1:
+            wa_id, user_id = person(contacts[0].get("wa_id"), contacts[0].get("user_id"))
+        is_theirs = one.get("direction") == "USER_INITIATED" and one.get("event") == "connect"
+        at = _time(one)
+        if is_theirs and at is not None and (wa_id or user_id):
+            yield CallReported(wa_id=wa_id, user_id=user_id, at=at)
+
+
 def _time(value: _Value) -> datetime | None:
     return moment(value.get("timestamp"))
 
@@ -246,6 +260,7 @@ _READERS: Final[Mapping[str, Callable[[_Value], Iterator[AccountFact]]]] = {
     "account_alerts": _alert,
     _ACCOUNT_UPDATE: _account,
     "user_preferences": _preferences,
+    "calls": _calls,
 }
 READ_FIELDS: Final = frozenset(_READERS)
 """The fields that change something here; all others are kept."""

@@ -23,6 +23,7 @@ def people_arrays(people: Sequence[Person]) -> dict[str, Any]:
         "moved": [person.has_moved for person in people],
         "seen": [person.at for person in people],
         "message_ids": [person.message_id for person in people],
+        "called": [person.has_called for person in people],
         "stopped": [person.marketing_stopped for person in people],
         "of": [number for number, _, _ in names],
         "addresses": [address for _, address, _ in names],

@@ -20,8 +20,8 @@ KNOW_PEOPLE: Final = typed(
         SELECT * FROM unnest(
             CAST(:numbers AS integer[]), CAST(:new_ids AS uuid[]), CAST(:phones AS text[]),
             CAST(:user_ids AS text[]), CAST(:moved AS boolean[]), CAST(:seen AS timestamptz[]),
-            CAST(:message_ids AS uuid[]), CAST(:stopped AS boolean[])
-        ) AS p(k, new_id, phone, user_id, moved, seen_at, message_id, stopped)
+            CAST(:message_ids AS uuid[]), CAST(:called AS boolean[]), CAST(:stopped AS boolean[])
+        ) AS p(k, new_id, phone, user_id, moved, seen_at, message_id, called, stopped)
     ), given AS MATERIALIZED (
         SELECT g.*, p.seen_at, p.moved
         FROM unnest(
@@ -91,6 +91,7 @@ KNOW_PEOPLE: Final = typed(
                max(seen_at) FILTER (WHERE message_id IS NOT NULL AND is_first) AS sent_at,
                (array_agg(message_id ORDER BY seen_at DESC)
                    FILTER (WHERE message_id IS NOT NULL AND is_first))[1] AS message_id,
+               max(seen_at) FILTER (WHERE called) AS called_at,
                coalesce((array_agg(stopped ORDER BY seen_at DESC)
                    FILTER (WHERE stopped IS NOT NULL))[1], false) AS stopped,
                max(seen_at) FILTER (WHERE stopped IS NOT NULL) AS stopped_at,
@@ -101,10 +102,10 @@ KNOW_PEOPLE: Final = typed(
         FROM fact f GROUP BY conversation_id
     ), stored AS (
         INSERT INTO whatsapp_conversations AS v
-            (tenant_id, id, channel_id, phone, user_id, last_outbound_at, last_message_id,
-             last_message_at, marketing_stopped, marketing_at, former)
-        SELECT :tenant, w.conversation_id, :channel, w.phone, w.user_id, w.sent_at, w.message_id,
-               w.sent_at, w.stopped, w.stopped_at, w.former
+            (tenant_id, id, channel_id, phone, user_id, last_inbound_at, last_outbound_at,
+             last_message_id, last_message_at, marketing_stopped, marketing_at, former)
+        SELECT :tenant, w.conversation_id, :channel, w.phone, w.user_id, w.called_at, w.sent_at,
+               w.message_id, w.sent_at, w.stopped, w.stopped_at, w.former
         FROM whole w ORDER BY w.conversation_id
         ON CONFLICT (tenant_id, id) DO UPDATE SET
             phone = CASE WHEN (SELECT w.is_news FROM whole w WHERE w.conversation_id = v.id)
@@ -112,6 +113,7 @@ KNOW_PEOPLE: Final = typed(
             user_id = CASE WHEN (SELECT w.is_news FROM whole w WHERE w.conversation_id = v.id)
                 THEN coalesce(excluded.user_id, v.user_id)
                 ELSE coalesce(v.user_id, excluded.user_id) END,
+            last_inbound_at = greatest(v.last_inbound_at, excluded.last_inbound_at),
             last_outbound_at = greatest(v.last_outbound_at, excluded.last_outbound_at),
             last_message_id = CASE WHEN v.last_message_at > excluded.last_message_at
                 THEN v.last_message_id
@@ -135,6 +137,7 @@ KNOW_PEOPLE: Final = typed(
     moved=ARRAY(Boolean()),
     seen=ARRAY(_AT),
     message_ids=ARRAY(Uuid()),
+    called=ARRAY(Boolean()),
     stopped=ARRAY(Boolean()),
     of=ARRAY(Integer()),
     addresses=ARRAY(TEXT()),
