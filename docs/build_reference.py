@@ -74,7 +74,9 @@ def settings_table() -> str:
     for name, field in Settings.model_fields.items():
         default = field.get_default()
         shown = (
-            "" if default is None else f"`{str(default).lower() if default is False else default}`"
+            ""
+            if default in {None, ""}
+            else f"`{str(default).lower() if isinstance(default, bool) else default}`"
         )
         meaning = (field.description or "").replace("<", "&lt;")
         lines.append(f"| `{PREFIX}{name.upper()}` | {shown} | {meaning} |")

@@ -88,9 +88,13 @@ async def test_one_number_makes_one_channel_of_a_tenant(call, bea) -> None:
         ({"access_token": ""}, "access_token"),
         ({"access_token": "EAAG canary\n"}, "access_token"),
         ({"messages_per_second": 0}, "messages_per_second"),
+        ({"messages_per_second": True}, "messages_per_second"),
+        ({"messages_per_second": "80"}, "messages_per_second"),
         ({"on_unknown": "guess"}, "on_unknown"),
         ({"window_policy": "maybe"}, "window_policy"),
         ({"keeps_order": "sometimes"}, "keeps_order"),
+        ({"keeps_order": "yes"}, "keeps_order"),
+        ({"keeps_order": 1}, "keeps_order"),
         ({"colour": "red"}, "colour"),
     ],
 )

@@ -92,8 +92,8 @@ async def test_what_was_given_is_never_repeated(client, ana) -> None:
     [
         (b"{", 400, "malformed_body"),
         (b"", 422, "validation_failed"),
-        (b"\xff\xfe\x00", 400, "bad_request"),
-        (b"[" * 100_000, 400, "bad_request"),
+        (b"\xff\xfe\x00", 400, "malformed_body"),
+        (b"[" * 100_000, 400, "malformed_body"),
         (b"[]", 422, "validation_failed"),
         (b"null", 422, "validation_failed"),
         (b'{"channel_id": NaN}', 422, "validation_failed"),
@@ -104,6 +104,16 @@ async def test_a_body_that_is_no_message_is_refused(client, ana, body, status, c
     answer = await client.post("/v1/messages", content=body, headers=headers)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_a_body_that_nobody_called_json_is_told_how_to_be_called(client, ana) -> None:
+    answer = await client.post(
+        "/v1/messages", content=b"{}", headers=ana.headers | {"Content-Type": "text/plain"}
+    )
+    listed = await client.post("/v1/messages", json=[], headers=ana.headers)
+
+    assert answer.json()["detail"] == "A header Content-Type: application/json is needed"
+    assert listed.json()["detail"] == "A JSON object is needed"
 
 
 @pytest.mark.parametrize("key", ["", "with space", "x" * 256, "é"])

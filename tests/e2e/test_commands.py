@@ -14,6 +14,8 @@ from shared.kernel.ids import new_id
 from stack import APP_ID, APP_SECRET, free_port
 from tellwire.supervisor import answers_http
 
+READ = "messages:read"
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -60,6 +62,7 @@ async def test_an_operator_sets_up_sends_and_looks_after_an_installation(stack) 
     assert "EAAG-canary" not in said
 
     await change_pause_and_resume(stack, sender)
+    await find_and_revoke_a_key(stack, sender)
 
     code, said = await tellwire(stack, "keys", "rotate")
     assert code == 0, said
@@ -68,6 +71,94 @@ async def test_an_operator_sets_up_sends_and_looks_after_an_installation(stack) 
     code, said = await tellwire(stack, "serve")
     assert code == 1
     assert "embedded_service_running" in said
+
+
+async def find_and_revoke_a_key(stack, sender) -> None:
+    """Keys and tenants are found again by command; a revoked key opens nothing."""
+    code, said = await tellwire(stack, "tenant", "list")
+    assert code == 0
+    assert f"{sender.tenant_id} Ana's Bakery" in said.splitlines()
+
+    tenant = ("--tenant", sender.tenant_id)
+    leaked = await stack.command("key", "create", *tenant, "--name", "leaked", "--scope", READ)
+    lines = (await stack.command("key", "list", *tenant)).splitlines()
+    key_id, *rest = lines[-1].split()
+    assert rest == ["valid", READ, "leaked"]
+    assert leaked not in lines
+
+    for _ in range(2):
+        code, said = await tellwire(stack, "key", "revoke", key_id, *tenant)
+        assert (code, said.strip()) == (0, f"{key_id} revoked")
+    assert f"{key_id} revoked {READ} leaked" in await stack.command("key", "list", *tenant)
+    headers = {"Authorization": f"Bearer {leaked}"}
+    async with stack.http.get(f"{stack.api}/v1/messages", headers=headers) as answer:
+        assert answer.status == 401
+
+    code, said = await tellwire(stack, "key", "revoke", str(new_id()), *tenant)
+    assert (code, said.split(":")[0]) == (1, "api_key_not_found")
+
+
+@pytest.mark.timeout(540)
+@pytest.mark.parametrize(
+    ("command", "refusal"),
+    [
+        ("channel list --tenant", "tenant_not_found"),
+        ("endpoint list --tenant", "tenant_not_found"),
+        ("key list --tenant", "tenant_not_found"),
+        ("app settle", "meta_app_not_found"),
+        ("app rotate --secret canary", "meta_app_not_found"),
+    ],
+)
+async def test_what_does_not_exist_is_told_under_its_code(stack, command, refusal) -> None:
+    code, said = await tellwire(stack, *command.split(), str(new_id()))
+
+    assert (code, said.split(":")[0]) == (1, refusal)
+    assert "canary" not in said
+
+
+@pytest.mark.timeout(540)
+@pytest.mark.parametrize("app_id", ["", "a b", "a/b", "x" * 65])
+async def test_an_app_that_no_webhook_could_name_is_refused(stack, app_id) -> None:
+    code, said = await tellwire(
+        stack,
+        *("app", "add", "--", app_id),
+        TELLWIRE_APP_SECRET="canary",
+        TELLWIRE_VERIFY_TOKEN="canary",
+    )
+
+    assert (code, said.split(":")[0]) == (1, "invalid_meta_app (app_id)")
+    assert "canary" not in said
+
+
+@pytest.mark.timeout(540)
+async def test_a_channel_that_meta_does_not_verify_is_stored_and_its_id_told(stack) -> None:
+    tenant = await stack.command("tenant", "create", "Dora's Dairy")
+    said = await stack.tell(
+        *("channel", "add", "--tenant", tenant, "--phone-number-id", "1009", "--name", "Main"),
+        TELLWIRE_ACCESS_TOKEN="EAAG1009",
+        TELLWIRE_GRAPH_BASE_URL=f"http://127.0.0.1:{free_port()}",
+    )
+    assert (said.code, said.errors.split(":")[0]) == (1, "meta_unreachable")
+
+    listed = await stack.command("channel", "list", "--tenant", tenant)
+
+    assert listed.split()[:2] == [said.output.strip(), "pending"]
+
+
+@pytest.mark.timeout(540)
+async def test_migrating_to_an_older_revision_does_not_claim_to_be_the_newest(stack) -> None:
+    code, said = await tellwire(stack, "migrate", "--revision", "0001")
+
+    assert (code, said.strip()) == (0, "The schema holds 0001.")
+
+
+@pytest.mark.timeout(360)
+@pytest.mark.parametrize("days", ["inf", "nan", "1e300", "-1"])
+async def test_days_that_are_no_time_are_refused(stack, days) -> None:
+    code, said = await tellwire(stack, "media", "purge", "--days", days)
+
+    assert code == 2
+    assert "Traceback" not in said
 
 
 async def change_pause_and_resume(stack, sender) -> None:

@@ -79,6 +79,11 @@ def test_asking_for_a_url_before_the_embedded_server_runs_says_so():
         ("API_PORT", "canary"),
         ("LOG_LEVEL", "canary"),
         ("SHUTDOWN_GRACE_SECONDS", "0"),
+        ("SHUTDOWN_GRACE_SECONDS", "inf"),
+        ("LEASE_SECONDS", "inf"),
+        ("MEDIA_LEASE_SECONDS", "inf"),
+        ("MEDIA_RETENTION_DAYS", "inf"),
+        ("EVENT_RETENTION_DAYS", "1e300"),
         ("WORKER_CONCURRENCY", "0"),
     ],
 )

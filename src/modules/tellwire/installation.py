@@ -7,14 +7,19 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.infrastructure.database import SessionFactory, create_session_factory
+from shared.infrastructure.database import (
+    SessionFactory,
+    TenantNotFound,
+    create_session_factory,
+)
 from shared.infrastructure.settings import DatabaseRole, Settings
 from shared.kernel.clock import Clock, utc_now
 from shared.kernel.secret import Secret
 from tellwire.resources import open_database, set_up_encryption
-from tenancy.application.api_keys import CreateApiKey
+from tenancy.application.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
 from tenancy.application.create_tenant import CreateTenant
 from tenancy.application.ports import BeginTenancyWork
+from tenancy.domain import Tenant
 from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
 from tenancy.infrastructure.work import tenancy_work_in
 from whatsapp.application.add_channel import AddChannel, VerifyChannel
@@ -26,7 +31,12 @@ from whatsapp.application.change_channel import (
 )
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.requeue_quarantined import RequeueQuarantined
-from whatsapp.domain.entities.meta_app import MetaApp
+from whatsapp.domain.entities.meta_app import (
+    APP_ID,
+    InvalidMetaApp,
+    MetaApp,
+    MetaAppNotFound,
+)
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
 from whatsapp.infrastructure.persistence.repositories.meta_app_repository import (
     SQLAlchemyMetaAppRepository,
@@ -58,6 +68,16 @@ class Installation:
     def create_api_key(self) -> CreateApiKey:
         """Make an API key."""
         return CreateApiKey(begin=self.begin_tenancy)
+
+    @property
+    def list_api_keys(self) -> ListApiKeys:
+        """Show a tenant's API keys."""
+        return ListApiKeys(begin=self.begin_tenancy)
+
+    @property
+    def revoke_api_key(self) -> RevokeApiKey:
+        """Take an API key back."""
+        return RevokeApiKey(begin=self.begin_tenancy)
 
     @property
     def add_channel(self) -> AddChannel:
@@ -121,7 +141,12 @@ class Installation:
         return RequeueQuarantined(quarantine=self.quarantine)
 
     async def add_app(self, app_id: str, *, secret: Secret, verify_token: Secret) -> None:
-        """Store a Meta app; the secret it had before stays valid beside the new one."""
+        """Store a Meta app; the secret it had before stays valid beside the new one.
+
+        Raises InvalidMetaApp for an id at which no webhook could ever come in.
+        """
+        if APP_ID.fullmatch(app_id) is None:
+            raise InvalidMetaApp("1 to 64 letters, digits, - and _ are needed", field="app_id")
         new = MetaApp(app_id=app_id, secret=secret, verify_token=verify_token)
         known = await self.apps.find_app(app_id)
         if known is not None:
@@ -129,17 +154,22 @@ class Installation:
             new = replace(new, previous_secret=changed.previous_secret)
         await self.apps.save_app(new)
 
-    async def rotate_app_secret(self, app_id: str, secret: Secret | None) -> bool:
-        """Go over to `secret`, or end the overlap where it is None; False if there is no such app.
+    async def rotate_app_secret(self, app_id: str, secret: Secret | None) -> None:
+        """Go over to `secret`, or end the overlap where it is None; raises MetaAppNotFound.
 
         Until the overlap ends the secret before it counts as well.
         """
         known = await self.apps.find_app(app_id)
         if known is None:
-            return False
+            raise MetaAppNotFound
         changed = known.without_previous() if secret is None else known.with_secret(secret)
         await self.apps.save_app(changed)
-        return True
+
+    async def refuse_unknown_tenant(self, tenant_id: UUID) -> None:
+        """Raise TenantNotFound rather than let an empty list be taken for an answer."""
+        async with self.begin_tenancy(tenant_id) as work:
+            if await work.tenants.get() is None:
+                raise TenantNotFound
 
     async def tenants(self) -> AsyncIterator[UUID]:
         """The ids of all tenants, as the role that may know them."""
@@ -148,6 +178,13 @@ class Installation:
         while page := await directory.list_ids(after=last):
             for last in page:
                 yield last
+
+    async def named_tenants(self) -> AsyncIterator[Tenant]:
+        """All tenants, the oldest first, each read under its own context."""
+        async for tenant_id in self.tenants():
+            async with self.begin_tenancy(tenant_id) as work:
+                if (one := await work.tenants.get()) is not None:
+                    yield one
 
 
 @asynccontextmanager

@@ -169,8 +169,11 @@ def _place(path: Sequence[int | str], called: Callable[[str], str]) -> str:
 def _load(path: Path) -> dict[str, Any]:
     try:
         loaded = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise Misconfigured(f"simulator configuration: {type(error).__name__}") from None
+    except OSError as error:
+        raise Misconfigured(f"simulator configuration: {path}: {error.strerror}") from None
+    except orjson.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Misconfigured(f"simulator configuration: {path}: no JSON at {where}") from None
     if not isinstance(loaded, dict):
         raise Misconfigured("simulator configuration: a JSON object is needed")
     return loaded

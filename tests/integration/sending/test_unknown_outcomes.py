@@ -1,7 +1,9 @@
 """What becomes of a message of which nobody knows whether it was sent."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -275,6 +277,26 @@ async def test_what_lies_unread_in_the_inbox_is_no_silence(desk) -> None:
     assert await desk.state(saved) == (S.UNKNOWN, "unknown")
     await desk.pass_time(2 * SECOND)  # It is looked at again after a moment.
     assert await desk.give_up(heard_until=utc_now()) == 1
+
+
+async def test_what_waited_in_a_restored_backup_fails_after_a_day_and_is_not_sent_again(
+    desk,
+) -> None:
+    """By the statements of docs/operations.md, whatever the channel does with unknown outcomes."""
+    await desk.policy(UnknownPolicy.CATEGORY)
+    leased, _ = await desk.marked()
+    waiting = [await desk.saved() for _ in range(2)]
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text("utf-8")
+    _, _, restoring = page.partition("\n## Restoring\n")
+    (restore,) = re.findall(r"^```sql\n(BEGIN;.*?)^```", restoring, re.MULTILINE | re.DOTALL)
+
+    await desk.superuser.execute(restore)
+
+    assert not await desk.claim()
+    assert {await desk.state(one) for one in (*waiting, leased)} == {(S.UNKNOWN, "unknown")}
+    await desk.pass_time(timedelta(days=1))
+    assert await silent(desk) == 3
+    assert {await desk.state(one) for one in (*waiting, leased)} == {(S.FAILED, None)}
 
 
 ORDER_UPDATE = MessageContent.template("order_update", "en_US")

@@ -68,6 +68,17 @@ def test_a_file_that_is_no_object_is_refused(tmp_path, content):
         SimulatorConfig.from_json(path)
 
 
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path):
+    missing, broken = tmp_path / "missing.json", tmp_path / "broken.json"
+    broken.write_text('{\n"port": canary}')
+
+    with pytest.raises(Misconfigured, match=rf"{missing}: No such file"):
+        SimulatorConfig.from_json(missing)
+    with pytest.raises(Misconfigured, match=rf"{broken}: no JSON at line 2, column \d+") as refused:
+        SimulatorConfig.from_json(broken)
+    assert "canary" not in str(refused.value)
+
+
 def test_the_environment_overrides_the_file(tmp_path):
     path = tmp_path / "simulator.json"
     path.write_text(json.dumps({"app_secret": MARK, "port": 1, "numbers": [NUMBER]}))

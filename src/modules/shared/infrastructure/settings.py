@@ -21,6 +21,9 @@ from sqlalchemy.exc import ArgumentError
 from shared.kernel.errors import Misconfigured
 
 PREFIX: Final = "TELLWIRE_"
+MOST_SECONDS: Final = 86_400.0
+MOST_DAYS: Final = 36_500.0
+"""Bounds that no sensible setting reaches; without them `inf` would fail later, in a worker."""
 _DRIVER: Final = "postgresql+asyncpg"
 _POSTGRES_SCHEMES: Final = {"postgres", "postgresql", _DRIVER}
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+cluster://")
@@ -57,7 +60,7 @@ PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 GraphVersion = Annotated[str, StringConstraints(pattern=r"^v\d+\.\d+$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
-PositiveSeconds = Annotated[float, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
 
 
 class Settings(BaseSettings):
@@ -188,6 +191,7 @@ class Settings(BaseSettings):
     media_retention_days: float | None = Field(
         None,
         gt=0,
+        le=MOST_DAYS,
         description="How long files are kept after they came in or were last used; default: for "
         "good.",
     )
@@ -197,6 +201,7 @@ class Settings(BaseSettings):
     media_lease_seconds: float = Field(
         180.0,
         ge=1,
+        le=MOST_SECONDS,
         description="How long a worker's claim on a file lasts. Moving it may take two thirds.",
     )
     worker_concurrency: int = Field(
@@ -211,6 +216,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         60.0,
         ge=1,
+        le=MOST_SECONDS,
         description="How long a worker's claim lasts: what a worker held that died is taken over "
         "after this time. A request to Meta may take half of it.",
     )
@@ -230,6 +236,7 @@ class Settings(BaseSettings):
     event_retention_days: float = Field(
         14.0,
         ge=4,
+        le=MOST_DAYS,
         description="How long events and the log of their deliveries are kept; deliveries are "
         "tried for three days.",
     )

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -9,6 +10,7 @@ from shared.infrastructure.database import Base
 from shared.infrastructure.encryption import KeyFile
 from shared.infrastructure.encryption.rotation import encrypted_columns, rotate, sessions_from
 from shared.infrastructure.settings import DatabaseRole, load_settings
+from shared.kernel.clock import utc_now
 from shared.kernel.errors import Misconfigured
 from shared.kernel.secret import Secret
 from tellwire.cli.channels import channel
@@ -19,7 +21,7 @@ from tellwire.embedded.services import reachable_services
 from tellwire.installation import Installation
 from tellwire.resources import key_file_of, load_key_ring
 from tellwire.terminal import console, run
-from tenancy.domain import Scope
+from tenancy.domain import ApiKey, Scope
 
 tenant = typer.Typer(no_args_is_help=True, help="Tenants: the organisations that send.")
 app_commands = typer.Typer(no_args_is_help=True, help="Meta apps, whose webhooks come in here.")
@@ -48,7 +50,8 @@ def migrate(
             await migrate_async(settings.database_url_of(DatabaseRole.OWNER), revision)
 
     run(connected())
-    console.print("The schema is up to date.")
+    newest = revision == "head"
+    console.print("The schema is up to date." if newest else f"The schema holds {revision}.")
 
 
 @tenant.command("create")
@@ -56,6 +59,17 @@ def create_tenant(name: Annotated[str, typer.Argument(help="What people call it.
     """Take in a tenant; prints its id."""
     created = with_installation(lambda installation: installation.create_tenant(name))
     console.print(str(created.id), highlight=False)
+
+
+@tenant.command("list")
+def list_tenants() -> None:
+    """Print the tenants, one a line, the oldest first: id and name."""
+
+    async def work(installation: Installation) -> None:
+        async for one in installation.named_tenants():
+            _print(f"{one.id} {one.name}")
+
+    with_installation(work)
 
 
 @app_commands.command("add")
@@ -101,7 +115,9 @@ def create_key(
     scope: Annotated[
         list[Scope] | None, typer.Option(help="What it may do; everything by default.")
     ] = None,
-    expires: Annotated[datetime | None, typer.Option(help="When it ends.")] = None,
+    expires: Annotated[
+        datetime | None, typer.Option(help="When it ends, by the clock of this machine.")
+    ] = None,
 ) -> None:
     """Make an API key; prints it once, it is stored as a digest only."""
     scopes = scope or list(Scope)
@@ -112,6 +128,42 @@ def create_key(
         )
     )
     console.print(issued.text.reveal(), highlight=False, soft_wrap=True)
+
+
+@key.command("list")
+def list_api_keys(tenant_id: TenantId) -> None:
+    """Print the tenant's keys, one a line, the oldest first: id, state, scopes, name."""
+
+    async def work(installation: Installation) -> None:
+        await installation.refuse_unknown_tenant(tenant_id)
+        for one in await installation.list_api_keys(tenant_id):
+            _print(f"{one.id} {_state(one, utc_now())} {','.join(sorted(one.scopes))} {one.name}")
+
+    with_installation(work)
+
+
+@key.command("revoke")
+def revoke_api_key(
+    key_id: Annotated[UUID, typer.Argument(help="The key's id, as key list shows it.")],
+    tenant_id: TenantId,
+) -> None:
+    """Take an API key back for good; it counts nowhere any more after two seconds."""
+    with_installation(lambda installation: installation.revoke_api_key(tenant_id, key_id))
+    _print(f"{key_id} revoked")
+
+
+def _state(one: ApiKey, at: datetime) -> str:
+    if one.revoked_at is not None:
+        return "revoked"
+    if one.expires_at is None:
+        return "valid"
+    return (
+        f"{'expired' if one.expires_at <= at else 'valid until'} {one.expires_at:%Y-%m-%dT%H:%MZ}"
+    )
+
+
+def _print(line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @keys.command("list")

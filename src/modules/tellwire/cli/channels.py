@@ -8,7 +8,7 @@ import typer
 from shared.kernel.clock import utc_now
 from tellwire.cli.installed import TenantId, with_installation
 from tellwire.installation import Installation
-from tellwire.terminal import console
+from tellwire.terminal import console, errors
 from whatsapp.domain.entities import (
     Channel,
     ChannelChanges,
@@ -69,20 +69,22 @@ def add_channel(
         provider_account_id=account,
         app_id=app_id,
     )
-    stored = with_installation(lambda installation: _add(installation, wanted, verify=verify))
-    console.print(str(stored.id), highlight=False)
+    with_installation(lambda installation: _add(installation, wanted, verify=verify))
 
 
-async def _add(installation: Installation, wanted: Channel, *, verify: bool) -> Channel:
+async def _add(installation: Installation, wanted: Channel, *, verify: bool) -> None:
     stored = await installation.add_channel(wanted)
-    return await _verify(installation, wanted.tenant_id, stored.id) if verify else stored
+    # Before anything else can fail: it is stored, and whoever verifies it later needs its id.
+    console.print(str(stored.id), highlight=False)
+    if verify:
+        await _verify(installation, wanted.tenant_id, stored.id)
 
 
 async def _verify(installation: Installation, tenant_id: UUID, channel_id: UUID) -> Channel:
     async with installation.verifying() as verifying:
         stored, info = await verifying(tenant_id, channel_id)
     for warning in info.warnings:
-        console.print(f"[yellow]Note:[/] {warning}")
+        errors.print(f"[yellow]Note:[/] {warning}")
     return stored
 
 
@@ -119,6 +121,7 @@ def list_channels(tenant_id: TenantId) -> None:
     """Print the tenant's channels, one a line, oldest first."""
 
     async def work(installation: Installation) -> None:
+        await installation.refuse_unknown_tenant(tenant_id)
         async with installation.begin(tenant_id) as work:
             for one in await work.channels.get_by_organization(tenant_id):
                 _show(one)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from shared.infrastructure.settings import MOST_DAYS
 from shared.kernel.errors import Misconfigured
 from tellwire.cli.installed import with_installation
 from tellwire.installation import Installation
@@ -24,7 +25,11 @@ def register(app: typer.Typer) -> None:
 def purge(
     days: Annotated[
         float | None,
-        typer.Option(min=0, help="Keep so many days; default: TELLWIRE_MEDIA_RETENTION_DAYS."),
+        typer.Option(
+            min=0,
+            max=MOST_DAYS,
+            help="Keep so many days; default: TELLWIRE_MEDIA_RETENTION_DAYS.",
+        ),
     ] = None,
 ) -> None:
     """Remove the files of all tenants that nobody used for so long; prints how many."""

@@ -57,6 +57,7 @@ def list_endpoints(tenant_id: TenantId) -> None:
     """Show a tenant's endpoints and whether they work; never a secret."""
 
     async def work(installation: Installation) -> list[str]:
+        await installation.refuse_unknown_tenant(tenant_id)
         async with installation.begin(tenant_id) as unit:
             return [_line(one) for one in await unit.endpoints.list(limit=MOST)]
 

@@ -59,9 +59,7 @@ def drop_previous_secret(app_id: AppId) -> None:
 
 
 def _rotate(app_id: str, secret: Secret | None) -> None:
-    done = with_installation(lambda installation: installation.rotate_app_secret(app_id, secret))
-    if not done:
-        raise typer.BadParameter("There is no such app: add it first")
+    with_installation(lambda installation: installation.rotate_app_secret(app_id, secret))
 
 
 @webhook.command("status")

@@ -1,6 +1,6 @@
-"""Make keys for a tenant, and take them back."""
+"""Make keys for a tenant, show them, and take them back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -37,6 +37,21 @@ class CreateApiKey:
             stored = await work.api_keys.add(issued.key)
             await work.commit()
         return IssuedApiKey(stored, issued.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListApiKeys:
+    """Shows a tenant's keys, revoked and expired ones too; their texts nobody knows any more."""
+
+    begin: BeginTenancyWork
+
+    async def __call__(self, tenant_id: UUID) -> Sequence[ApiKey]:
+        """All keys, the oldest first."""
+        keys: list[ApiKey] = []
+        async with self.begin(tenant_id) as work:
+            while page := await work.api_keys.list(after=keys[-1].id if keys else None):
+                keys += page
+        return keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,11 @@ from typing import Final, Protocol, TypeAlias
 from shared.kernel.clock import Clock, utc_now
 from shared.kernel.errors import InvalidInput, Unauthenticated
 from shared.kernel.secret import Secret
-from whatsapp.domain.entities.meta_app import MetaApp
+from whatsapp.domain.entities.meta_app import APP_ID, MetaApp
 
 REMEMBERED_FOR: Final = timedelta(seconds=10)
 """How long an app's secrets are used without asking again: a rotation takes that long to act."""
 MAX_REMEMBERED: Final = 256
-_APP_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _CHALLENGE: Final = re.compile(r"[0-9]{1,64}")
 _NOBODY: Final = Secret("an app that does not exist has a secret that nobody knows")
 
@@ -67,7 +66,7 @@ class KnownApps:
 
     async def __call__(self, app_id: str) -> MetaApp | None:
         """The app, or None; what cannot be an id costs no query."""
-        if _APP_ID.fullmatch(app_id) is None:
+        if APP_ID.fullmatch(app_id) is None:
             return None
         at = self.now()
         until, app = self._remembered.get(app_id, (at, None))

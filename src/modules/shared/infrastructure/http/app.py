@@ -26,6 +26,7 @@ from shared.kernel.errors import TellwireError
 
 _PLACES: Final = frozenset({"body", "query", "path", "header", "cookie"})
 _FIELD_NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,39}")
+_NO_OBJECT: Final = "A JSON object is needed"
 _BY_STATUS: Final[dict[int, type[TellwireError]]] = {
     400: BadRequest,
     404: RouteNotFound,
@@ -68,6 +69,10 @@ async def _answer_validation(request: Request, error: Exception) -> Response:
 async def _answer_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
+    if isinstance(error.__cause__, UnicodeDecodeError | RecursionError):
+        # What reading JSON ends in, besides what the parser itself calls an error.
+        malformed = MalformedBody("JSON in UTF-8 is needed, nested a thousand levels deep at most")
+        return problem_response(malformed, request.scope)
     ours = _BY_STATUS.get(error.status_code, BadRequest)
     allowed = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
     return problem_response(ours(), request.scope, **allowed)
@@ -98,6 +103,10 @@ def _shown(name: str) -> str:
 
 
 def _detail(fault: Any) -> str:
+    if fault["type"] == "model_attributes_type":
+        # Only what nobody called JSON reaches a model as bytes.
+        is_raw = isinstance(fault.get("input"), bytes)
+        return "A header Content-Type: application/json is needed" if is_raw else _NO_OBJECT
     # A validator's own message may quote its input; those of pydantic's rules do not.
     return "is not valid" if fault["type"] == "value_error" else str(fault["msg"])
 

@@ -1,10 +1,29 @@
 """A Meta app: whoever posts webhooks here, and the secrets that prove it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Final, Self
 
+from shared.kernel.errors import InvalidInput, NotFoundException
 from shared.kernel.secret import Secret
+
+APP_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
+"""What may stand in the address that an app posts to."""
+
+
+class InvalidMetaApp(InvalidInput):
+    """A property of the app is not what it may be."""
+
+    code = "invalid_meta_app"
+    title = "The Meta app is not valid"
+
+
+class MetaAppNotFound(NotFoundException):
+    """The app was never taken in here."""
+
+    code = "meta_app_not_found"
+    title = "No Meta app with this id exists here; add it first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,15 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Self, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+)
 
 from shared.kernel.clock import utc_now
 from whatsapp.application.message_views import QueueDepth
@@ -31,7 +39,7 @@ _MetaId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=
 _Account = Annotated[_MetaId, Field(description="Id of the WhatsApp Business Account.")]
 _App = Annotated[_MetaId, Field(description="Id of the Meta app whose webhooks speak of it.")]
 _Rate = Annotated[
-    int,
+    StrictInt,
     Field(
         ge=1,
         le=MAX_MESSAGES_PER_SECOND,
@@ -39,7 +47,8 @@ _Rate = Annotated[
     ),
 ]
 _KeepsOrder = Annotated[
-    bool, Field(description="Whether messages to one recipient keep their order, also by retries.")
+    StrictBool,
+    Field(description="Whether messages to one recipient keep their order, also by retries."),
 ]
 _Window = Annotated[
     WindowPolicy,

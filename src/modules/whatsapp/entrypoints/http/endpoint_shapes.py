@@ -9,6 +9,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
+    StrictInt,
     StringConstraints,
     model_validator,
 )
@@ -83,7 +85,7 @@ class ChangeEndpointRequest(BaseModel):
     description: _Description | None = None
     event_types: _Types | None = None
     channel_ids: _Channels | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
 
     def to_change(self) -> EndpointChange:
         """What the use case takes."""
@@ -101,7 +103,7 @@ class RotateSecretRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    overlap_seconds: Annotated[int, Field(ge=0, le=int(MAX_OVERLAP.total_seconds()))] = int(
+    overlap_seconds: Annotated[StrictInt, Field(ge=0, le=int(MAX_OVERLAP.total_seconds()))] = int(
         DEFAULT_OVERLAP.total_seconds()
     )
 
@@ -119,7 +121,7 @@ class ReplayRequest(BaseModel):
     event_ids: list[UUID] | None = Field(None, min_length=1, max_length=MAX_REPLAYED_IDS)
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
-    after: int = Field(0, ge=0, le=2**63 - 1, description="The `last` of the answer before.")
+    after: StrictInt = Field(0, ge=0, le=2**63 - 1, description="The `last` of the answer before.")
 
     @model_validator(mode="after")
     def _ids_or_a_time(self) -> Self:

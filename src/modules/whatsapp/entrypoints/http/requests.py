@@ -9,6 +9,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SkipValidation,
+    StrictInt,
     StringConstraints,
 )
 
@@ -168,10 +169,12 @@ class RetryDeadLettersRequest(BaseModel):
 
     channel_id: UUID | None = None
     status: Literal["failed", "expired"] | None = None
-    code: int | None = Field(None, ge=0, le=2**31 - 1, description="Meta's code of the failure.")
+    code: StrictInt | None = Field(
+        None, ge=0, le=2**31 - 1, description="Meta's code of the failure."
+    )
     created_from: AwareDatetime | None = None
     created_before: AwareDatetime | None = None
-    limit: int = Field(MAX_BATCH, ge=1, le=MAX_BATCH, description="At most so many at once.")
+    limit: StrictInt = Field(MAX_BATCH, ge=1, le=MAX_BATCH, description="At most so many at once.")
     cursor: str | None = Field(None, max_length=64, description="Where the last call ended.")
 
     def to_filter(self) -> MessageFilter:
