@@ -136,7 +136,7 @@ def _spot(entry: str, condition: str = "true") -> str:
 CLAIM: Final = text(
     f"""
     WITH picked AS MATERIALIZED (
-        SELECT q.spot
+        SELECT q.spot, l.turn
         FROM unnest(CAST(:lanes AS smallint[])) WITH ORDINALITY AS l(lane, turn)
         CROSS JOIN LATERAL (
             SELECT e.spot
@@ -173,6 +173,18 @@ CLAIM: Final = text(
         SELECT true FROM unnest(CAST(:lanes AS smallint[])) AS l(lane)
         CROSS JOIN LATERAL ({_DUE} LIMIT p.number + 1) rest
         WHERE (rest.spot <> ALL (p.spots)) IS NOT FALSE
+        LIMIT 1
+    ), false)
+    UNION ALL
+    -- One with an attempt says that a lane gave less than was asked of it, since so many of its
+    -- entries stand behind others that nobody has looked at what comes after them.
+    SELECT CAST(NULL AS uuid), CAST(0 AS smallint)
+    FROM (SELECT coalesce(max(turn), 0) AS last, count(*) AS number FROM picked) p
+    WHERE :in_order AND coalesce((
+        SELECT true
+        FROM unnest(CAST(:lanes AS smallint[])) WITH ORDINALITY AS l(lane, turn)
+        CROSS JOIN LATERAL ({_DUE} OFFSET {_WALK - 1} LIMIT 1) hidden
+        WHERE l.turn < p.last OR p.number < :limit
         LIMIT 1
     ), false)
     """  # noqa: S608  # constants of this package
