@@ -137,6 +137,7 @@ METHODS = {
         None,
     ),
     "messages.get_failed_for_retry": (lambda g: g.messages.get_failed_for_retry(), []),
+    "messages.requeue_due": (lambda g: g.messages.requeue_due(at=utc_now()), 0),
     "messages.update_outbound": (lambda g: g.messages.update_outbound(g.saved), MessageNotFound),
     "messages.cancel_outbound": (
         lambda g: g.messages.cancel_outbound(g.saved.id, utc_now()),

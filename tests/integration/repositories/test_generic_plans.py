@@ -13,7 +13,11 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
 from whatsapp.domain.send_queue import LANES
-from whatsapp.infrastructure.persistence.repositories import message_statements, queue_statements
+from whatsapp.infrastructure.persistence.repositories import (
+    message_statements,
+    queue_statements,
+    retry_statements,
+)
 
 LARGE, SMALL = 20_000, 300
 TENANT, CHANNEL = new_id(), new_id()
@@ -69,6 +73,11 @@ STATEMENTS = {
         },
     ),
     "failed for retry": ("tellwire_app", message_statements.FAILED_FOR_RETRY, {"limit": 50}),
+    "requeue due": (
+        "tellwire_app",
+        retry_statements.REQUEUE_DUE,
+        {"limit": 50, "at": utc_now()},
+    ),
     "record statuses": (
         "tellwire_app",
         message_statements.RECORD_STATUSES,

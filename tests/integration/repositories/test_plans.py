@@ -230,6 +230,10 @@ AS_APP = {
         lambda _c, m: m.get_failed_for_retry(50),
         {_DUE, _MESSAGES},
     ),
+    "messages.requeue_due": (
+        lambda _c, m: m.requeue_due(at=utc_now(), limit=50),
+        {_DUE, _MESSAGES, _QUEUE},
+    ),
     "messages.update_outbound": (
         lambda _c, m: m.update_outbound(message(id=MESSAGE, status=MessageStatus.SENT)),
         {_MESSAGES, _QUEUE},

@@ -227,6 +227,10 @@ class MessageRepository(Protocol):
         """What failed in a way that passes and is due now, locked until the transaction ends."""
         ...
 
+    async def requeue_due(self, *, at: datetime, limit: int = 200) -> int:
+        """Put what is due for a retry into the queue again; gives how many it was."""
+        ...
+
     async def update_outbound(self, message: OutboundMessage) -> OutboundMessage:
         """Store its status if that is a step forward; gives what is stored afterwards."""
         ...

@@ -10,7 +10,6 @@ from shared.infrastructure.database.driver_errors import ConstraintErrors
 from shared.kernel.errors import InvalidInput, TellwireError
 from whatsapp.domain.entities import (
     ChannelNotFound,
-    IdempotencyKeyReused,
     InboundMessage,
     InvalidTransition,
     MessageNotFound,
@@ -25,16 +24,15 @@ from whatsapp.domain.repositories import (
     StatusReport,
     UnreadableMessage,
 )
-from whatsapp.domain.value_objects import (
-    IdempotencyKey,
-)
+from whatsapp.domain.value_objects import IdempotencyKey
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories import message_statements as sql
 from whatsapp.infrastructure.persistence.repositories.accept_rows import (
     accept_parameters,
+    accepted,
     judge_parameters,
     refusal_of,
-    refused,
+    saved,
 )
 from whatsapp.infrastructure.persistence.repositories.accept_statements import (
     ACCEPT_OUTBOUND,
@@ -54,11 +52,11 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     recorded_of,
     report_arrays,
     sources_for,
-    stored_as_is,
 )
 from whatsapp.infrastructure.persistence.repositories.queue_statements import STEP_ASIDE
 from whatsapp.infrastructure.persistence.repositories.retry_statements import (
     COUNT_ALIKE,
+    REQUEUE_DUE,
     SEND_AGAIN,
     count_alike_parameters,
     send_again_parameters,
@@ -97,7 +95,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         parameters = columns_of(message)
         parameters |= {"due_at": message.due_at}
         older = await self._find(sql.SAVE_OUTBOUND, parameters)
-        return self._saved(message, message, older)
+        return saved(message, message, older)
 
     async def add(self, entity: OutboundMessage) -> OutboundMessage:
         """As `save_outbound`."""
@@ -129,7 +127,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         rows: Any = await self._run(sql.SAVE_OUTBOUND_MANY, arrays_of(ordered))
         older = {row.idempotency_key: row for row in rows}
         return [
-            self._saved(m, firsts[m.idempotency_key.value], older.get(m.idempotency_key.value))
+            saved(m, firsts[m.idempotency_key.value], older.get(m.idempotency_key.value))
             for m in messages
         ]
 
@@ -151,34 +149,24 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         parameters = {"tenant": self.tenant_id} | accept_parameters(ordered, at)
         rows: Any = await self._run(ACCEPT_OUTBOUND, parameters)
         judged = {row.given_key: row for row in rows}
-        return [
-            self._accepted(m, firsts[m.idempotency_key.value], judged.get(m.idempotency_key.value))
+        results = [
+            accepted(m, firsts[m.idempotency_key.value], judged.get(m.idempotency_key.value))
             for m in messages
         ]
+        # Nothing is stored under the key of one that was refused: another message may have it.
+        refused = {key: firsts[key].digest for key, row in judged.items() if row.id is None}
+        others = [m for m in messages if refused.get(m.idempotency_key.value, m.digest) != m.digest]
+        own = await self._accept_others(others, at) if others else {}
+        return [own.get(m.id, result) for m, result in zip(messages, results, strict=True)]
 
-    def _accepted(
-        self, given: OutboundMessage, first: OutboundMessage, row: Any
-    ) -> OutboundMessage | TellwireError:
-        if row is not None and row.id is None:
-            return refused(row)
-        try:
-            return self._saved(given, first, row)
-        except IdempotencyKeyReused as error:
-            return error
-
-    def _saved(self, given: OutboundMessage, first: OutboundMessage, older: Any) -> OutboundMessage:
-        """What is stored under the key of `given`: the row `older`, or else `first`, just now."""
-        if older is None and first is given:
-            return stored_as_is(given, replayed=False)
-        # A caller without a key did not choose it: whoever says the same again means the same.
-        differs = given.digest != (first if older is None else older).digest
-        if differs and not given.key_is_derived:
-            raise IdempotencyKeyReused
-        if older is None:
-            return stored_as_is(first, replayed=True)
-        stored = self._to_entity(older)
-        stored.replayed = True
-        return stored
+    async def _accept_others(
+        self, messages: Sequence[OutboundMessage], at: datetime
+    ) -> Mapping[UUID, OutboundMessage | TellwireError]:
+        """What becomes of each; in a few statements, however many of them are refused."""
+        refusals = await self.refusals(messages, at=at)
+        taken = [m for m in messages if m.id not in refusals]
+        stored = await self.accept_outbound(taken, at=at)
+        return {**refusals, **{m.id: one for m, one in zip(taken, stored, strict=True)}}
 
     async def get_outbound_by_id(self, message_id: UUID) -> OutboundMessage | None:
         """The outbound message with this id; `sending` while a worker holds it."""
@@ -205,6 +193,16 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             sql.FAILED_FOR_RETRY, {"tenant": self.tenant_id, "limit": min(limit, MAX_BATCH)}
         )
         return [self._to_entity(row) for row in rows]
+
+    async def requeue_due(self, *, at: datetime, limit: int = 200) -> int:
+        """Put up to `limit` messages whose retry is due into the queue again; gives how many.
+
+        No message can hold up another: what a report has moved on meanwhile leaves the queue, and
+        what cannot be read is queued, for the worker that loads it to say so. Whatever another
+        transaction holds is left to a later call.
+        """
+        parameters: dict[str, Any] = {"tenant": self.tenant_id, "limit": limit, "at": at}
+        return len((await self._execute(REQUEUE_DUE, parameters)).all())
 
     async def update_outbound(self, message: OutboundMessage) -> OutboundMessage:
         """Store how far `message` has come, its queue entry with it; gives what is stored then.
