@@ -211,7 +211,7 @@ FAILED_FOR_RETRY: Final = _as_messages(
     SELECT {_COLUMNS}
     FROM due CROSS JOIN LATERAL (
         SELECT m.* FROM whatsapp_outbound_messages m
-        WHERE m.tenant_id = :tenant AND m.id = due.id
+        WHERE m.tenant_id = :tenant AND m.id = due.id AND m.status = 'retrying'
         LIMIT 1
     ) m
     ORDER BY due.due_at, m.id
@@ -357,7 +357,12 @@ RECORD_ATTEMPTS: Final = _typed(
             -- A mark that is taken back leaves its number to the next one.
             attempt = q.attempt - CASE WHEN r.number = 0 AND q.state = 'dispatching'
                                        THEN 1 ELSE 0 END,
-            due_at = coalesce(r.due_at, q.due_at), lease_token = NULL, lease_until = NULL
+            -- What goes back keeps its place before later ones to its recipient: it is due, by
+            -- this clock, whatever the worker's says, and whatever it had been held for.
+            due_at = CASE r.status WHEN 'queued'
+                                   THEN least(coalesce(r.due_at, q.due_at), now())
+                                   ELSE coalesce(r.due_at, q.due_at) END,
+            lease_token = NULL, lease_until = NULL
         FROM result r
         WHERE q.tenant_id = :tenant AND q.id = ANY(CAST(:ids AS uuid[]))
           AND q.id = r.id AND q.lease_token = r.token
