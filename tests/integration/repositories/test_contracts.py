@@ -166,6 +166,7 @@ METHODS = {
         None,
     ),
     "messages.step_aside": (lambda g: g.messages.step_aside(g.ana.channel.id), 0),
+    "messages.step_forward": (lambda g: g.messages.step_forward(g.ana.channel.id), 0),
     "messages.settle_abandoned": (
         lambda g: g.messages.settle_abandoned(g.ana.channel.id, unknown_for=SECOND),
         0,

@@ -261,6 +261,7 @@ AS_APP = {
         lambda _c, m: m.step_aside(CHANNEL, limit=30),
         {_DUE, _QUEUE, _RECIPIENT},
     ),
+    "messages.step_forward": (lambda _c, m: m.step_forward(CHANNEL), {_DUE}),
     "messages.settle_abandoned": (
         lambda _c, m: m.settle_abandoned(CHANNEL, unknown_for=MINUTE, limit=30),
         {_DUE},

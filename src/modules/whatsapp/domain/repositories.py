@@ -277,6 +277,10 @@ class MessageRepository(Protocol):
         """Move what stands behind an earlier entry out of the way of claims; gives how many."""
         ...
 
+    async def step_forward(self, channel_id: UUID) -> int:
+        """Undo it, for a channel that keeps no order any more; gives how many it was."""
+        ...
+
     async def settle_abandoned(
         self,
         channel_id: UUID,

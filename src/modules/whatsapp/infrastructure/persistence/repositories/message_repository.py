@@ -53,7 +53,10 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     report_arrays,
     sources_for,
 )
-from whatsapp.infrastructure.persistence.repositories.queue_statements import STEP_ASIDE
+from whatsapp.infrastructure.persistence.repositories.queue_statements import (
+    STEP_ASIDE,
+    STEP_FORWARD,
+)
 from whatsapp.infrastructure.persistence.repositories.retry_statements import (
     COUNT_ALIKE,
     REQUEUE_DUE,
@@ -318,6 +321,11 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """Move due entries behind an earlier one to their recipient out of the way of claims."""
         parameters = {"tenant": self.tenant_id, "channel": channel_id, "limit": limit}
         return len((await self._execute(STEP_ASIDE, parameters)).all())
+
+    async def step_forward(self, channel_id: UUID) -> int:
+        """Undo it, for a channel that keeps no order any more."""
+        parameters: dict[str, Any] = {"tenant": self.tenant_id, "channel": channel_id}
+        return len((await self._execute(STEP_FORWARD, parameters)).all())
 
     async def settle_abandoned(
         self,

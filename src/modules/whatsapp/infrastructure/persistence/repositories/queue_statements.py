@@ -159,7 +159,9 @@ CLAIM: Final = text(
         SELECT set_config('synchronous_commit', 'off', true)
     ), claimed AS (
         UPDATE whatsapp_send_queue q
-        SET state = 'leased', lease_token = :token, lease_until = now() + :lease
+        SET state = 'leased', lease_token = :token, lease_until = now() + :lease,
+            -- Whoever looks for what became of it looks there, not among those that wait.
+            lane = CASE WHEN q.lane < 0 THEN q.lane - ({WAITING_LANES}) ELSE q.lane END
         FROM picked, unhurried
         WHERE q.tenant_id = :tenant AND q.ctid = picked.spot
         RETURNING q.id, q.attempt
@@ -235,6 +237,22 @@ STEP_ASIDE: Final = text(
 """Move what stands behind an earlier entry to its recipient out of the way of claims.
 
 It comes forward when the earlier one leaves the queue: a trigger of the table sees to that."""
+
+STEP_FORWARD: Final = text(
+    f"""
+    WITH waiting AS MATERIALIZED (
+        -- Who holds one brings it forward, gives it out or removes it.
+        SELECT q.id, q.ctid AS spot FROM whatsapp_send_queue q
+        WHERE q.tenant_id = :tenant AND q.channel_id = :channel AND q.lane < 0
+        ORDER BY q.lane, q.due_at, q.id
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE whatsapp_send_queue q SET lane = q.lane - ({WAITING_LANES})
+    WHERE q.tenant_id = :tenant AND q.ctid = ANY(ARRAY(SELECT spot FROM waiting))
+    RETURNING q.id
+    """  # noqa: S608  # constants of this package
+).bindparams(bindparam("tenant", type_=Uuid()), bindparam("channel", type_=Uuid()))
+"""Bring forward all that stepped aside: their channel keeps no order any more."""
 
 
 def _own(values: str) -> str:
