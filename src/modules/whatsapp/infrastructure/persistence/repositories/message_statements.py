@@ -359,9 +359,11 @@ RECORD_ATTEMPTS: Final = _typed(
                                        THEN 1 ELSE 0 END,
             -- What goes back keeps its place before later ones to its recipient: it is due, by
             -- this clock, whatever the worker's says, and whatever it had been held for.
-            due_at = CASE r.status WHEN 'queued'
-                                   THEN least(coalesce(r.due_at, q.due_at), now())
-                                   ELSE coalesce(r.due_at, q.due_at) END,
+            due_at = coalesce(CASE r.status
+                WHEN 'queued' THEN least(coalesce(r.due_at, q.due_at), now())
+                -- Nor may silence begin earlier because the worker's clock is behind.
+                WHEN 'unknown' THEN now() + (r.due_at - r.finished_at)
+                ELSE r.due_at END, q.due_at),
             lease_token = NULL, lease_until = NULL
         FROM result r
         WHERE q.tenant_id = :tenant AND q.id = ANY(CAST(:ids AS uuid[]))
@@ -387,7 +389,8 @@ RECORD_ATTEMPTS: Final = _typed(
     ), outcome AS (
         SELECT r.id, r.number, r.wamid, r.due_at, r.onward,
                coalesce(f.status, r.status) AS status,
-               coalesce(f.occurred_at, r.finished_at) AS status_at,
+               coalesce(f.occurred_at, CASE r.status WHEN 'unknown' THEN now()
+                                       ELSE r.finished_at END) AS status_at,
                CASE WHEN f.status IS DISTINCT FROM 'failed' THEN r.code
                     WHEN f.error ->> 'code' ~ '^[0-9]{{1,9}}$'
                     THEN CAST(f.error ->> 'code' AS integer) END AS code,
