@@ -95,8 +95,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         Where the key was there before, the stored message comes back with `replayed` set. Raises
         IdempotencyKeyReused if that one is another message, ChannelNotFound, TenantNotFound.
         """
-        parameters = columns_of(message)
-        parameters |= {"due_at": message.due_at}
+        parameters = columns_of(message) | {"due_at": message.due_at}
         older = await self._find(sql.SAVE_OUTBOUND, parameters)
         return saved(message, message, older)
 
@@ -200,9 +199,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     async def requeue_due(self, *, at: datetime, limit: int = 200) -> int:
         """Put up to `limit` messages whose retry is due into the queue again; gives how many.
 
-        No message can hold up another: what a report has moved on meanwhile leaves the queue, and
-        what cannot be read is queued, for the worker that loads it to say so. Whatever another
-        transaction holds is left to a later call.
+        None holds up another: what a report has moved on meanwhile leaves the queue, what cannot be
+        read is for its worker to fail, what another transaction holds is left to a later call.
         """
         parameters: dict[str, Any] = {"tenant": self.tenant_id, "limit": limit, "at": at}
         return len((await self._execute(REQUEUE_DUE, parameters)).all())
@@ -324,8 +322,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
     async def step_forward(self, channel_id: UUID) -> int:
         """Undo it, for a channel that keeps no order any more."""
-        parameters: dict[str, Any] = {"tenant": self.tenant_id, "channel": channel_id}
-        return len((await self._execute(STEP_FORWARD, parameters)).all())
+        of = {"tenant": self.tenant_id, "channel": channel_id}
+        return len((await self._execute(STEP_FORWARD, of)).all())
 
     async def settle_abandoned(
         self,
