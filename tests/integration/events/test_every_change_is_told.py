@@ -288,6 +288,17 @@ async def due_retries(life: Life) -> None:
     await life.answer(S.SENT, wamid="wamid.1")
 
 
+async def due_retries_of_an_application(life: Life) -> None:
+    await life.accept()
+    await life.answer(S.RETRYING, due_at=utc_now())
+    async with life.begin(life.ana.tenant_id) as work:
+        (due,) = await work.messages.get_failed_for_retry()
+        due.requeue(utc_now())
+        await work.messages.update_outbound(due)
+        await work.commit()
+    await life.answer(S.SENT, wamid="wamid.1")
+
+
 async def failures_that_pass(life: Life) -> None:
     await life.accept()
     await life.answer(S.SENT, wamid="wamid.1")
@@ -318,7 +329,8 @@ LIVES = {
     "message_statements.GIVE_UP_UNKNOWN": [policy],
     "message_statements.SETTLE_ABANDONED": [dead_workers],
     "message_statements.EXPIRE_UNSENT": [waiting_too_long],
-    "message_statements.UPDATE_OUTBOUND": [due_retries],
+    "message_statements.UPDATE_OUTBOUND": [due_retries_of_an_application],
+    "retry_statements.REQUEUE_DUE": [due_retries],
     "retry_statements.SEND_AGAIN": [
         failures_that_pass,
         failures_of_the_channel,

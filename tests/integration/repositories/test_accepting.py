@@ -29,6 +29,7 @@ pytestmark = pytest.mark.postgres
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 CARLA = PhoneNumber("+4915112345678")
+KEY = IdempotencyKey("order-1")
 TEXT = MessageContent.text("Hello")
 TEMPLATE = MessageContent.template("order_sent", "en")
 
@@ -247,6 +248,22 @@ async def test_a_refused_message_may_come_again_under_its_key(accept, to_carla, 
     (result,) = await accept(to_carla(idempotency_key=key))
 
     assert (result.status, result.replayed) == (MessageStatus.QUEUED, False)
+
+
+async def test_a_key_of_which_the_first_was_refused_is_anothers_in_the_same_batch(
+    accept, to_carla, ana, superuser
+) -> None:
+    texts = [to_carla(content=MessageContent.text(text), idempotency_key=KEY) for text in "aab"]
+    nowhere = to_carla(channel_id=new_id(), content=TEMPLATE, idempotency_key=KEY)
+    template, again = (to_carla(content=TEMPLATE, idempotency_key=KEY) for _ in range(2))
+
+    results = await accept(*texts, nowhere, template, again)
+
+    window, unknown = ServiceWindowClosed.code, ChannelNotFound.code
+    assert kinds(results) == [*[window] * 3, unknown, "queued", "queued"]
+    assert [one.replayed for one in results[4:]] == [False, True]
+    assert {one.id for one in results[4:]} == {template.id}
+    assert await stored_of(superuser, ana) == {template.id: True}
 
 
 async def test_a_thousand_are_judged_in_one_statement_and_no_time(

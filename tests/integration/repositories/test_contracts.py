@@ -137,6 +137,7 @@ METHODS = {
         None,
     ),
     "messages.get_failed_for_retry": (lambda g: g.messages.get_failed_for_retry(), []),
+    "messages.requeue_due": (lambda g: g.messages.requeue_due(at=utc_now()), 0),
     "messages.update_outbound": (lambda g: g.messages.update_outbound(g.saved), MessageNotFound),
     "messages.cancel_outbound": (
         lambda g: g.messages.cancel_outbound(g.saved.id, utc_now()),
@@ -165,6 +166,7 @@ METHODS = {
         None,
     ),
     "messages.step_aside": (lambda g: g.messages.step_aside(g.ana.channel.id), 0),
+    "messages.step_forward": (lambda g: g.messages.step_forward(g.ana.channel.id), 0),
     "messages.settle_abandoned": (
         lambda g: g.messages.settle_abandoned(g.ana.channel.id, unknown_for=SECOND),
         0,

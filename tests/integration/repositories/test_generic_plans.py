@@ -17,6 +17,7 @@ from whatsapp.infrastructure.persistence.repositories import (
     message_statements,
     queue_statements,
     report_statements,
+    retry_statements,
 )
 
 LARGE, SMALL = 20_000, 300
@@ -73,6 +74,11 @@ STATEMENTS = {
         },
     ),
     "failed for retry": ("tellwire_app", message_statements.FAILED_FOR_RETRY, {"limit": 50}),
+    "requeue due": (
+        "tellwire_app",
+        retry_statements.REQUEUE_DUE,
+        {"limit": 50, "at": utc_now()},
+    ),
     "record statuses": (
         "tellwire_app",
         report_statements.RECORD_STATUSES,

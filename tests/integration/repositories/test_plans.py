@@ -235,6 +235,10 @@ AS_APP = {
         lambda _c, m: m.get_failed_for_retry(50),
         {_DUE, _MESSAGES},
     ),
+    "messages.requeue_due": (
+        lambda _c, m: m.requeue_due(at=utc_now(), limit=50),
+        {_DUE, _MESSAGES, _QUEUE},
+    ),
     "messages.update_outbound": (
         lambda _c, m: m.update_outbound(message(id=MESSAGE, status=MessageStatus.SENT)),
         {_MESSAGES, _QUEUE},
@@ -275,6 +279,7 @@ AS_APP = {
         lambda _c, m: m.step_aside(CHANNEL, limit=30),
         {_DUE, _QUEUE, _RECIPIENT},
     ),
+    "messages.step_forward": (lambda _c, m: m.step_forward(CHANNEL), {_DUE}),
     "messages.settle_abandoned": (
         lambda _c, m: m.settle_abandoned(CHANNEL, unknown_for=MINUTE, limit=30),
         {_DUE},

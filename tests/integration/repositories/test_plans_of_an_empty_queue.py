@@ -25,6 +25,7 @@ from whatsapp.infrastructure.persistence.repositories import (
     message_statements,
     queue_statements,
     report_statements,
+    retry_statements,
 )
 from whatsapp.infrastructure.persistence.repositories.accept_rows import accept_parameters
 from whatsapp.infrastructure.persistence.repositories.accept_statements import ACCEPT_OUTBOUND
@@ -77,6 +78,14 @@ RUN_OUT = """
         state = CASE n % 8 WHEN 0 THEN 'unknown' ELSE q.state END,
         lane = q.lane + CASE n % 8 WHEN 0 THEN 20 ELSE 0 END
     FROM numbered WHERE numbered.id = q.id
+"""
+# As if a tenth had failed in a way that passes and were due again.
+FAIL = """
+    WITH failed AS (
+        UPDATE whatsapp_send_queue SET state = 'retrying', lane = lane + 10
+        WHERE abs(hashtext(id::text)) % 10 = 0 RETURNING id
+    )
+    UPDATE whatsapp_outbound_messages m SET status = 'retrying' FROM failed WHERE m.id = failed.id
 """
 MEET = """
     WITH person AS (
@@ -178,6 +187,9 @@ class Caller:
             for recipient in recipients
         ]
         return await self.run(ACCEPT_OUTBOUND, **accept_parameters(messages, utc_now()))
+
+    async def requeue(self):
+        return await self.run(retry_statements.REQUEUE_DUE, at=utc_now(), limit=GROUP)
 
     async def find_work(self):
         return await self.run(
@@ -316,6 +328,28 @@ async def test_what_was_planned_before_anybody_was_known_reads_no_more_of_people
     stored = await owner.fetchval("SELECT count(*) FROM whatsapp_send_queue") - before
     assert stored == GROUP * (1.0 if content.type == "text" else 0.9)
     assert 0 < entries <= 20 * GROUP
+
+
+async def test_what_was_planned_before_anything_failed_reads_no_more_than_goes_again(
+    owner, callers
+) -> None:
+    _, app = callers
+    await owner.execute(FILL, TENANT, CHANNEL, BEFORE_PLANNING)
+    await owner.execute("DELETE FROM whatsapp_send_queue")
+    for table in ("whatsapp_send_queue", "whatsapp_outbound_messages"):
+        await owner.execute(f"VACUUM (ANALYZE) {table}")
+    await app.connection.execute("SET plan_cache_mode = force_generic_plan")
+    await app.requeue()
+    await owner.execute(FILL.replace("i::text", "'n' || i"), TENANT, CHANNEL, MADE_AFTER)
+    await owner.execute(FAIL)
+    due = "SELECT count(*) FROM whatsapp_send_queue WHERE state = 'retrying'"
+    before = await owner.fetchval(due)
+
+    entries, pages = await app.reading(app.requeue())
+
+    assert before - await owner.fetchval(due) == GROUP
+    assert 0 < entries <= 20 * GROUP
+    assert 0 < pages <= 60 * GROUP
 
 
 async def test_what_was_planned_before_anything_expired_reads_no_more_than_it_ends(

@@ -20,6 +20,8 @@ ACROSS_TENANTS = {
     ("tellwire_dispatch", "whatsapp_send_queue.lease_until", "UPDATE"),
     # To put off a recipient at its limit.
     ("tellwire_dispatch", "whatsapp_send_queue.due_at", "UPDATE"),
+    # To give out what waits for an earlier one where its channel keeps no order.
+    ("tellwire_dispatch", "whatsapp_send_queue.lane", "UPDATE"),
     # Which endpoint is due; events, URLs and secrets are in other tables.
     ("tellwire_dispatch", "webhook_delivery_queue", "SELECT"),
     ("tellwire_dispatch", "webhook_delivery_queue.lease_token", "UPDATE"),

@@ -11,6 +11,8 @@ from sqlalchemy import text
 from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork, create_engine
 from shared.kernel.clock import utc_now
 from tellwire.database import alembic_config
+from whatsapp.application.claim_due import ClaimDue
+from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.repositories import Revival
 from whatsapp.domain.send_queue import LANES
@@ -27,6 +29,7 @@ from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyMessageRepository,
     SQLAlchemySendQueue,
 )
+from whatsapp.infrastructure.persistence.work import work_in
 
 LEASE = timedelta(minutes=1)
 ANA, BEA = "+4915112345678", "+4915187654321"
@@ -211,6 +214,29 @@ async def test_twenty_thousand_to_one_recipient_are_in_nobodys_way(shop) -> None
     began = asyncio.get_running_loop().time()
     assert not await shop.claim()
     assert asyncio.get_running_loop().time() - began < 0.5
+
+
+@pytest.mark.parametrize("other", [Priority.HIGH, Priority.BULK])
+async def test_what_stands_behind_others_hides_no_lane_for_as_long_as_other_lanes_give(
+    shop, other
+) -> None:
+    await shop.send(700, to=ANA)
+    hidden = await shop.send(5)
+    await shop.send(300, priority=other)
+    channel = shop.customer.channel
+    claims = ClaimDue(
+        tenant_id=channel.tenant_id,
+        channel_id=channel.id,
+        begin=work_in(shop.sessions),
+        queue=shop.queue,
+        lease=LEASE,
+        turns=LaneTurns(),
+    )
+
+    got = {entry.message_id for _ in range(LANE_CYCLE) for entry in await claims(channel)}
+
+    assert set(hidden) <= got
+    assert 0 < len(got) < 300
 
 
 async def test_claiming_cancelling_and_settling_at_once_leave_nobody_behind(shop) -> None:

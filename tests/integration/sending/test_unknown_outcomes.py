@@ -266,6 +266,22 @@ async def silent(desk) -> int:
     return await desk.give_up()
 
 
+@pytest.mark.parametrize("behind", [timedelta(), timedelta(minutes=5)])
+async def test_silence_does_not_begin_earlier_where_a_workers_clock_is_behind(desk, behind) -> None:
+    await desk.policy(UnknownPolicy.RESEND)
+    await desk.hear()  # By a worker whose clock is right.
+    await desk.pass_time(T + SECOND)
+    saved, entry = await desk.marked()
+    now = utc_now() - behind
+    times = {"started_at": now, "finished_at": now, "due_at": now + T}
+    await desk.record(entry, S.UNKNOWN, **times)
+
+    assert await desk.give_up() == 0
+    assert await desk.state(saved) == (S.UNKNOWN, "unknown")
+    await silent(desk)
+    assert await desk.state(saved) == (S.QUEUED, "ready")
+
+
 async def test_what_lies_unread_in_the_inbox_is_no_silence(desk) -> None:
     await desk.policy(UnknownPolicy.FAIL)
     saved = await desk.unknown()
@@ -524,6 +540,28 @@ async def test_taking_a_mark_back_leaves_no_trace_whether_it_was_there_or_not(
     (again,) = await desk.claim()
     assert (again.message_id, again.attempt) == (saved.id, 1)
     assert (await desk.run("get_outbound_by_id", saved.id)).attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ahead"),
+    # Trouble of the channel puts it back to its place; what has not left is due at once.
+    [("rejected", None), ("not_sent", timedelta()), ("not_sent", timedelta(minutes=5))],
+    ids=["refused", "taken back", "taken back by a clock that is ahead"],
+)
+async def test_what_goes_back_after_all_goes_before_later_ones_to_its_recipient(
+    desk, outcome, ahead
+) -> None:
+    ana = PhoneNumber("+4915100077")
+    saved, entry = await desk.marked(recipient=ana)
+    await desk.pass_time(61 * SECOND)
+    await desk.saved(recipient=ana)
+    assert await hold_abandoned(desk) == 1
+
+    number = entry.attempt if ahead is None else 0
+    due_at = None if ahead is None else utc_now() + ahead
+    await desk.record(entry, S.QUEUED, number=number, outcome=outcome, due_at=due_at)
+
+    assert [one.message_id for one in await desk.claim()] == [saved.id]
 
 
 async def test_a_stale_answer_changes_nothing_once_somebody_else_has_the_message(desk) -> None:

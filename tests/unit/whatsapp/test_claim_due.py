@@ -91,6 +91,13 @@ async def test_what_stepped_aside_may_come_forward_without_anybodys_word(channel
     assert claims.may_find_more
 
 
+async def test_a_lane_that_is_hidden_is_cleared_although_other_lanes_gave_something(channel):
+    queue = Queue(Claim([ENTRY], hides_due=True), moves=3)
+
+    assert len(await claiming(queue)(channel)) == 1
+    assert (queue.asked, queue.moves) == (1, 0)
+
+
 @pytest.mark.parametrize("keeps_order", [True, False])
 async def test_where_nothing_can_step_aside_it_is_not_asked_for_ever(channel, keeps_order):
     channel.keeps_order = keeps_order

@@ -28,14 +28,17 @@ async def alter_channel(
 ) -> Channel:
     """Store what `alter` makes of the channel, which is locked meanwhile; ChannelNotFound.
 
-    That it does not send any more is told as an event.
+    That it does not send any more is told as an event. Where it gives up the order of messages,
+    nothing waits for what went before it any more.
     """
     async with begin(tenant_id, user_id) as work:
         channel = await work.channels.find(channel_id, for_change=True)
         if channel is None:
             raise ChannelNotFound
-        was_paused = channel.status is ChannelStatus.PAUSED
+        was_paused, kept_order = channel.status is ChannelStatus.PAUSED, channel.keeps_order
         stored = await work.channels.update(alter(channel))
+        if kept_order and not stored.keeps_order:
+            await work.messages.step_forward(channel_id)
         if stored.status is ChannelStatus.PAUSED and not was_paused:
             await record_pause(work, stored)
         await work.commit()

@@ -58,6 +58,9 @@ class ClaimDue:
             self._leaves_due |= claim.leaves_due
             self.sizes.got(len(claim))
             self.claimed += len(claim)
+            if claim and claim.hides_due:
+                # What other lanes gave must not keep that one hidden for as long as they give.
+                await self._step_aside(channel)
             if claim or not claim.leaves_due or not await self._step_aside(channel):
                 return claim
 

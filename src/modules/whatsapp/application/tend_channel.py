@@ -30,12 +30,9 @@ class RetryFailed:
     async def __call__(self, tenant_id: UUID) -> int:
         """Put back up to MAX_RETRIES due messages of the tenant; gives how many it was."""
         async with self.begin(tenant_id) as work:
-            due = await work.messages.get_failed_for_retry(MAX_RETRIES)
-            for message in due:
-                message.requeue(self.now())
-                await work.messages.update_outbound(message)
+            queued = await work.messages.requeue_due(at=self.now(), limit=MAX_RETRIES)
             await work.commit()
-        return len(due)
+        return queued
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

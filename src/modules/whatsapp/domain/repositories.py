@@ -227,6 +227,10 @@ class MessageRepository(Protocol):
         """What failed in a way that passes and is due now, locked until the transaction ends."""
         ...
 
+    async def requeue_due(self, *, at: datetime, limit: int = 200) -> int:
+        """Put what is due for a retry into the queue again; gives how many it was."""
+        ...
+
     async def update_outbound(self, message: OutboundMessage) -> OutboundMessage:
         """Store its status if that is a step forward; gives what is stored afterwards."""
         ...
@@ -271,6 +275,10 @@ class MessageRepository(Protocol):
 
     async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:
         """Move what stands behind an earlier entry out of the way of claims; gives how many."""
+        ...
+
+    async def step_forward(self, channel_id: UUID) -> int:
+        """Undo it, for a channel that keeps no order any more; gives how many it was."""
         ...
 
     async def settle_abandoned(

@@ -102,15 +102,23 @@ class ClaimedEntry:
 
 
 class Claim(tuple[ClaimedEntry, ...]):  # noqa: SLOT001  # a tuple takes no slots
-    """The entries that one claim gave out, and whether it left something that is due."""
+    """The entries that one claim gave out, and what it left."""
 
     leaves_due: bool
     """More is due: beyond what was asked for, behind an earlier one, or in another's claim now."""
+    hides_due: bool
+    """So much of a lane stands behind earlier ones that what comes after it was not looked at."""
 
-    def __new__(cls, entries: Iterable[ClaimedEntry] = (), *, leaves_due: bool = False) -> Self:
+    def __new__(
+        cls,
+        entries: Iterable[ClaimedEntry] = (),
+        *,
+        leaves_due: bool = False,
+        hides_due: bool = False,
+    ) -> Self:
         """The entries in the order in which they are to be sent."""
         claim = super().__new__(cls, entries)
-        claim.leaves_due = leaves_due
+        claim.leaves_due, claim.hides_due = leaves_due, hides_due
         return claim
 
 

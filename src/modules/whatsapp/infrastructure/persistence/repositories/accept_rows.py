@@ -5,13 +5,20 @@ from datetime import datetime
 from typing import Any
 
 from shared.kernel.errors import TellwireError
-from whatsapp.domain.entities import ChannelStatus, OutboundMessage, WindowPolicy
+from whatsapp.domain.entities import (
+    ChannelStatus,
+    IdempotencyKeyReused,
+    OutboundMessage,
+    WindowPolicy,
+)
 from whatsapp.domain.service_window import ACCEPTING, SendingTerms, needs_inbound_after
 from whatsapp.domain.value_objects import MessageType
 from whatsapp.infrastructure.persistence.repositories.message_rows import (
     arrays_of,
     other_address,
+    outbound_of,
     recipient_text,
+    stored_as_is,
 )
 
 
@@ -49,6 +56,33 @@ def _template_of(message: OutboundMessage) -> tuple[str | None, str | None]:
         return None, None
     body = message.content.body
     return body["name"], body["language"]["code"]
+
+
+def accepted(
+    given: OutboundMessage, first: OutboundMessage, row: Any
+) -> OutboundMessage | TellwireError:
+    """As `saved`, or why nothing was stored; `row` also judges what was not taken."""
+    if row is not None and row.id is None:
+        return refused(row)
+    try:
+        return saved(given, first, row)
+    except IdempotencyKeyReused as error:
+        return error
+
+
+def saved(given: OutboundMessage, first: OutboundMessage, older: Any) -> OutboundMessage:
+    """What is stored under the key of `given`: the row `older`, or else `first`, just now."""
+    if older is None and first is given:
+        return stored_as_is(given, replayed=False)
+    # A caller without a key did not choose it: whoever says the same again means the same.
+    differs = given.digest != (first if older is None else older).digest
+    if differs and not given.key_is_derived:
+        raise IdempotencyKeyReused
+    if older is None:
+        return stored_as_is(first, replayed=True)
+    stored = outbound_of(older)
+    stored.replayed = True
+    return stored
 
 
 def refused(row: Any) -> TellwireError:

@@ -10,7 +10,6 @@ from shared.infrastructure.database.driver_errors import ConstraintErrors
 from shared.kernel.errors import InvalidInput, TellwireError
 from whatsapp.domain.entities import (
     ChannelNotFound,
-    IdempotencyKeyReused,
     InboundMessage,
     InvalidTransition,
     MessageNotFound,
@@ -27,18 +26,16 @@ from whatsapp.domain.repositories import (
 )
 from whatsapp.domain.value_objects import IdempotencyKey
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
+from whatsapp.infrastructure.persistence.repositories import accept_statements, queue_statements
 from whatsapp.infrastructure.persistence.repositories import message_statements as sql
 from whatsapp.infrastructure.persistence.repositories import report_statements as told
 from whatsapp.infrastructure.persistence.repositories import retry_statements as again
 from whatsapp.infrastructure.persistence.repositories.accept_rows import (
     accept_parameters,
+    accepted,
     judge_parameters,
     refusal_of,
-    refused,
-)
-from whatsapp.infrastructure.persistence.repositories.accept_statements import (
-    ACCEPT_OUTBOUND,
-    JUDGE,
+    saved,
 )
 from whatsapp.infrastructure.persistence.repositories.conversation_statements import SAVE_INBOUND
 from whatsapp.infrastructure.persistence.repositories.message_rows import (
@@ -52,9 +49,7 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     outbound_of,
     readable,
     sources_for,
-    stored_as_is,
 )
-from whatsapp.infrastructure.persistence.repositories.queue_statements import STEP_ASIDE
 from whatsapp.infrastructure.persistence.repositories.report_rows import (
     doubles_among,
     recorded_of,
@@ -92,10 +87,9 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         Where the key was there before, the stored message comes back with `replayed` set. Raises
         IdempotencyKeyReused if that one is another message, ChannelNotFound, TenantNotFound.
         """
-        parameters = columns_of(message)
-        parameters |= {"due_at": message.due_at}
+        parameters = columns_of(message) | {"due_at": message.due_at}
         older = await self._find(sql.SAVE_OUTBOUND, parameters)
-        return self._saved(message, message, older)
+        return saved(message, message, older)
 
     async def add(self, entity: OutboundMessage) -> OutboundMessage:
         """As `save_outbound`."""
@@ -127,7 +121,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         rows: Any = await self._run(sql.SAVE_OUTBOUND_MANY, arrays_of(ordered))
         older = {row.idempotency_key: row for row in rows}
         return [
-            self._saved(m, firsts[m.idempotency_key.value], older.get(m.idempotency_key.value))
+            saved(m, firsts[m.idempotency_key.value], older.get(m.idempotency_key.value))
             for m in messages
         ]
 
@@ -147,36 +141,26 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         firsts = {m.idempotency_key.value: m for m in reversed(messages)}
         ordered = [firsts[key] for key in sorted(firsts)]
         parameters = {"tenant": self.tenant_id} | accept_parameters(ordered, at)
-        rows: Any = await self._run(ACCEPT_OUTBOUND, parameters)
+        rows: Any = await self._run(accept_statements.ACCEPT_OUTBOUND, parameters)
         judged = {row.given_key: row for row in rows}
-        return [
-            self._accepted(m, firsts[m.idempotency_key.value], judged.get(m.idempotency_key.value))
+        results = [
+            accepted(m, firsts[m.idempotency_key.value], judged.get(m.idempotency_key.value))
             for m in messages
         ]
+        # Nothing is stored under the key of one that was refused: another message may have it.
+        refused = {key: firsts[key].digest for key, row in judged.items() if row.id is None}
+        others = [m for m in messages if refused.get(m.idempotency_key.value, m.digest) != m.digest]
+        own = await self._accept_others(others, at) if others else {}
+        return [own.get(m.id, result) for m, result in zip(messages, results, strict=True)]
 
-    def _accepted(
-        self, given: OutboundMessage, first: OutboundMessage, row: Any
-    ) -> OutboundMessage | TellwireError:
-        if row is not None and row.id is None:
-            return refused(row)
-        try:
-            return self._saved(given, first, row)
-        except IdempotencyKeyReused as error:
-            return error
-
-    def _saved(self, given: OutboundMessage, first: OutboundMessage, older: Any) -> OutboundMessage:
-        """What is stored under the key of `given`: the row `older`, or else `first`, just now."""
-        if older is None and first is given:
-            return stored_as_is(given, replayed=False)
-        # A caller without a key did not choose it: whoever says the same again means the same.
-        differs = given.digest != (first if older is None else older).digest
-        if differs and not given.key_is_derived:
-            raise IdempotencyKeyReused
-        if older is None:
-            return stored_as_is(first, replayed=True)
-        stored = self._to_entity(older)
-        stored.replayed = True
-        return stored
+    async def _accept_others(
+        self, messages: Sequence[OutboundMessage], at: datetime
+    ) -> Mapping[UUID, OutboundMessage | TellwireError]:
+        """What becomes of each; in a few statements, however many of them are refused."""
+        refusals = await self.refusals(messages, at=at)
+        taken = [m for m in messages if m.id not in refusals]
+        stored = await self.accept_outbound(taken, at=at)
+        return {**refusals, **{m.id: one for m, one in zip(taken, stored, strict=True)}}
 
     async def get_outbound_by_id(self, message_id: UUID) -> OutboundMessage | None:
         """The outbound message with this id; `sending` while a worker holds it."""
@@ -203,6 +187,15 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
             sql.FAILED_FOR_RETRY, {"tenant": self.tenant_id, "limit": min(limit, MAX_BATCH)}
         )
         return [self._to_entity(row) for row in rows]
+
+    async def requeue_due(self, *, at: datetime, limit: int = 200) -> int:
+        """Put up to `limit` messages whose retry is due into the queue again; gives how many.
+
+        None holds up another: what a report has moved on meanwhile leaves the queue, what cannot be
+        read is for its worker to fail, what another transaction holds is left to a later call.
+        """
+        parameters: dict[str, Any] = {"tenant": self.tenant_id, "limit": limit, "at": at}
+        return len((await self._execute(again.REQUEUE_DUE, parameters)).all())
 
     async def update_outbound(self, message: OutboundMessage) -> OutboundMessage:
         """Store how far `message` has come, its queue entry with it; gives what is stored then.
@@ -266,7 +259,9 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """
         if not messages:
             return {}
-        rows = await self._fetch(JUDGE, {"tenant": self.tenant_id} | judge_parameters(messages, at))
+        rows = await self._fetch(
+            accept_statements.JUDGE, {"tenant": self.tenant_id} | judge_parameters(messages, at)
+        )
         judged = ((row.id, refusal_of(row)) for row in rows)
         return {message_id: refusal for message_id, refusal in judged if refusal is not None}
 
@@ -322,7 +317,12 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
     async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:
         """Move due entries behind an earlier one to their recipient out of the way of claims."""
         parameters = {"tenant": self.tenant_id, "channel": channel_id, "limit": limit}
-        return len((await self._execute(STEP_ASIDE, parameters)).all())
+        return len((await self._execute(queue_statements.STEP_ASIDE, parameters)).all())
+
+    async def step_forward(self, channel_id: UUID) -> int:
+        """Undo it, for a channel that keeps no order any more."""
+        of = {"tenant": self.tenant_id, "channel": channel_id}
+        return len((await self._execute(queue_statements.STEP_FORWARD, of)).all())
 
     async def settle_abandoned(
         self,

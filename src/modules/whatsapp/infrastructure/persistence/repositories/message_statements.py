@@ -212,7 +212,7 @@ FAILED_FOR_RETRY: Final = _as_messages(
     SELECT {_COLUMNS}
     FROM due CROSS JOIN LATERAL (
         SELECT m.* FROM whatsapp_outbound_messages m
-        WHERE m.tenant_id = :tenant AND m.id = due.id
+        WHERE m.tenant_id = :tenant AND m.id = due.id AND m.status = 'retrying'
         LIMIT 1
     ) m
     ORDER BY due.due_at, m.id
@@ -358,7 +358,14 @@ RECORD_ATTEMPTS: Final = typed(
             -- A mark that is taken back leaves its number to the next one.
             attempt = q.attempt - CASE WHEN r.number = 0 AND q.state = 'dispatching'
                                        THEN 1 ELSE 0 END,
-            due_at = coalesce(r.due_at, q.due_at), lease_token = NULL, lease_until = NULL
+            -- What goes back keeps its place before later ones to its recipient: it is due, by
+            -- this clock, whatever the worker's says, and whatever it had been held for.
+            due_at = coalesce(CASE r.status
+                WHEN 'queued' THEN least(coalesce(r.due_at, q.due_at), now())
+                -- Nor may silence begin earlier because the worker's clock is behind.
+                WHEN 'unknown' THEN now() + (r.due_at - r.finished_at)
+                ELSE r.due_at END, q.due_at),
+            lease_token = NULL, lease_until = NULL
         FROM result r
         WHERE q.tenant_id = :tenant AND q.id = ANY(CAST(:ids AS uuid[]))
           AND q.id = r.id AND q.lease_token = r.token
@@ -383,7 +390,8 @@ RECORD_ATTEMPTS: Final = typed(
     ), outcome AS (
         SELECT r.id, r.number, r.wamid, r.due_at, r.onward,
                coalesce(f.status, r.status) AS status,
-               coalesce(f.occurred_at, r.finished_at) AS status_at,
+               coalesce(f.occurred_at, CASE r.status WHEN 'unknown' THEN now()
+                                       ELSE r.finished_at END) AS status_at,
                CASE WHEN f.status IS DISTINCT FROM 'failed' THEN r.code
                     WHEN f.error ->> 'code' ~ '^[0-9]{{1,9}}$'
                     THEN CAST(f.error ->> 'code' AS integer) END AS code,

@@ -136,7 +136,7 @@ def _spot(entry: str, condition: str = "true") -> str:
 CLAIM: Final = text(
     f"""
     WITH picked AS MATERIALIZED (
-        SELECT q.spot
+        SELECT q.spot, l.turn
         FROM unnest(CAST(:lanes AS smallint[])) WITH ORDINALITY AS l(lane, turn)
         CROSS JOIN LATERAL (
             SELECT e.spot
@@ -159,7 +159,9 @@ CLAIM: Final = text(
         SELECT set_config('synchronous_commit', 'off', true)
     ), claimed AS (
         UPDATE whatsapp_send_queue q
-        SET state = 'leased', lease_token = :token, lease_until = now() + :lease
+        SET state = 'leased', lease_token = :token, lease_until = now() + :lease,
+            -- Whoever looks for what became of it looks there, not among those that wait.
+            lane = CASE WHEN q.lane < 0 THEN q.lane - ({WAITING_LANES}) ELSE q.lane END
         FROM picked, unhurried
         WHERE q.tenant_id = :tenant AND q.ctid = picked.spot
         RETURNING q.id, q.attempt
@@ -173,6 +175,18 @@ CLAIM: Final = text(
         SELECT true FROM unnest(CAST(:lanes AS smallint[])) AS l(lane)
         CROSS JOIN LATERAL ({_DUE} LIMIT p.number + 1) rest
         WHERE (rest.spot <> ALL (p.spots)) IS NOT FALSE
+        LIMIT 1
+    ), false)
+    UNION ALL
+    -- One with an attempt says that a lane gave less than was asked of it, since so many of its
+    -- entries stand behind others that nobody has looked at what comes after them.
+    SELECT CAST(NULL AS uuid), CAST(0 AS smallint)
+    FROM (SELECT coalesce(max(turn), 0) AS last, count(*) AS number FROM picked) p
+    WHERE :in_order AND coalesce((
+        SELECT true
+        FROM unnest(CAST(:lanes AS smallint[])) WITH ORDINALITY AS l(lane, turn)
+        CROSS JOIN LATERAL ({_DUE} OFFSET {_WALK - 1} LIMIT 1) hidden
+        WHERE l.turn < p.last OR p.number < :limit
         LIMIT 1
     ), false)
     """  # noqa: S608  # constants of this package
@@ -223,6 +237,22 @@ STEP_ASIDE: Final = text(
 """Move what stands behind an earlier entry to its recipient out of the way of claims.
 
 It comes forward when the earlier one leaves the queue: a trigger of the table sees to that."""
+
+STEP_FORWARD: Final = text(
+    f"""
+    WITH waiting AS MATERIALIZED (
+        -- Who holds one brings it forward, gives it out or removes it.
+        SELECT q.id, q.ctid AS spot FROM whatsapp_send_queue q
+        WHERE q.tenant_id = :tenant AND q.channel_id = :channel AND q.lane < 0
+        ORDER BY q.lane, q.due_at, q.id
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE whatsapp_send_queue q SET lane = q.lane - ({WAITING_LANES})
+    WHERE q.tenant_id = :tenant AND q.ctid = ANY(ARRAY(SELECT spot FROM waiting))
+    RETURNING q.id
+    """  # noqa: S608  # constants of this package
+).bindparams(bindparam("tenant", type_=Uuid()), bindparam("channel", type_=Uuid()))
+"""Bring forward all that stepped aside: their channel keeps no order any more."""
 
 
 def _own(values: str) -> str:

@@ -96,6 +96,57 @@ SEND_AGAIN: Final = text(
 Without an attempt somebody asks for it, and it goes at once; an expiry that has passed is dropped.
 With one it is that attempt's failure, reported later, and waits for its time, if it has to."""
 
+REQUEUE_DUE: Final = text(
+    f"""
+    WITH due AS MATERIALIZED (
+        SELECT q.id
+        FROM whatsapp_channels c
+        CROSS JOIN unnest(ARRAY[{RETRY_LANES}, {RETRY_LANES + 1}, {RETRY_LANES + 2}]) AS l(lane)
+        CROSS JOIN LATERAL (
+            SELECT e.id FROM whatsapp_send_queue e
+            WHERE e.tenant_id = :tenant AND e.channel_id = c.id AND e.lane = l.lane
+              AND e.due_at <= now()
+            ORDER BY e.due_at, e.id
+            LIMIT :limit
+            FOR UPDATE SKIP LOCKED
+        ) q
+        WHERE c.tenant_id = :tenant
+        LIMIT :limit
+    ), stored AS MATERIALIZED (
+        -- Who stores a report has its message before its entry: neither waits for the other.
+        SELECT s.* FROM (SELECT id FROM due ORDER BY id) d CROSS JOIN LATERAL (
+            SELECT m.id, m.status, coalesce(m.send_at, m.created_at) AS due_at
+            FROM whatsapp_outbound_messages m
+            WHERE m.tenant_id = :tenant AND m.id = d.id
+            LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+        ) s
+    ), queued AS (
+        UPDATE whatsapp_send_queue q
+        SET state = 'ready', lane = q.lane - {RETRY_LANES}, due_at = least(s.due_at, now()),
+            lease_token = NULL, lease_until = NULL
+        FROM stored s
+        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM stored)) AND q.id = s.id
+          AND s.status = 'retrying'
+        RETURNING q.id
+    ), gone AS (
+        DELETE FROM whatsapp_send_queue q USING stored s
+        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM stored)) AND q.id = s.id
+          AND s.status <> 'retrying'
+    )
+    UPDATE whatsapp_outbound_messages m
+    SET status = 'queued', status_at = :at, next_attempt_at = NULL
+    WHERE m.tenant_id = :tenant AND m.id = ANY(ARRAY(SELECT id FROM queued))
+    RETURNING m.id
+    """  # noqa: S608  # constants of this package
+).bindparams(
+    bindparam("tenant", type_=Uuid()),
+    bindparam("limit", type_=Integer()),
+    bindparam("at", type_=DateTime(timezone=True)),
+)
+"""Put what is due for a retry back to its old place in the queue; gives the ids.
+
+What a report has moved on meanwhile leaves the queue instead, as it needs no further attempt."""
+
 COUNT_ALIKE: Final = text(
     """
     SELECT coalesce((

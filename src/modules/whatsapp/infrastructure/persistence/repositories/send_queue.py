@@ -113,6 +113,7 @@ class SQLAlchemySendQueue:
                 if row.id is not None
             ),
             leaves_due=len(rows) >= limit or any(row.id is None for row in rows),
+            hides_due=any(row.id is None and row.attempt is not None for row in rows),
         )
 
     async def mark(self, entries: Sequence[ClaimedEntry], *, lease: timedelta) -> frozenset[UUID]:
