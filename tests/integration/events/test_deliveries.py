@@ -539,12 +539,16 @@ async def test_an_odd_value_in_an_event_stops_nothing(
     assert told_of["value"] == {"odd": odd}
 
 
+@pytest.mark.parametrize("is_before", [False, True])
 @pytest.mark.parametrize("is_deleted", [False, True])
 @pytest.mark.parametrize("status", [200, 500, 410])
 async def test_an_endpoint_is_changed_while_what_became_of_its_deliveries_is_recorded(
-    begin, ana, listener, endpoint_of, deliver, read_message, status, is_deleted
+    begin, ana, listener, endpoint_of, deliver, read_message, status, is_deleted, is_before
 ) -> None:
-    """Both need the endpoint and its queue, and take them in one order: none is undone."""
+    """Both need the endpoint and its queue, and take them in one order: none is undone.
+
+    Where the change comes before, what is recorded waits for it.
+    """
     endpoint, _ = await endpoint_of(ana, listener.url)
     await tell(begin, await read_message(), "delivered")
     listener.status = status
@@ -557,9 +561,12 @@ async def test_an_endpoint_is_changed_while_what_became_of_its_deliveries_is_rec
                 deliver(EndpointWork(endpoint.tenant_id, endpoint.id), limit=16)
             )
             await listener.reached.wait()
-            await asyncio.wait([delivering], timeout=0.5)  # It has what it can have by now.
+            if not is_before:
+                await asyncio.wait([delivering], timeout=0.5)  # It has what it can have by now.
             await work.deliveries.clear(endpoint.id)
             if is_deleted:
                 await work.endpoints.delete(endpoint.id)
+            if is_before:
+                await asyncio.wait([delivering], timeout=0.5)
             await work.commit()
         assert (await delivering).claimed == 1

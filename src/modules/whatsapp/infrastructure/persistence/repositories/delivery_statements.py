@@ -112,7 +112,12 @@ RECORD: Final = _typed(
                r.status, r.error, r.excerpt, r.took_ms, r.at, r.due_at
         FROM result r
         JOIN events e ON e.tenant_id = :tenant AND e.id = r.event_id
-        JOIN webhook_endpoints w ON w.tenant_id = :tenant AND w.id = r.endpoint_id
+        -- Locked, so that one that is being deleted is waited for and then gone, as is its log.
+        JOIN (
+            SELECT w.id FROM webhook_endpoints w
+            WHERE w.tenant_id = :tenant AND w.id = ANY(CAST(:endpoint_ids AS uuid[]))
+            FOR KEY SHARE
+        ) w ON w.id = r.endpoint_id
         ON CONFLICT (tenant_id, id) DO NOTHING
     )
     SELECT id FROM gone UNION ALL SELECT id FROM moved
