@@ -142,20 +142,22 @@ async def test_without_redis_messages_are_taken_and_the_process_is_not_ready(cab
     assert sent.status_code == 202
 
 
-async def test_readiness_is_known_soon_even_if_nobody_answers(cables) -> None:
-    """After a second, on a machine that has nothing else to do; connecting may take five."""
+async def test_readiness_is_known_within_a_second_even_if_nobody_answers(cables) -> None:
+    """Asked again where that took longer: a machine with much else to do only ever adds."""
     postgres, redis, settings = cables
+    took = []
     async with running(settings) as client:
         postgres.clog()
         redis.clog()
-        started = time.monotonic()
-        ready = await client.get("/readyz")
-        took = time.monotonic() - started
+        while len(took) < 3 and min(took, default=2) >= 1.5:
+            started = time.monotonic()
+            ready = await client.get("/readyz")
+            took.append(time.monotonic() - started)
+            assert ready.status_code == 503
         postgres.cut()
         redis.cut()
 
-    assert ready.status_code == 503
-    assert took < 4
+    assert min(took) < 1.5
 
 
 @pytest.mark.parametrize("role", ["tellwire_owner", "postgres"])

@@ -199,9 +199,15 @@ class Caller:
     async def reading(self, work) -> tuple[int, int]:
         """How many entries and pages a piece of work reads."""
         async with self.connection.transaction():
+            before = await self._read()
             await work
-            entries = await self.connection.fetchval(ENTRIES_READ)
-            return entries, await self.connection.fetchval(PAGES_READ)
+            entries, pages = await self._read()
+            return entries - before[0], pages - before[1]
+
+    async def _read(self) -> tuple[int, int]:
+        """What was read since PostgreSQL took the connection's counts over, once a second."""
+        entries = await self.connection.fetchval(ENTRIES_READ)
+        return entries, await self.connection.fetchval(PAGES_READ)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from whatsapp.infrastructure.cloud_api.fields import (
     person,
     text,
 )
+from whatsapp.infrastructure.cloud_api.people import Names, names_in
 
 RAISED_MESSAGES_PER_SECOND: Final = 1000
 """What a number may send after `THROUGHPUT_UPGRADE` (Meta, Cloud API, throughput)."""
@@ -203,11 +204,8 @@ def _account(value: _Value) -> Iterator[AccountFact]:
 
 
 def _preferences(value: _Value) -> Iterator[AccountFact]:
-    contacts = objects(value.get("contacts"))
     for one in objects(value.get("user_preferences")):
-        wa_id, user_id = person(one.get("wa_id"), one.get("user_id"))
-        if wa_id is None and user_id is None and len(contacts) == 1:
-            wa_id, user_id = person(contacts[0].get("wa_id"), contacts[0].get("user_id"))
+        wa_id, user_id = _names(value, one.get("wa_id"), one.get("user_id"))
         wish, category = one.get("value"), _short(one.get("category"))
         if wish in {"stop", "resume"} and category and (wa_id or user_id):
             yield PreferenceReported(
@@ -221,15 +219,19 @@ def _preferences(value: _Value) -> Iterator[AccountFact]:
 
 def _calls(value: _Value) -> Iterator[AccountFact]:
     """Who has called; how a call went on, and calls of ours, open no window."""
-    contacts = objects(value.get("contacts"))
     for one in objects(value.get("calls")):
-        wa_id, user_id = person(one.get("from"), one.get("from_user_id"))
-        if wa_id is None and user_id is None and len(contacts) == 1:
-            wa_id, user_id = person(contacts[0].get("wa_id"), contacts[0].get("user_id"))
+        wa_id, user_id = _names(value, one.get("from"), one.get("from_user_id"))
         is_theirs = one.get("direction") == "USER_INITIATED" and one.get("event") == "connect"
         at = _time(one)
         if is_theirs and at is not None and (wa_id or user_id):
             yield CallReported(wa_id=wa_id, user_id=user_id, at=at)
+
+
+def _names(value: _Value, *ids: object) -> Names:
+    """The names among these ids, or where there is none, those of the only contact beside them."""
+    names = person(*ids)
+    contacts = objects(value.get("contacts"))
+    return names_in(contacts[0]) if names == (None, None) and len(contacts) == 1 else names
 
 
 def _time(value: _Value) -> datetime | None:

@@ -28,8 +28,8 @@ from whatsapp.domain.value_objects import IdempotencyKey
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories import accept_statements, queue_statements
 from whatsapp.infrastructure.persistence.repositories import message_statements as sql
-from whatsapp.infrastructure.persistence.repositories import report_statements as told
-from whatsapp.infrastructure.persistence.repositories import retry_statements as again
+from whatsapp.infrastructure.persistence.repositories import report_statements as report_sql
+from whatsapp.infrastructure.persistence.repositories import retry_statements as retry_sql
 from whatsapp.infrastructure.persistence.repositories.accept_rows import (
     accept_parameters,
     accepted,
@@ -195,7 +195,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         read is for its worker to fail, what another transaction holds is left to a later call.
         """
         parameters: dict[str, Any] = {"tenant": self.tenant_id, "limit": limit, "at": at}
-        return len((await self._execute(again.REQUEUE_DUE, parameters)).all())
+        return len((await self._execute(retry_sql.REQUEUE_DUE, parameters)).all())
 
     async def update_outbound(self, message: OutboundMessage) -> OutboundMessage:
         """Store how far `message` has come, its queue entry with it; gives what is stored then.
@@ -236,8 +236,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """
         if not revivals:
             return frozenset()
-        parameters = {"tenant": self.tenant_id} | again.send_again_parameters(revivals, at)
-        return frozenset((await self._run(again.SEND_AGAIN, parameters)).scalars())
+        parameters = {"tenant": self.tenant_id} | retry_sql.send_again_parameters(revivals, at)
+        return frozenset((await self._run(retry_sql.SEND_AGAIN, parameters)).scalars())
 
     async def count_alike(self, failed: Sequence[FailedAttempt]) -> Sequence[int]:
         """For each, how many earlier attempts failed like it since its message last ended.
@@ -247,8 +247,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """
         if not failed:
             return []
-        parameters = {"tenant": self.tenant_id} | again.count_alike_parameters(failed)
-        return [row.alike for row in await self._fetch(again.COUNT_ALIKE, parameters)]
+        parameters = {"tenant": self.tenant_id} | retry_sql.count_alike_parameters(failed)
+        return [row.alike for row in await self._fetch(retry_sql.COUNT_ALIKE, parameters)]
 
     async def refusals(
         self, messages: Sequence[OutboundMessage], *, at: datetime
@@ -296,7 +296,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
         Until the transaction ends; for reports that do not carry our id, before they are recorded.
         """
-        await self._run(told.EXPECT_ANSWERS, {"channel": channel_id, "wamids": list(wamids)})
+        await self._run(report_sql.EXPECT_ANSWERS, {"channel": channel_id, "wamids": list(wamids)})
 
     async def record_statuses(
         self, channel_id: UUID, reports: Sequence[StatusReport]
@@ -306,12 +306,12 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         Repetitions change nothing. A report about a second copy of a message that Meta sent already
         is noted among its attempts as a duplicate, once.
         """
-        tenant, arrays = {"tenant": self.tenant_id}, report_arrays(reports)
-        rows = await self._fetch(told.RECORD_STATUSES, tenant | {"channel": channel_id} | arrays)
+        arrays, of = report_arrays(reports), {"tenant": self.tenant_id, "channel": channel_id}
+        rows = await self._fetch(report_sql.RECORD_STATUSES, of | arrays)
         if ids := settled_by(rows):
-            await self._fetch(told.SETTLE_REPORTED, tenant | {"ids": ids})
+            await self._fetch(report_sql.SETTLE_REPORTED, of | {"ids": ids})
         doubles = doubles_among(arrays, rows)
-        doubled = await self._fetch(told.NOTE_DOUBLES, tenant | doubles) if doubles else ()
+        doubled = await self._fetch(report_sql.NOTE_DOUBLES, of | doubles) if doubles else ()
         return recorded_of(arrays, rows, doubled=len(doubled))
 
     async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:

@@ -192,9 +192,7 @@ GET_INBOUND_BY_WAMID: Final = (
     .limit(1)
 )
 
-FAILED_FOR_RETRY: Final = _as_messages(
-    f"""
-    WITH due AS MATERIALIZED (
+DUE_RETRIES: Final = f"""
         SELECT q.id, q.due_at
         FROM whatsapp_channels c
         CROSS JOIN unnest(ARRAY[{RETRY_LANES}, {RETRY_LANES + 1}, {RETRY_LANES + 2}]) AS l(lane)
@@ -208,6 +206,12 @@ FAILED_FOR_RETRY: Final = _as_messages(
         ) q
         WHERE c.tenant_id = :tenant
         LIMIT :limit
+"""  # noqa: S608  # constants of this package
+"""What is due for a retry, locked; what another transaction holds is skipped."""
+FAILED_FOR_RETRY: Final = _as_messages(
+    f"""
+    WITH due AS MATERIALIZED (
+        {DUE_RETRIES}
     )
     SELECT {_COLUMNS}
     FROM due CROSS JOIN LATERAL (

@@ -21,6 +21,7 @@ from shared.kernel.ids import new_ids
 from whatsapp.domain.repositories import FailedAttempt, Revival
 from whatsapp.domain.send_queue import RETRY_LANES
 from whatsapp.domain.value_objects import RETRY, MessageStatus, sources_of
+from whatsapp.infrastructure.persistence.repositories.message_statements import DUE_RETRIES
 from whatsapp.infrastructure.persistence.repositories.recipient_statements import recipient_key
 
 _TYPES: dict[str, TypeEngine[Any]] = {
@@ -99,19 +100,7 @@ With one it is that attempt's failure, reported later, and waits for its time, i
 REQUEUE_DUE: Final = text(
     f"""
     WITH due AS MATERIALIZED (
-        SELECT q.id
-        FROM whatsapp_channels c
-        CROSS JOIN unnest(ARRAY[{RETRY_LANES}, {RETRY_LANES + 1}, {RETRY_LANES + 2}]) AS l(lane)
-        CROSS JOIN LATERAL (
-            SELECT e.id FROM whatsapp_send_queue e
-            WHERE e.tenant_id = :tenant AND e.channel_id = c.id AND e.lane = l.lane
-              AND e.due_at <= now()
-            ORDER BY e.due_at, e.id
-            LIMIT :limit
-            FOR UPDATE SKIP LOCKED
-        ) q
-        WHERE c.tenant_id = :tenant
-        LIMIT :limit
+        {DUE_RETRIES}
     ), stored AS MATERIALIZED (
         -- Who stores a report has its message before its entry: neither waits for the other.
         SELECT s.* FROM (SELECT id FROM due ORDER BY id) d CROSS JOIN LATERAL (
