@@ -103,9 +103,15 @@ async def delivery_queue(database) -> AsyncIterator[SQLAlchemyDeliveryQueue]:
 
 
 @pytest.fixture
-async def sender() -> AsyncIterator[HttpEventSender]:
+def patience() -> timedelta:
+    """How long a sender waits for an answer: longer than a busy machine holds up this process."""
+    return timedelta(seconds=20)
+
+
+@pytest.fixture
+async def sender(patience) -> AsyncIterator[HttpEventSender]:
     async with guarded_session(LOOPBACK) as session:
-        yield HttpEventSender(session, within=timedelta(seconds=1))
+        yield HttpEventSender(session, within=patience)
 
 
 @dataclass(slots=True)

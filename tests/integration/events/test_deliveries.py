@@ -487,6 +487,7 @@ async def test_of_a_long_answer_the_beginning_is_read(
     assert (await log_of(begin, endpoint))[0].excerpt == "x" * 500
 
 
+@pytest.mark.parametrize("patience", [timedelta(seconds=1)])
 async def test_who_does_not_answer_in_time_or_at_all_is_named_in_the_log(
     begin, ana, listener, endpoint_of, read_message, rounds
 ):
