@@ -61,6 +61,7 @@ def substitute(text, old, new):
     return text.replace(old, new)
 
 
+@pytest.mark.timeout(1800)  # A minute where nothing else runs, and by the calls, not by waiting.
 def test_the_script_does_what_the_model_does_whatever_happens(server):
     events = m["days"](*m["CALLS"], *m["ACCIDENTS"], m["SLOW"], m["RAISE_OR_LOWER"])
 
@@ -93,7 +94,7 @@ async def test_a_number_that_redis_does_not_know_waits_for_a_second(limiter):
     assert not first
     assert first.retry_after.total_seconds() == IN_A_SECOND
     await asyncio.sleep(first.retry_after.total_seconds())
-    assert await limiter.consume_token("100")
+    assert await token(limiter)
 
 
 @pytest.mark.parametrize("loss", ["flushall", "delete", "garbage"])
@@ -108,7 +109,7 @@ async def test_a_lost_or_broken_key_costs_a_second_once(limiter, client, loss):
 
     assert (await limiter.consume_token("100")).retry_after.total_seconds() == IN_A_SECOND
     await asyncio.sleep(1.05)
-    assert await limiter.consume_token("100")
+    assert await token(limiter)
 
 
 async def test_looking_takes_nothing_but_starts_the_wait_of_an_unknown_number(limiter):
@@ -118,30 +119,37 @@ async def test_looking_takes_nothing_but_starts_the_wait_of_an_unknown_number(li
     for _ in range(5):
         assert await limiter.check_rate_limit("100")
         assert await limiter.get_remaining_tokens("100", rate=80) == 80
-    assert await limiter.consume_token("100")
+    assert await token(limiter)
 
 
 async def test_a_token_is_for_now_and_the_next_comes_one_spacing_later(limiter):
     await ready(limiter)
 
-    assert await limiter.consume_token("100", rate=20)
-    refused = await limiter.consume_token("100", rate=20)
+    async def two():
+        taken = await limiter.consume_token("100", rate=20)
+        refused = await limiter.consume_token("100", rate=20)
+        return taken, refused, await limiter.check_rate_limit("100", rate=20)
 
-    assert not refused
-    assert not await limiter.check_rate_limit("100", rate=20)
+    taken, refused, looked = await promptly(two, within=0.007)
+
+    assert (bool(taken), bool(refused), bool(looked)) == (True, False, False)
     assert 0.03 < refused.retry_after.total_seconds() <= 0.0504
     await asyncio.sleep(refused.retry_after.total_seconds())
-    assert await limiter.consume_token("100", rate=20)
+    assert await token(limiter, rate=20)
 
 
 async def test_several_tokens_are_all_taken_or_none_and_lie_apart(limiter):
     await ready(limiter)
 
-    taken = await limiter.consume_token("100", 3, rate=80)
+    async def three_and_three():
+        taken = await limiter.consume_token("100", 3, rate=80)
+        return taken, time.monotonic(), await limiter.consume_token("100", 3, rate=80)
+
+    taken, after, refused = await promptly(three_and_three, within=0.007)
 
     assert [round(b.at - a.at, 4) for a, b in pairwise(taken.slots)] == [0.0126, 0.0126]
-    assert taken.slots[0].at <= time.monotonic() < taken.slots[-1].at
-    assert not await limiter.consume_token("100", 3, rate=80)
+    assert taken.slots[0].at <= after < taken.slots[-1].at
+    assert not refused
 
 
 async def test_a_reservation_lies_within_its_horizon_and_the_next_follows_it(limiter):
@@ -180,7 +188,7 @@ async def test_a_held_number_gets_no_slot_until_the_hold_ends(limiter):
 
     assert refused.retry_after.total_seconds() == pytest.approx(0.5, abs=0.1)
     await asyncio.sleep(refused.retry_after.total_seconds())
-    assert await limiter.consume_token("100")
+    assert await token(limiter)
 
 
 async def test_inbound_messages_are_counted_but_never_for_more_than_a_second(limiter):
@@ -218,7 +226,7 @@ async def test_redis_may_forget_the_script(limiter, client):
     await ready(limiter)
     await client.script_flush()
 
-    assert await limiter.consume_token("100")
+    assert await token(limiter)
 
 
 async def test_a_key_lives_for_days_and_carries_a_hash_tag(limiter, client):
@@ -274,6 +282,16 @@ async def two_slots(limiter):
         taken = await limiter.reserve("100", count=2, rate=80)
         if len(taken.slots) == 2:
             return taken
+
+
+async def token(limiter, **how):
+    """A token, which is there: only one that this process was too late for is asked for again."""
+    for _ in range(200):
+        if got := await limiter.consume_token("100", **how):
+            return got
+        assert got.forfeited
+        await asyncio.sleep(got.retry_after.total_seconds())
+    return pytest.fail("the machine was not in time once")
 
 
 async def promptly(work, *, within):

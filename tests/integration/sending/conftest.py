@@ -1,5 +1,6 @@
 """A tenant's office: channels that send to a Meta which answers as it is told."""
 
+import asyncio
 import json
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -107,7 +108,7 @@ class Office:
         made.verify(utc_now())
         stored = await self.work(lambda s: SQLAlchemyChannelRepository(s).add(made))
         assert await self.limiter.wait_for_slot(
-            made.phone_number_id, rate=RATE, within=timedelta(seconds=3)
+            made.phone_number_id, rate=RATE, within=timedelta(seconds=30)
         )
         return stored
 
@@ -156,6 +157,16 @@ class Office:
     async def wait_of(self, channel) -> timedelta:
         state = await self.limiter.check_rate_limit(channel.phone_number_id, rate=RATE)
         return state.retry_after
+
+    async def spacing_of(self, channel) -> float:
+        """How many seconds lie between two slots; the first may be forfeited on a busy machine."""
+        number = channel.phone_number_id
+        for _ in range(200):
+            slots = (await self.limiter.reserve(number, count=3, rate=RATE)).slots
+            if len(slots) > 1:
+                return slots[1].at - slots[0].at
+            await asyncio.sleep(0.05)
+        return pytest.fail("the machine was not in time once")
 
     async def state_of(self, channel) -> Channel:
         return await self.work(lambda s: SQLAlchemyChannelRepository(s).get_by_id(channel.id))

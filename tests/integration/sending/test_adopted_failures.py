@@ -82,7 +82,7 @@ async def test_too_many_messages_rest_the_number_and_the_message_waits_for_its_r
         assert [one.status for one in await office.read([message])] == [S.RETRYING]
 
     await office.limiter.wait_for_slot(
-        channel.phone_number_id, rate=80, within=timedelta(seconds=3)
+        channel.phone_number_id, rate=80, within=timedelta(seconds=30)
     )
     await superuser.execute("UPDATE whatsapp_send_queue SET due_at = now()")
     await RetryFailed(begin=work_in(sessions))(office.tenant)
