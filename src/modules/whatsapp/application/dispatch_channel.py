@@ -103,10 +103,6 @@ class DispatchChannel:
             gates=self.gates,
             monotonic=self.monotonic,
         )
-        lateness = self.gates.lateness
-        self._take_slots = TakeSlots(
-            limiter=self.limiter, lateness=lateness, use=self._use, monotonic=self.monotonic
-        )
         self._claims = ClaimDue(
             tenant_id=self.tenant_id,
             channel_id=self.channel_id,
@@ -142,6 +138,10 @@ class DispatchChannel:
             unreadable=self._heed.unreadable,
             monotonic=self.monotonic,
             readings=self.readings,
+        )
+        lateness, fresh = self.gates.lateness, self._fresh
+        self._take_slots = TakeSlots(
+            limiter=self.limiter, lateness=lateness, use=self._use, fresh=fresh
         )
 
     @property

@@ -135,11 +135,13 @@ class RateLimiter(Protocol):
         rate: int,
         horizon: timedelta | None = None,
         lateness: timedelta = LATENESS,
+        learned_at: float | None = None,
     ) -> Reservation:
         """Take up to `count` slots that lie within `horizon` from now.
 
         With more `lateness` than usual, up to `MAX_LATENESS`, each may be used as much later, and
-        they lie (1 s + lateness)/N apart.
+        they lie (1 s + lateness)/N apart. Whoever learned of a rate last, at `learned_at` on this
+        machine's monotonic clock, is believed.
         """
         ...
 

@@ -103,6 +103,7 @@ class RedisRateLimiter:
     ) -> None:
         self._redis = redis
         self._clocks = clocks
+        self._servers = dict[str, bytes]()  # Which one answered last for a number.
         self._monotonic_ns = monotonic_ns
         self._sleep = sleep
 
@@ -151,12 +152,17 @@ class RedisRateLimiter:
         rate: int,
         horizon: timedelta | None = None,
         lateness: timedelta = LATENESS,
+        learned_at: float | None = None,
     ) -> Reservation:
         """Take up to `count` slots that lie within `horizon` from now, at most 250 ms.
 
         The default horizon leaves room for four such batches. Reserve the next batch while this
         one is being sent: a slot that nobody asked for in time is gone. Whoever may be later than
         8 ms says how late, up to 250 ms, and gets (1 s + 8 ms) / (1 s + lateness) of the rate.
+
+        Of callers that believe in different rates the one that learned of its own last, at
+        `learned_at` on this machine's monotonic clock, is right. Who does not say is believed at
+        once with a lower rate, and with a higher one when nobody asks for the lower any more.
         """
         spacing = spacing_micros(rate)
         if count < 1:
@@ -167,7 +173,8 @@ class RedisRateLimiter:
             micros = horizon // _MICROSECOND
         micros = min(max(micros, 0), _MAX_HORIZON_MICROS)
         late = min(max(lateness // _MICROSECOND, _LATENESS_MICROS), _MAX_LATENESS_MICROS)
-        return await self._reserve(phone_number_id, spacing, count, 1, micros, micros, late)
+        given = (spacing, count, 1, micros, micros, late)
+        return await self._reserve(phone_number_id, *given, learned_at)
 
     async def wait_for_slot(
         self, phone_number_id: str, *, rate: int, within: timedelta
@@ -233,8 +240,10 @@ class RedisRateLimiter:
         patience: int,
         horizon: int,
         lateness: int = _LATENESS_MICROS,
+        learned_at: float | None = None,
     ) -> Reservation:
-        given = (spacing, count, least, patience, horizon, lateness)
+        learned = self._by_server(phone_number_id, learned_at)
+        given = (spacing, count, least, patience, horizon, lateness, *learned)
         reply = await self._run(phone_number_id, "reserve", *given)
         server, _, step, granted, start, retry = reply
         clock, received_ns = self._clocks[server], self._monotonic_ns()
@@ -253,6 +262,13 @@ class RedisRateLimiter:
             return Reservation(slots, _NO_TIME, forfeited)
         wait = max(retry, (usable_ns - received_ns) // 1_000 + 1, step if granted else 0)
         return Reservation((), timedelta(microseconds=wait), forfeited)
+
+    def _by_server(self, phone_number_id: str, at: float | None) -> tuple[int, bytes]:
+        """This moment of our clock on the server's, at the earliest, and on which server's."""
+        server = self._servers.get(phone_number_id)
+        if at is None or server is None:
+            return 0, b""
+        return (int(at * 1e9) + self._clocks[server].low_ns) // 1_000, server
 
     async def take_pairs(
         self, phone_number_id: str, recipients: Sequence[str]
@@ -287,7 +303,7 @@ class RedisRateLimiter:
         )
         return [timedelta(microseconds=wait) for wait in waits]
 
-    async def _run(self, phone_number_id: str, operation: str, *args: int) -> _Reply:
+    async def _run(self, phone_number_id: str, operation: str, *args: int | bytes) -> _Reply:
         """Run the script of the number's rate; each reply tells of the server's clock."""
         sent_ns = self._monotonic_ns()
         key = rate_key(phone_number_id)
@@ -298,9 +314,10 @@ class RedisRateLimiter:
             clock.observe(now, sent_ns=sent_ns, received_ns=received_ns)
         else:
             self._clocks[server] = ServerClock(now, sent_ns=sent_ns, received_ns=received_ns)
+        self._servers[phone_number_id] = server
         return reply
 
-    async def _evaluate(self, script: str, *given: str | int) -> Any:
+    async def _evaluate(self, script: str, *given: str | int | bytes) -> Any:
         """Run a script with the number of its keys, the keys and its arguments.
 
         The one place that talks to Redis and translates its errors.
