@@ -62,6 +62,14 @@ class Slot(NamedTuple):
         return now > self.latest
 
 
+class PairTurn(NamedTuple):
+    """Leave to send one message to somebody, or how long it has to wait; `pair` names no person."""
+
+    wait: timedelta
+    pair: str
+    mark: int
+
+
 class Reservation(NamedTuple):
     """The slots that were taken, in order; false when none was, with when to ask again.
 
@@ -171,8 +179,12 @@ class RateLimiter(Protocol):
 
     async def take_pairs(
         self, phone_number_id: str, recipients: Sequence[str]
-    ) -> Sequence[timedelta]:
-        """Count one message to each recipient; gives for each how long it has to wait, or zero."""
+    ) -> Sequence[PairTurn]:
+        """Count one message to each recipient that need not wait; gives the turn of each."""
+        ...
+
+    async def give_back_pairs(self, turns: Sequence[PairTurn]) -> None:
+        """Count no longer what was not sent, as far as nothing was counted for them since."""
         ...
 
     async def hold_pair(self, phone_number_id: str, recipient: str, duration: timedelta) -> None:

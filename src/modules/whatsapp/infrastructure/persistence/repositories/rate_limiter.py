@@ -42,6 +42,7 @@ from whatsapp.domain.rate_limit import (
     PAIR_INTERVAL,
     SLOW_DOWN,
     SLOW_DOWN_FOR,
+    PairTurn,
     RateLimitState,
     Reservation,
     Slot,
@@ -272,36 +273,44 @@ class RedisRateLimiter:
 
     async def take_pairs(
         self, phone_number_id: str, recipients: Sequence[str]
-    ) -> Sequence[timedelta]:
-        """Count one message to each person; gives for each how long it has to wait, or zero.
+    ) -> Sequence[PairTurn]:
+        """Count one message to each person; of those that have to wait none is counted.
 
         Meta lets a number send one message per 6 s to the same user, and up to 45 at once that are
         borrowed from later (Meta, Cloud API pair rate limit). One less is borrowed here: a message
         reaches Meta a little after it was counted.
         """
-        return await self._pairs(phone_number_id, recipients, "take")
+        pairs = [_pair_key(phone_number_id, recipient) for recipient in recipients]
+        reply = iter(await self._pairs(pairs, "take"))
+        return [
+            PairTurn(timedelta(microseconds=wait), pair, mark)
+            for pair, wait, mark in zip(pairs, reply, reply, strict=True)
+        ]
+
+    async def give_back_pairs(self, turns: Sequence[PairTurn]) -> None:
+        """Count what was not sent no longer; the turns are of one number, in the order of taking.
+
+        What was counted for the same person later stays, and with it what was before it: to take
+        that out could let one too many go.
+        """
+        last_first = [turn for turn in reversed(turns) if not turn.wait]
+        await self._pairs(
+            [turn.pair for turn in last_first], "give", *[turn.mark for turn in last_first]
+        )
 
     async def hold_pair(self, phone_number_id: str, recipient: str, duration: timedelta) -> None:
         """Let nothing go to this recipient for `duration`: Meta refused with 131056."""
         micros = min(max(duration, _NO_TIME), _MAX_HOLD) // _MICROSECOND
-        await self._pairs(phone_number_id, [recipient], "hold", micros)
+        await self._pairs([_pair_key(phone_number_id, recipient)], "hold", micros)
 
-    async def _pairs(
-        self, phone_number_id: str, recipients: Sequence[str], operation: str, *args: int
-    ) -> Sequence[timedelta]:
-        if not recipients:
+    async def _pairs(self, pairs: Sequence[str], operation: str, *args: int) -> Sequence[int]:
+        if not pairs:
             return []
-        keys = [_pair_key(phone_number_id, recipient) for recipient in recipients]
-        waits = await self._evaluate(
-            "pair_limiter.lua",
-            len(keys),
-            *keys,
-            operation,
-            _PAIR_MICROS,
-            PAIR_BURST - 1,
-            *args,
+        limits = (_PAIR_MICROS, PAIR_BURST - 1)
+        reply: Sequence[int] = await self._evaluate(
+            "pair_limiter.lua", len(pairs), *pairs, operation, *limits, *args
         )
-        return [timedelta(microseconds=wait) for wait in waits]
+        return reply
 
     async def _run(self, phone_number_id: str, operation: str, *args: int | bytes) -> _Reply:
         """Run the script of the number's rate; each reply tells of the server's clock."""
