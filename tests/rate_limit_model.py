@@ -40,6 +40,7 @@ class Model:
 
     def call(self, now, server, operation, *args):
         asked, *args = args
+        self.server = server
         trusted = self._load(now, server, asked)
         reply = getattr(self, f"_{operation}")(now, asked, *args)
         if operation != "peek" or not trusted:
@@ -49,33 +50,48 @@ class Model:
     def _load(self, now, server, asked):
         trusted = False
         if self.kept is None:
-            self.free, self.spacing, self.seen, self.share, self.until = 0, 0, now, 1000, 0
+            self.free = self.fixed = self.spacing = self.learned = self.until = 0
+            self.share = 1000
         else:
             *kept, self.tail, writer = self.kept
-            self.free, last, self.spacing, self.seen, self.share, self.until = kept
+            self.free, self.fixed, last, self.spacing, self.learned, self.share, self.until = kept
             trusted = writer == server and last - now <= BACKSTEP
             if not trusted:
                 self.free += now - last
-                self.seen += now - last
+                self.fixed = max(0, self.fixed + now - last)
+                self.learned = max(0, self.learned + now - last)
                 self.until = max(0, self.until + now - last)
         if not trusted:
             pause = max(SECOND, MAX_HORIZON + MAX_LATE + max(self.spacing, asked))
             self.free, self.tail = max(self.free, now + pause), NORMALLY_LATE
+            self.fixed = max(self.fixed, now + SECOND)
         return trusted
 
     def _save(self, now, server):
-        kept = (self.free, now, self.spacing, self.seen, self.share, self.until)
+        kept = (self.free, self.fixed, now, self.spacing, self.learned, self.share, self.until)
         self.kept = (*kept, self.tail, server)
 
-    def _in_force(self, now, asked):
-        return asked if asked >= self.spacing or now - self.seen >= CHANGE else self.spacing
+    def _learned_at(self, now, asked, learned):
+        if learned is not None:
+            return min(now, learned)
+        return now if asked >= self.spacing else now - CHANGE
 
-    def _adopt(self, now, asked):
-        chosen = self._in_force(now, asked)
+    def _in_force(self, now, asked, learned=None):
+        return asked if self._learned_at(now, asked, learned) >= self.learned else self.spacing
+
+    def _free_at(self, now, chosen):
+        start = max(self.fixed, now)
+        if chosen >= self.spacing or self.free <= start:
+            return self.free
+        return start + math.ceil((self.free - start) * chosen / self.spacing)
+
+    def _adopt(self, now, asked, learned=None):
+        chosen = self._in_force(now, asked, learned)
+        if asked == chosen:
+            self.learned = max(self.learned, self._learned_at(now, asked, learned))
         if chosen > self.spacing > 0:
-            self.free = max(self.free, self.free - self.spacing + SECOND + self.tail)
-        if asked >= chosen:
-            self.seen = now
+            self.fixed = max(self.fixed, self.free - self.spacing + SECOND + self.tail)
+        self.free = max(self._free_at(now, chosen), self.fixed)
         self.spacing = chosen
 
     def _step(self, now, width):
@@ -83,17 +99,19 @@ class Model:
             self.share = 1000
         return math.ceil(width * 1000 / self.share)
 
-    def _first(self, now, late):
-        return max(self.free + max(0, self.tail - late), now)
+    def _first(self, now, free, late):
+        return max(free + max(0, self.tail - late), now)
 
     def _peek(self, now, asked):
         kept = self.share
-        step, start = self._step(now, self._in_force(now, asked)), self._first(now, NORMALLY_LATE)
+        chosen = self._in_force(now, asked)
+        step = self._step(now, chosen)
+        start = self._first(now, self._free_at(now, chosen), NORMALLY_LATE)
         self.share = kept  # A look changes nothing.
         return [step, max(0, (now + SECOND - 1 - start) // step + 1), start, start - now]
 
     def _hold(self, now, _, duration):
-        self.free = max(self.free, now + duration)
+        self.free, self.fixed = max(self.free, now + duration), max(self.fixed, now + duration)
         return [0, 0, 0, 0]
 
     def _slow(self, now, _, factor, duration):
@@ -109,21 +127,24 @@ class Model:
         self.free = max(self.free, min(start + count * step, now + SECOND))
         return [step, 0, 0, 0]
 
-    def _reserve(self, now, asked, count, least, patience, horizon, late):
-        self._adopt(now, asked)
+    def _reserve(self, now, asked, count, least, patience, horizon, late, learned, by):
+        self._adopt(now, asked, learned if by == self.server else None)
         late = min(max(late, NORMALLY_LATE), MAX_LATE)
         step = -(-self._step(now, self.spacing) * (SECOND + late) // SPACED_SECOND)
-        start = self._first(now, late)
+        start = self._first(now, self.free, late)
         horizon, granted, retry = min(horizon, MAX_HORIZON), 0, 0
         if start <= now + min(patience, horizon):
             granted = min(count, (now + horizon - start) // step + 1)
             granted = granted if granted >= least else 0
         if granted:
             self.free, self.tail = start + granted * step, late
+            self.fixed = max(self.fixed, self.free - step)
         else:
             batch = max(least, min(count, horizon // step // 2), 1)
             wait = start - now
             retry = max(1, wait - patience, wait + (batch - 1) * step - horizon)
+            if asked < self.spacing:
+                retry = min(retry, max(1, self.learned + CHANGE - now))
         return [step, granted, start, retry]
 
 
@@ -194,10 +215,14 @@ class Worker:
     def at(self, real_micros):
         return real_micros * 1000 + self.offset_ns
 
+    def ago(self, micros=None):
+        """So long ago in seconds of this worker's clock; None means that it does not say."""
+        return None if micros is None else self.at(self.world.now - micros) / 1e9
+
     async def execute_command(self, *command):
         reply = self.world.script(*command[4:])  # EVALSHA, digest, 1, key
         self.local_ns = self.at(self.world.now + self.delays[1])
-        late = min(max(command[-1], NORMALLY_LATE), MAX_LATE) if command[4] == "reserve" else 0
+        late = min(max(command[-3], NORMALLY_LATE), MAX_LATE) if command[4] == "reserve" else 0
         if reply[2]:
             self.rate = math.ceil((SECOND + late) / reply[2])
         return reply
@@ -265,7 +290,10 @@ TOLERANCE = st.sampled_from([0, 8_000, 8_000, 9_000, 40_000, 250_000, 1_000_000]
 DELAYS = st.tuples(*[st.sampled_from([0, 50, 300, 3_000, 40_000])] * 2)
 STEP_OF_CLOCK = st.integers(300_000, 5_000_000).flatmap(lambda step: st.sampled_from([step, -step]))
 
-RESERVE = st.tuples(st.just("reserve"), WORKER, st.integers(1, 300), LATENESS, DELAYS, TOLERANCE)
+AGE = st.sampled_from([None, None, 0, 100_000, 400_000])  # Of what a caller knows of its rate.
+RESERVE = st.tuples(
+    st.just("reserve"), WORKER, st.integers(1, 300), LATENESS, DELAYS, TOLERANCE, AGE
+)
 CONSUME = st.tuples(st.just("consume"), WORKER, st.integers(1, 2), LATENESS, DELAYS)
 WAIT = st.tuples(st.just("wait"), st.one_of(st.integers(0, 60_000), st.integers(0, 1_500_000)))
 BUSY = st.tuples(
@@ -275,6 +303,7 @@ BUSY = st.tuples(
     st.lists(LATENESS, min_size=1, max_size=4),
     st.lists(DELAYS, min_size=1, max_size=4),
     st.lists(TOLERANCE, min_size=1, max_size=5),
+    AGE,
 )
 LOOK = st.tuples(st.just("look"), WORKER)
 HOLD = st.tuples(st.just("hold"), WORKER, st.integers(0, 2_000))
@@ -329,14 +358,15 @@ def happen(world, rates, kind, *details):
         call(world, rates, kind, *details)
 
 
-def be_busy(world, rates, micros, count, latenesses, delays, tolerances):
+def be_busy(world, rates, micros, count, latenesses, delays, tolerances, age):
     """All workers take what they can get, again and again, some quick, some late."""
     end, turn = world.now + micros, 0
     while world.now < end:
         for worker, rate in zip(world.workers, rates, strict=True):
             late, delay = latenesses[turn % len(latenesses)], delays[turn % len(delays)]
             tolerated = timedelta(microseconds=tolerances[turn % len(tolerances)])
-            worker.send("reserve", late, count=count, rate=rate, delays=delay, lateness=tolerated)
+            given = {"count": count, "rate": rate, "lateness": tolerated}
+            worker.send("reserve", late, **given, delays=delay, learned_at=worker.ago(age))
             turn += 1
         world.pass_time(min(SPACED_SECOND // max(rates) * count, 40_000))
 
@@ -345,9 +375,9 @@ def call(world, rates, kind, index, *details):
     """One thing that the worker `index` does."""
     worker, rate = world.workers[index], rates[index]
     if kind == "reserve":
-        count, lateness, delays, micros = details
-        tolerated = timedelta(microseconds=micros)
-        worker.send("reserve", lateness, count=count, rate=rate, delays=delays, lateness=tolerated)
+        count, late, delays, micros, *age = details
+        given = {"count": count, "rate": rate, "lateness": timedelta(microseconds=micros)}
+        worker.send("reserve", late, **given, delays=delays, learned_at=worker.ago(*age))
     elif kind == "consume":
         tokens, lateness, delays = details
         tokens = tokens if rate >= 20 else 1

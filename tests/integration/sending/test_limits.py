@@ -3,6 +3,7 @@
 Real PostgreSQL, real limiter; Meta is a sender that answers with Meta's codes.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,10 @@ from whatsapp.domain.conversation import Person
 from whatsapp.domain.entities import WindowPolicy
 from whatsapp.domain.value_objects import MessageStatus, PhoneNumber, UserId
 from whatsapp.domain.webhook_inbox import Route
-from whatsapp.infrastructure.persistence.repositories import SQLAlchemyConversationRepository
+from whatsapp.infrastructure.persistence.repositories import (
+    RedisRateLimiter,
+    SQLAlchemyConversationRepository,
+)
 from whatsapp.infrastructure.persistence.work import work_in
 
 RATE = 80
@@ -64,13 +68,35 @@ async def test_a_refusal_of_the_pair_rests_that_recipient_alone(office) -> None:
 async def test_the_pair_limit_is_kept_before_meta_has_to_refuse(office) -> None:
     channel = await office.channel()
     for _ in range(44):
-        waits = await office.limiter.take_pairs(channel.phone_number_id, [BEA])
-        assert waits == [timedelta(0)]
+        (turn,) = await office.limiter.take_pairs(channel.phone_number_id, [BEA])
+        assert turn.wait == timedelta(0)
 
     statuses = await office.send(channel, BEA, EVE)
 
     assert statuses == [MessageStatus.QUEUED, MessageStatus.SENT]
     assert [to for _, to, _ in office.meta.sent] == [EVE]
+
+
+async def test_what_is_given_back_unsent_does_not_count_for_its_person(office) -> None:
+    """Else a number that was taken over again and again would rest people who got nothing."""
+    channel = await office.channel(keeps_order=False)
+    messages = await office.store(channel, *[BEA] * 44)
+
+    class Interrupted(RedisRateLimiter):
+        async def take_pairs(self, *given):
+            turns = await super().take_pairs(*given)
+            dispatcher.stop()
+            return turns
+
+    interrupted = Interrupted(office.limiter._redis)
+    for _ in range(3):
+        dispatcher = replace(office.dispatcher(channel), limiter=interrupted)
+        assert await dispatcher.run()
+    assert not office.meta.sent
+
+    await office.dispatch(channel)
+
+    assert {one.status for one in await office.read(messages)} == {MessageStatus.SENT}
 
 
 async def know_zoe(office, channel) -> None:

@@ -74,3 +74,11 @@ def test_no_claim_holds_more_than_a_moments_worth_however_fast_it_was_used_up(
         assert size <= (rate * FIRST_SECONDS + 1 if before is None else 2 * before)
         sizes.got(data.draw(st.integers(0, size)))
         before, at = size, at + pause
+
+
+def test_how_much_was_claimed_at_a_low_rate_says_nothing_of_a_higher_one() -> None:
+    sizes = ClaimSize()
+    for at in range(5):
+        sizes.got(sizes.next(1, at=float(at)))
+
+    assert sizes.next(1000, at=5.0) == 1000 * FIRST_SECONDS

@@ -14,10 +14,11 @@ class Place:
     """Channels that are read behind the port, and a clock."""
 
     def __init__(self) -> None:
-        self.now, self.reads, self.readings = 0.0, [], {}
+        self.now, self.takes, self.reads, self.readings = 0.0, 0.0, [], {}
 
     async def get_by_id(self, channel_id):
         self.reads.append(channel_id)
+        self.now += self.takes
         return SimpleNamespace(id=channel_id, messages_per_second=250)
 
     @asynccontextmanager
@@ -57,6 +58,18 @@ async def test_what_was_changed_just_now_is_read_again(place) -> None:
     one.forget()
     await one.read()
     assert len(place.reads) == 2
+
+
+async def test_a_rate_is_known_to_hold_since_reading_it_began(place) -> None:
+    one = place.fresh(new_id())
+    place.now, place.takes = 5.0, 0.125
+    before = await one.read()
+    assert one.rate_of(before) == (250, 5.0)
+
+    before.messages_per_second = 80  # Read anew by another stage while this one had it in hand.
+    assert one.rate_of(SimpleNamespace(messages_per_second=20)) == (80, 5.0)
+    one.forget()
+    assert one.rate_of(before) == (80, None)
 
 
 async def test_of_many_channels_only_those_of_a_moment_ago_are_kept(place) -> None:

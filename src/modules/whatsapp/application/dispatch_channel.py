@@ -23,7 +23,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
-from whatsapp.application.attempt import Attempt, taken_back
+from whatsapp.application.attempt import Attempt
 from whatsapp.application.claim_due import ClaimDue
 from whatsapp.application.departures import Departures
 from whatsapp.application.dispatch_settings import DispatchSettings
@@ -43,7 +43,7 @@ from whatsapp.domain.driving import Stance
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.outcome import Outcome, Unknown
 from whatsapp.domain.rate_limit import RateLimiter, Slot
-from whatsapp.domain.send_queue import ClaimedEntry, SendQueue
+from whatsapp.domain.send_queue import SendQueue
 
 MAX_GROUP: Final = 64
 PATIENCE: Final = timedelta(milliseconds=1500)
@@ -103,10 +103,6 @@ class DispatchChannel:
             gates=self.gates,
             monotonic=self.monotonic,
         )
-        lateness = self.gates.lateness
-        self._take_slots = TakeSlots(
-            limiter=self.limiter, lateness=lateness, use=self._use, monotonic=self.monotonic
-        )
         self._claims = ClaimDue(
             tenant_id=self.tenant_id,
             channel_id=self.channel_id,
@@ -142,6 +138,10 @@ class DispatchChannel:
             unreadable=self._heed.unreadable,
             monotonic=self.monotonic,
             readings=self.readings,
+        )
+        lateness, fresh = self.gates.lateness, self._fresh
+        self._take_slots = TakeSlots(
+            limiter=self.limiter, lateness=lateness, use=self._use, fresh=fresh
         )
 
     @property
@@ -199,7 +199,7 @@ class DispatchChannel:
                     await self._stage(self._launch_all(flights))
                     self._gate.close()
                 self._use.gave_up(self._gate.left_over)
-                self._give_back([one.entry for one in self._ready])
+                await self._load.give_back(self._ready)
             finally:
                 self._recorder.finish()
         if self._trouble is not None:
@@ -323,7 +323,7 @@ class DispatchChannel:
         except Exception as error:  # noqa: BLE001  # `run` raises it in the end
             self._aloft -= len(group)
             self._fail(error)
-            self._give_back([one.entry for one in group])
+            await self._load.give_back(group)
             return
         self._aloft -= len(group) - len(going)
         for one in going:
@@ -349,7 +349,7 @@ class DispatchChannel:
         try:
             outcome = await self._sent(channel, one)
         except NotLeaving:
-            self._give_back([one.entry])
+            await self._load.give_back([one])
             return
         finally:
             if one.left_at is None:
@@ -386,11 +386,6 @@ class DispatchChannel:
         except Exception:
             logger.exception("sending failed in an unforeseen way")
             return Unknown("The sender failed in an unforeseen way")
-
-    def _give_back(self, entries: Sequence[ClaimedEntry]) -> None:
-        """Undo claims and marks of what has not left: recorded like outcomes, whatever it takes."""
-        for entry in entries:
-            self._recorder.put(taken_back(entry, self.now()))
 
     def _closed(self, number: int) -> None:
         """Count what is dealt with; what waited behind it may be due now."""

@@ -17,10 +17,12 @@ MAX_READINGS: Final = 1000
 
 
 class Reading(NamedTuple):
-    """A channel as it was at `at`, or None if it was gone or its token did not open."""
+    """A channel, known at `at`, or None if it was gone or its token did not open."""
 
     channel: Channel | None
     at: float
+    began_at: float
+    """Whatever was changed before this moment is in it."""
 
 
 Readings: TypeAlias = dict[UUID, Reading]
@@ -47,10 +49,11 @@ class FreshChannel:
         known = self.readings.get(self.channel_id)
         if known is not None and self.monotonic() - known.at <= MAX_AGE_SECONDS:
             return known.channel
+        began_at = self.monotonic()
         channel = await self._read()
         if len(self.readings) >= MAX_READINGS:
             self._let_go()
-        self.readings[self.channel_id] = Reading(channel, self.monotonic())
+        self.readings[self.channel_id] = Reading(channel, self.monotonic(), began_at)
         return channel
 
     @property
@@ -59,6 +62,13 @@ class FreshChannel:
         known = self.readings.get(self.channel_id)
         channel = None if known is None else known.channel
         return DEFAULT_RATE if channel is None else channel.messages_per_second
+
+    def rate_of(self, channel: Channel) -> tuple[int, float | None]:
+        """The rate by what was read last, and when reading began; else as `channel` has it."""
+        known = self.readings.get(self.channel_id)
+        if known is None or known.channel is None:
+            return channel.messages_per_second, None
+        return known.channel.messages_per_second, known.began_at
 
     def forget(self) -> None:
         """It was changed just now: read it again."""

@@ -1,11 +1,10 @@
 """Taking slots for a channel: as many as are needed, and as long as this process is late."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from whatsapp.application.fresh_channel import FreshChannel
 from whatsapp.application.lateness import Lateness
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.domain.entities import Channel
@@ -22,21 +21,23 @@ class TakeSlots:
     limiter: RateLimiter
     lateness: Lateness
     use: SlotUse
-    monotonic: Callable[[], float] = time.monotonic
+    fresh: FreshChannel
 
     async def __call__(self, channel: Channel, number: int) -> Reservation:
         """Up to `number` slots within LOOKAHEAD."""
         lateness, given_up = self.lateness.wanted, self.lateness.given_up
+        rate, learned_at = self.fresh.rate_of(channel)
         reservation = await self.limiter.reserve(
             channel.phone_number_id,
             count=number,
-            rate=channel.messages_per_second,
+            rate=rate,
             horizon=LOOKAHEAD,
             lateness=lateness,
+            learned_at=learned_at,
         )
         self.use.gave_up(len(reservation.slots) * given_up)
         if missed := reservation.forfeited:  # The answer was later than that.
-            now = self.monotonic()
+            now = self.fresh.monotonic()
             self.lateness.reached(lateness.total_seconds(), at=now, number=missed)
             self.use.missed(missed, at=now)
         return reservation

@@ -62,6 +62,14 @@ class Slot(NamedTuple):
         return now > self.latest
 
 
+class PairTurn(NamedTuple):
+    """Leave to send one message to somebody, or how long it has to wait; `pair` names no person."""
+
+    wait: timedelta
+    pair: str
+    mark: int
+
+
 class Reservation(NamedTuple):
     """The slots that were taken, in order; false when none was, with when to ask again.
 
@@ -135,11 +143,13 @@ class RateLimiter(Protocol):
         rate: int,
         horizon: timedelta | None = None,
         lateness: timedelta = LATENESS,
+        learned_at: float | None = None,
     ) -> Reservation:
         """Take up to `count` slots that lie within `horizon` from now.
 
         With more `lateness` than usual, up to `MAX_LATENESS`, each may be used as much later, and
-        they lie (1 s + lateness)/N apart.
+        they lie (1 s + lateness)/N apart. Whoever learned of a rate last, at `learned_at` on this
+        machine's monotonic clock, is believed.
         """
         ...
 
@@ -169,8 +179,12 @@ class RateLimiter(Protocol):
 
     async def take_pairs(
         self, phone_number_id: str, recipients: Sequence[str]
-    ) -> Sequence[timedelta]:
-        """Count one message to each recipient; gives for each how long it has to wait, or zero."""
+    ) -> Sequence[PairTurn]:
+        """Count one message to each recipient that need not wait; gives the turn of each."""
+        ...
+
+    async def give_back_pairs(self, turns: Sequence[PairTurn]) -> None:
+        """Count no longer what was not sent, as far as nothing was counted for them since."""
         ...
 
     async def hold_pair(self, phone_number_id: str, recipient: str, duration: timedelta) -> None:

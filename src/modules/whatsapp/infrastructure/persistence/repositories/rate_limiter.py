@@ -42,6 +42,7 @@ from whatsapp.domain.rate_limit import (
     PAIR_INTERVAL,
     SLOW_DOWN,
     SLOW_DOWN_FOR,
+    PairTurn,
     RateLimitState,
     Reservation,
     Slot,
@@ -103,6 +104,7 @@ class RedisRateLimiter:
     ) -> None:
         self._redis = redis
         self._clocks = clocks
+        self._servers = dict[str, bytes]()  # Which one answered last for a number.
         self._monotonic_ns = monotonic_ns
         self._sleep = sleep
 
@@ -151,12 +153,17 @@ class RedisRateLimiter:
         rate: int,
         horizon: timedelta | None = None,
         lateness: timedelta = LATENESS,
+        learned_at: float | None = None,
     ) -> Reservation:
         """Take up to `count` slots that lie within `horizon` from now, at most 250 ms.
 
         The default horizon leaves room for four such batches. Reserve the next batch while this
         one is being sent: a slot that nobody asked for in time is gone. Whoever may be later than
         8 ms says how late, up to 250 ms, and gets (1 s + 8 ms) / (1 s + lateness) of the rate.
+
+        Of callers that believe in different rates the one that learned of its own last, at
+        `learned_at` on this machine's monotonic clock, is right. Who does not say is believed at
+        once with a lower rate, and with a higher one when nobody asks for the lower any more.
         """
         spacing = spacing_micros(rate)
         if count < 1:
@@ -167,7 +174,8 @@ class RedisRateLimiter:
             micros = horizon // _MICROSECOND
         micros = min(max(micros, 0), _MAX_HORIZON_MICROS)
         late = min(max(lateness // _MICROSECOND, _LATENESS_MICROS), _MAX_LATENESS_MICROS)
-        return await self._reserve(phone_number_id, spacing, count, 1, micros, micros, late)
+        given = (spacing, count, 1, micros, micros, late)
+        return await self._reserve(phone_number_id, *given, learned_at)
 
     async def wait_for_slot(
         self, phone_number_id: str, *, rate: int, within: timedelta
@@ -233,8 +241,10 @@ class RedisRateLimiter:
         patience: int,
         horizon: int,
         lateness: int = _LATENESS_MICROS,
+        learned_at: float | None = None,
     ) -> Reservation:
-        given = (spacing, count, least, patience, horizon, lateness)
+        learned = self._by_server(phone_number_id, learned_at)
+        given = (spacing, count, least, patience, horizon, lateness, *learned)
         reply = await self._run(phone_number_id, "reserve", *given)
         server, _, step, granted, start, retry = reply
         clock, received_ns = self._clocks[server], self._monotonic_ns()
@@ -254,40 +264,55 @@ class RedisRateLimiter:
         wait = max(retry, (usable_ns - received_ns) // 1_000 + 1, step if granted else 0)
         return Reservation((), timedelta(microseconds=wait), forfeited)
 
+    def _by_server(self, phone_number_id: str, at: float | None) -> tuple[int, bytes]:
+        """This moment of our clock on the server's, at the earliest, and on which server's."""
+        server = self._servers.get(phone_number_id)
+        if at is None or server is None:
+            return 0, b""
+        return (int(at * 1e9) + self._clocks[server].low_ns) // 1_000, server
+
     async def take_pairs(
         self, phone_number_id: str, recipients: Sequence[str]
-    ) -> Sequence[timedelta]:
-        """Count one message to each person; gives for each how long it has to wait, or zero.
+    ) -> Sequence[PairTurn]:
+        """Count one message to each person; of those that have to wait none is counted.
 
         Meta lets a number send one message per 6 s to the same user, and up to 45 at once that are
         borrowed from later (Meta, Cloud API pair rate limit). One less is borrowed here: a message
         reaches Meta a little after it was counted.
         """
-        return await self._pairs(phone_number_id, recipients, "take")
+        pairs = [_pair_key(phone_number_id, recipient) for recipient in recipients]
+        reply = iter(await self._pairs(pairs, "take"))
+        return [
+            PairTurn(timedelta(microseconds=wait), pair, mark)
+            for pair, wait, mark in zip(pairs, reply, reply, strict=True)
+        ]
+
+    async def give_back_pairs(self, turns: Sequence[PairTurn]) -> None:
+        """Count what was not sent no longer; the turns are of one number, in the order of taking.
+
+        What was counted for the same person later stays, and with it what was before it: to take
+        that out could let one too many go.
+        """
+        last_first = [turn for turn in reversed(turns) if not turn.wait]
+        await self._pairs(
+            [turn.pair for turn in last_first], "give", *[turn.mark for turn in last_first]
+        )
 
     async def hold_pair(self, phone_number_id: str, recipient: str, duration: timedelta) -> None:
         """Let nothing go to this recipient for `duration`: Meta refused with 131056."""
         micros = min(max(duration, _NO_TIME), _MAX_HOLD) // _MICROSECOND
-        await self._pairs(phone_number_id, [recipient], "hold", micros)
+        await self._pairs([_pair_key(phone_number_id, recipient)], "hold", micros)
 
-    async def _pairs(
-        self, phone_number_id: str, recipients: Sequence[str], operation: str, *args: int
-    ) -> Sequence[timedelta]:
-        if not recipients:
+    async def _pairs(self, pairs: Sequence[str], operation: str, *args: int) -> Sequence[int]:
+        if not pairs:
             return []
-        keys = [_pair_key(phone_number_id, recipient) for recipient in recipients]
-        waits = await self._evaluate(
-            "pair_limiter.lua",
-            len(keys),
-            *keys,
-            operation,
-            _PAIR_MICROS,
-            PAIR_BURST - 1,
-            *args,
+        limits = (_PAIR_MICROS, PAIR_BURST - 1)
+        reply: Sequence[int] = await self._evaluate(
+            "pair_limiter.lua", len(pairs), *pairs, operation, *limits, *args
         )
-        return [timedelta(microseconds=wait) for wait in waits]
+        return reply
 
-    async def _run(self, phone_number_id: str, operation: str, *args: int) -> _Reply:
+    async def _run(self, phone_number_id: str, operation: str, *args: int | bytes) -> _Reply:
         """Run the script of the number's rate; each reply tells of the server's clock."""
         sent_ns = self._monotonic_ns()
         key = rate_key(phone_number_id)
@@ -298,9 +323,10 @@ class RedisRateLimiter:
             clock.observe(now, sent_ns=sent_ns, received_ns=received_ns)
         else:
             self._clocks[server] = ServerClock(now, sent_ns=sent_ns, received_ns=received_ns)
+        self._servers[phone_number_id] = server
         return reply
 
-    async def _evaluate(self, script: str, *given: str | int) -> Any:
+    async def _evaluate(self, script: str, *given: str | int | bytes) -> Any:
         """Run a script with the number of its keys, the keys and its arguments.
 
         The one place that talks to Redis and translates its errors.
