@@ -60,6 +60,8 @@ _PAIR_MICROS: Final = PAIR_INTERVAL // _MICROSECOND
 _LATENESS_MICROS: Final = LATENESS // _MICROSECOND
 _MAX_LATENESS_MICROS: Final = MAX_LATENESS // _MICROSECOND
 _SLOWEST_SPACING: Final = spacing_micros(1)
+_MAX_NUMBERS: Final = 10_000
+"""Of so many it is kept which server they are on; a reply tells it again."""
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _Reply = tuple[bytes, int, int, int, int, int]
 _script = script
@@ -323,6 +325,8 @@ class RedisRateLimiter:
             clock.observe(now, sent_ns=sent_ns, received_ns=received_ns)
         else:
             self._clocks[server] = ServerClock(now, sent_ns=sent_ns, received_ns=received_ns)
+        if len(self._servers) >= _MAX_NUMBERS:
+            self._servers.clear()
         self._servers[phone_number_id] = server
         return reply
 
