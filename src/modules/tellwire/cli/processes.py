@@ -45,10 +45,13 @@ def simulator(
     ] = None,
 ) -> None:
     """Run a simulator of Meta's Cloud API; settings also as TELLWIRE_SIMULATOR_... variables."""
-    from whatsapp_simulator.config import SimulatorConfig  # noqa: PLC0415  # see the module
+    from tellwire.supervisor import Listener  # noqa: PLC0415  # see the module
+    from whatsapp_simulator.config import SimulatorConfig  # noqa: PLC0415  # as above
     from whatsapp_simulator.server import serve as serve_simulator  # noqa: PLC0415  # as above
 
     wanted = SimulatorConfig.from_json(config) if config else SimulatorConfig.from_env()
+    setting = f"port in {config}" if config else "TELLWIRE_SIMULATOR_PORT"
+    Listener(wanted.host, wanted.port, setting).refuse_if_taken()
 
     async def work(stopping: asyncio.Event) -> None:
         def ready(url: str) -> None:
