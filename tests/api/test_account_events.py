@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from itertools import count
+from random import Random
 
 import pytest
 
@@ -137,6 +138,24 @@ async def test_reports_come_newest_first_and_page_by_page_to_their_tenant(
         ["wamid.1", "wamid.0"],
     ]
     assert await read(bea, not_understood=True) == [[]]
+
+
+async def test_a_page_of_large_reports_is_short_and_leads_to_the_rest(take_in, pages, ana) -> None:
+    """Meta tells the history of a number's conversations in megabytes."""
+    random = Random(1)
+    large = [random.randbytes(size).hex() for size in (750_000, 2_500_000, *(750_000,) * 5)]
+    for text in large:
+        await take_in(ana, change("history", text=text))
+    await take_in(ana, change("something_new", a=1))
+
+    found = await pages("/v1/account-events", ana, limit=200)
+    few = await pages("/v1/account-events", ana, limit=2)
+
+    in_order = [{"a": 1}, *({"text": text} for text in reversed(large))]
+    for read in (found, few):
+        assert [one["raw"] for page in read for one in page] == in_order
+    assert [len(page) for page in found] == [4, 3, 1]
+    assert [len(page) for page in few] == [2, 2, 2, 1, 1]
 
 
 async def test_a_cursor_leads_to_nothing_of_another_tenant(take_in, client, ana, bea) -> None:

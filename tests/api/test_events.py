@@ -2,12 +2,20 @@
 
 import asyncio
 import json
+from datetime import timedelta
+from functools import partial
 
 import httpx
 import pytest
 
 from shared.kernel.clock import utc_now
+from tenancy.application.api_keys import RevokeApiKey
+from tenancy.application.authenticate import Authenticate
+from tenancy.domain import read_key
+from tenancy.infrastructure.work import tenancy_work_in
+from whatsapp.application.stream_events import StreamEvents
 from whatsapp.domain.events import EventType, NewEvent
+from whatsapp.entrypoints.http.event_stream import EventStreams, Silence, Wanted
 from whatsapp.infrastructure.persistence.work import work_in
 
 
@@ -176,3 +184,31 @@ async def test_only_so_many_streams_of_a_tenant_are_open_at_once(
 async def test_nobody_listens_without_a_key(live_url, headers) -> None:
     async with httpx.AsyncClient(base_url=live_url) as client:
         assert (await client.get("/v1/events", headers=headers)).status_code == 401
+
+
+async def test_a_stream_that_never_falls_silent_ends_too_once_its_key_is_revoked(
+    world, ana
+) -> None:
+    await open_stream(world, ana)
+    await tell(world, ana)
+    begin = tenancy_work_in(world.sessions)
+    ask = Authenticate(begin=begin, remembered_for=timedelta())
+    streams = EventStreams(
+        events=StreamEvents(begin=work_in(world.sessions)), bell=Silence(), heartbeat_seconds=0.3
+    )
+    wanted = Wanted(
+        tenant_id=ana.tenant_id,
+        after=0,
+        wants=lambda _event: True,
+        still_allowed=partial(ask, ana.api_key),
+    )
+    pieces = 0
+
+    async with asyncio.timeout(30):
+        async for _ in streams.follow(wanted):
+            await tell(world, ana)  # So that there is always one more.
+            pieces += 1
+            if pieces == 3:
+                await RevokeApiKey(begin=begin)(ana.tenant_id, read_key(ana.api_key).key_id)
+
+    assert pieces >= 3

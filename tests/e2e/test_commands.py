@@ -210,6 +210,18 @@ async def test_a_taken_port_is_named_before_anything_starts(stack) -> None:
     assert "TELLWIRE_API_PORT" in said
 
 
+@pytest.mark.timeout(360)
+async def test_a_taken_port_of_the_simulator_is_named(stack) -> None:
+    taken = stack.api.rpartition(":")[2]
+    given = {"TELLWIRE_SIMULATOR_PORT": taken, "TELLWIRE_SIMULATOR_APP_SECRET": "canary"}
+
+    code, said = await tellwire(stack, "simulator", **given)
+
+    assert (code, said.split(":")[0]) == (1, "port_taken"), said
+    assert "set TELLWIRE_SIMULATOR_PORT" in said
+    assert "canary" not in said
+
+
 @pytest.mark.timeout(540)
 @pytest.mark.parametrize("command", ["api", "worker"])
 async def test_a_process_that_cannot_start_says_why_in_one_line(stack, command) -> None:

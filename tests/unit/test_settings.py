@@ -51,6 +51,25 @@ def test_a_url_that_is_given_for_a_role_wins(environment):
     assert settings.database_url_of(DatabaseRole.OWNER) == "postgresql+asyncpg://root@db/t"
 
 
+def test_what_postgresqls_own_programs_call_sslmode_is_understood(environment):
+    environment(DATABASE_URL="postgres://u:p@db/t?sslmode=verify-full", REDIS_URL=REDIS)
+    assert load_settings().database_url_of(DatabaseRole.INTAKE) == (
+        "postgresql+asyncpg://tellwire_intake:p@db/t?ssl=verify-full"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix", "redis+cluster", "rediss+cluster"])
+def test_every_kind_of_redis_that_can_be_connected_to_can_be_set(environment, scheme):
+    environment(DATABASE_URL=URL, REDIS_URL=f"{scheme}://cache.example")
+    assert load_settings().redis_url.get_secret_value() == f"{scheme}://cache.example"
+
+
+@pytest.mark.parametrize("proxies", ["*", "127.0.0.1", "10.0.0.0/8, ::1"])
+def test_proxies_are_addresses_networks_or_everybody(environment, proxies):
+    environment(TRUSTED_PROXIES=proxies)
+    assert load_settings().trusted_proxies == proxies
+
+
 @pytest.mark.parametrize("role", DatabaseRole)
 def test_a_unix_socket_stays_the_way_to_the_server_for_each_role(environment, role):
     url = "postgresql+asyncpg://tellwire_app@/tellwire?host=/a%20b/c"
@@ -70,7 +89,17 @@ def test_asking_for_a_url_before_the_embedded_server_runs_says_so():
     [
         ("DATABASE_URL", "mysql://canary@db/t"),
         ("DATABASE_URL", "canary"),
+        ("DATABASE_URL", "postgresql://u:pass@canary:word@db/t"),
+        ("DATABASE_URL", "postgresql://u:pass@db:canary/t"),
+        ("DATABASE_URL", "postgresql://u@db/t?sslmode=canary"),
+        ("DATABASE_URL", "postgresql://u@db/t?ssl=require&sslmode=require"),
+        ("DATABASE_URL", "postgresql://u@db/t?canary=1"),
         ("REDIS_URL", "http://canary"),
+        ("WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/8,canary"),
+        ("WEBHOOK_ALLOWED_NETWORKS", "10.0.0.1/8"),
+        ("WEBHOOK_ALLOWED_NETWORKS", "*"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "canary"),
         ("GRAPH_VERSION", "canary"),
         ("GRAPH_VERSION", "v25"),
         ("GRAPH_VERSION", "v25.0\n"),
@@ -141,6 +170,21 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(environment, tmp_path):
     environment(LOG_LEVEL="error")
     settings = load_settings()
     assert (settings.api_port, settings.log_level) == (9000, "error")
+
+
+@pytest.mark.parametrize("kind", ["not text", "not to be read"])
+def test_a_dotenv_file_that_cannot_be_read_is_named(tmp_path, monkeypatch, kind):
+    (tmp_path / ".env").write_bytes(b"TELLWIRE_API_PORT=\xff")
+    if kind == "not to be read":  # Root may read anything.
+        refused = PermissionError(13, "Permission denied")
+        monkeypatch.setattr("dotenv.main.open", lambda *_, **__: _raise(refused), raising=False)
+    with pytest.raises(Misconfigured, match=r"^\.env ") as caught:
+        load_settings()
+    assert caught.value.__context__ is None
+
+
+def _raise(error):
+    raise error
 
 
 def test_an_empty_variable_counts_as_not_set(environment):

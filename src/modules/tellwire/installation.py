@@ -183,8 +183,10 @@ class Installation:
         """All tenants, the oldest first, each read under its own context."""
         async for tenant_id in self.tenants():
             async with self.begin_tenancy(tenant_id) as work:
-                if (one := await work.tenants.get()) is not None:
-                    yield one
+                one = await work.tenants.get()
+            # Nothing is given out in between: whoever stops listening would leave the context open.
+            if one is not None:
+                yield one
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from shared.infrastructure.database import (
 from shared.kernel.clock import utc_now
 from shared.kernel.errors import NotFoundException
 from shared.kernel.ids import new_id
-from whatsapp.domain.account import AccountEvent, TemplateReported
+from whatsapp.domain.account import AccountEvent, AccountEventPage, TemplateReported
 from whatsapp.domain.entities import ChannelNotFound
 from whatsapp.domain.events import (
     Answer,
@@ -154,7 +154,7 @@ METHODS = {
         1,
         ChannelNotFound,
     ),
-    "accounts.list_events": (lambda g: g.accounts.list_events(limit=9), 1, []),
+    "accounts.list_events": (lambda g: g.accounts.list_events(limit=9), 1, AccountEventPage([])),
     "accounts.record_template": (
         lambda g: g.accounts.record_template("waba-1", TEMPLATE, utc_now()),
         1,

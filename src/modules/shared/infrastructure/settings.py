@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     Field,
     SecretStr,
     StringConstraints,
@@ -15,18 +14,16 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import make_url
 
+from shared.infrastructure.setting_forms import Networks, PostgresUrl, Proxies, RedisUrl
 from shared.kernel.errors import Misconfigured
 
 PREFIX: Final = "TELLWIRE_"
+ENV_FILE: Final = ".env"
 MOST_SECONDS: Final = 86_400.0
 MOST_DAYS: Final = 36_500.0
 """Bounds that no sensible setting reaches; without them `inf` would fail later, in a worker."""
-_DRIVER: Final = "postgresql+asyncpg"
-_POSTGRES_SCHEMES: Final = {"postgres", "postgresql", _DRIVER}
-_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+cluster://")
 
 
 class DatabaseRole(StrEnum):
@@ -39,25 +36,6 @@ class DatabaseRole(StrEnum):
     PROCESS = "tellwire_process"
 
 
-def _postgres_url(value: SecretStr) -> SecretStr:
-    """Any of the usual spellings, as SQLAlchemy's URL for asyncpg; the text is in no error."""
-    try:
-        url = make_url(value.get_secret_value())
-    except ArgumentError:
-        url = URL.create("unreadable")
-    if url.drivername not in _POSTGRES_SCHEMES:
-        raise ValueError("not a URL like postgresql://tellwire_app:...@host/tellwire")
-    return SecretStr(url.set(drivername=_DRIVER).render_as_string(hide_password=False))
-
-
-def _redis_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(_REDIS_SCHEMES):
-        raise ValueError(f"must begin with one of {', '.join(_REDIS_SCHEMES)}")
-    return value
-
-
-PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 GraphVersion = Annotated[str, StringConstraints(pattern=r"^v\d+\.\d+$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
 PositiveSeconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
@@ -71,7 +49,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_file=".env",
+        env_file=ENV_FILE,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -131,7 +109,7 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", description="The address that the HTTP API listens on.")
     api_port: int = Field(8000, ge=1, le=65535, description="The port of the HTTP API.")
-    trusted_proxies: str = Field(
+    trusted_proxies: Proxies = Field(
         "127.0.0.1",
         description="Addresses or networks of proxies before the API, separated by commas, whose "
         "X-Forwarded-Proto is believed; `*` believes everybody.",
@@ -225,7 +203,7 @@ class Settings(BaseSettings):
         description="How long a message whose fate is unknown waits for an echo from Meta.",
     )
 
-    webhook_allowed_networks: str = Field(
+    webhook_allowed_networks: Networks = Field(
         "",
         description="Networks besides public addresses that events may be delivered to, like "
         "10.0.0.0/8, separated by commas; with any of them endpoints may do without TLS.",
@@ -338,6 +316,10 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         problems = [_problem(found["loc"], found["msg"]) for found in error.errors()]
+    except UnicodeDecodeError:
+        problems = [f"{ENV_FILE} is not text in UTF-8"]
+    except OSError as error:
+        problems = [f"{ENV_FILE} cannot be read: {error.strerror}"]
     raise Misconfigured("; ".join(problems))
 
 

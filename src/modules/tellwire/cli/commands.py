@@ -56,6 +56,12 @@ app = typer.Typer(
 )
 
 
+_LOGGING: Final = {"demo", "serve", "api", "worker"}
+"""These say by themselves which variables are no settings, in the form of their log."""
+
+
 @app.callback()
-def _of_all_commands() -> None:
-    """Nothing goes before a command; Typer asks for at least one thing to be registered."""
+def _of_all_commands(ctx: typer.Context) -> None:
+    """Before each command: variables that are no settings, so that a misspelt one is noticed."""
+    if ctx.invoked_subcommand not in _LOGGING:
+        import_module("tellwire.cli.unread").warn_of_unread_variables()

@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from shared.infrastructure.observability import configure_logging
-from shared.infrastructure.settings import load_settings
+from tellwire.cli.logged import settings_of_log
 from tellwire.demo.run import DemoChoices, run_demo
 from tellwire.terminal import run
 
@@ -30,8 +29,7 @@ def demo(
     Exits 0 only if every message was read, none was doubled or lost, and no second held more than
     the rate.
     """
-    settings = load_settings()
-    configure_logging(level="warning", form=settings.log_format)
+    settings = settings_of_log("warning")
     choices = DemoChoices(
         stay=stay, messages=messages, workers=workers, simulator_port=simulator_port
     )

@@ -44,7 +44,8 @@ def doctor() -> None:
     findings = run(examine())
     for finding in findings:
         mark = "[red]x[/]" if finding.problem else "[green]ok[/]"
-        console.print(f"{mark:>2} {finding.what} {finding.problem}".rstrip(), highlight=False)
+        said = f"{mark:>2} {finding.what} {finding.problem}".rstrip()
+        console.print(said, highlight=False, soft_wrap=True)
     if any(finding.problem for finding in findings):
         raise typer.Exit(1)
 

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from shared.infrastructure.observability import configure_logging
-from shared.infrastructure.settings import Settings, load_settings
+from tellwire.cli.logged import settings_of_log
 from tellwire.terminal import console, run, run_until_signalled
 
 
@@ -18,18 +17,12 @@ def register(app: typer.Typer) -> None:
     app.command()(simulator)
 
 
-def _settings() -> Settings:
-    settings = load_settings()
-    configure_logging(level=settings.log_level, form=settings.log_format)
-    return settings
-
-
 def api() -> None:
     """Run the HTTP API and the webhook intake in one process."""
     from tellwire.api_server import serve_api  # noqa: PLC0415  # see the module
     from tellwire.processes import api_listener  # noqa: PLC0415  # see the module
 
-    settings = _settings()
+    settings = settings_of_log()
     api_listener(settings).refuse_if_taken()
     run(serve_api(settings))
 
@@ -38,7 +31,7 @@ def worker() -> None:
     """Run one worker: sending and retries, webhooks that came in, files, events that go out."""
     from tellwire.worker import run_worker  # noqa: PLC0415  # see the module
 
-    settings = _settings()
+    settings = settings_of_log()
 
     async def work(stopping: asyncio.Event) -> None:
         await run_worker(settings, stopping)
@@ -52,10 +45,13 @@ def simulator(
     ] = None,
 ) -> None:
     """Run a simulator of Meta's Cloud API; settings also as TELLWIRE_SIMULATOR_... variables."""
-    from whatsapp_simulator.config import SimulatorConfig  # noqa: PLC0415  # see the module
+    from tellwire.supervisor import Listener  # noqa: PLC0415  # see the module
+    from whatsapp_simulator.config import SimulatorConfig  # noqa: PLC0415  # as above
     from whatsapp_simulator.server import serve as serve_simulator  # noqa: PLC0415  # as above
 
     wanted = SimulatorConfig.from_json(config) if config else SimulatorConfig.from_env()
+    setting = f"port in {config}" if config else "TELLWIRE_SIMULATOR_PORT"
+    Listener(wanted.host, wanted.port, setting).refuse_if_taken()
 
     async def work(stopping: asyncio.Event) -> None:
         def ready(url: str) -> None:

@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from shared.infrastructure.observability import configure_logging
-from shared.infrastructure.settings import load_settings
+from tellwire.cli.logged import settings_of_log
 from tellwire.embedded.services import embedded_services
 from tellwire.processes import api_child, worker_children
 from tellwire.supervisor import Supervisor
@@ -21,8 +20,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
 ) -> None:
     """Run the API and workers, and PostgreSQL and Redis too unless their URLs are set."""
-    settings = load_settings()
-    configure_logging(level=settings.log_level, form=settings.log_format)
+    settings = settings_of_log()
 
     async def everything() -> int:
         async with embedded_services(settings) as ready:

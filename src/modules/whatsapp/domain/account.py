@@ -223,6 +223,14 @@ MAX_REPORTED_CHARACTERS: Final = 200
 """Of a text of Meta's that is kept with a channel or a template; more is in the raw report."""
 
 
+@dataclass(frozen=True, slots=True)
+class AccountEventPage:
+    """Reports, the newest first, and the last of them where more follow."""
+
+    events: Sequence[AccountEvent]
+    following: UUID | None = None
+
+
 class AccountRepository(Protocol):
     """What Meta has reported about one tenant's numbers, accounts and templates."""
 
@@ -241,8 +249,11 @@ class AccountRepository(Protocol):
         before: UUID | None = None,
         field: str | None = None,
         unread_only: bool = False,
-    ) -> Sequence[AccountEvent]:
-        """The newest first, from before `before`; of one field, or only what nobody understood."""
+    ) -> AccountEventPage:
+        """The newest first, from before `before`; of one field, or only what nobody understood.
+
+        Fewer than `limit` where they are large: Meta may tell megabytes at once.
+        """
         ...
 
     async def record_template(

@@ -73,16 +73,18 @@ async def list_account_events(
     field: Annotated[str | None, Query(max_length=100)] = None,
     not_understood: Annotated[bool, Query(description="Only what could not be read.")] = False,  # noqa: FBT002  # FastAPI's way
 ) -> AccountEventPageResponse:
-    """What Meta reported about the tenant's numbers and accounts besides messages, newest first."""
+    """What Meta reported about the tenant's numbers and accounts besides messages, newest first.
+
+    A page ends sooner where reports are large; `next_cursor` says whether more follow.
+    """
     before = read_cursor(cursor)
     async with services.begin(caller.tenant_id, caller.key_id) as work:
-        found = await work.accounts.list_events(
-            limit=limit + 1, before=before, field=field, unread_only=not_understood
+        page = await work.accounts.list_events(
+            limit=limit, before=before, field=field, unread_only=not_understood
         )
-    page = found[:limit]
     return AccountEventPageResponse(
-        data=[AccountEventResponse.model_validate(event) for event in page],
-        next_cursor=write_cursor(page[-1].id if len(found) > limit else None),
+        data=[AccountEventResponse.model_validate(event) for event in page.events],
+        next_cursor=write_cursor(page.following),
     )
 
 

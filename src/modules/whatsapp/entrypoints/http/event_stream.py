@@ -83,12 +83,16 @@ class EventStreams:
     async def follow(self, wanted: Wanted) -> AsyncGenerator[bytes]:
         """The stream itself, until the client hangs up, may not listen any more, or we stop."""
         with self._counted(wanted.tenant_id):
-            at, beat = wanted.after, self._beat()
+            at, beat, ask = wanted.after, self._beat(), self._beat()
             # With where it begins: a client that is cut off before its first event comes back to
             # here, and not to whatever is the newest by then.
             yield RETRY + _written([], at)
             while not self.closing:
                 try:
+                    # Whether or not there are events: a busy stream is never silent.
+                    if self._time() >= ask:
+                        await wanted.still_allowed()
+                        ask = self._beat()
                     page = await self.events.read(wanted.tenant_id, at)
                 except TellwireError:
                     return  # The client comes back, and goes on where it was.
@@ -99,10 +103,6 @@ class EventStreams:
                     continue
                 if self._time() >= beat:
                     beat = self._beat()
-                    try:
-                        await wanted.still_allowed()
-                    except TellwireError:
-                        return
                     yield _written([], at)
                 await self.bell.wait(
                     wanted.tenant_id, self.look_seconds * (0.8 + 0.4 * self.rng.random())

@@ -23,11 +23,19 @@ from sqlalchemy.dialects.postgresql import JSONB
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
 from shared.kernel.ids import MAX, NIL, new_id
-from whatsapp.domain.account import AccountEvent, ChannelState, Template, TemplateReported
+from whatsapp.domain.account import (
+    AccountEvent,
+    AccountEventPage,
+    ChannelState,
+    Template,
+    TemplateReported,
+)
 from whatsapp.domain.entities import ChannelNotFound, ChannelStatus
 from whatsapp.infrastructure.persistence.models import AccountEventModel, TemplateModel
 from whatsapp.infrastructure.persistence.repositories.storable import storable_json, storable_text
 
+MOST_BYTES_OF_PAGE: Final = 4 * 1024 * 1024
+"""What a page may hold of reports, but for its last: histories of numbers come in megabytes."""
 _EVENTS: Final = cast("Table", AccountEventModel.__table__)
 _TEMPLATES: Final = cast("Table", TemplateModel.__table__)
 _KEEP: Final = text(
@@ -69,23 +77,34 @@ _KEEP: Final = text(
     bindparam("arrivals", type_=ARRAY(Uuid())),
     bindparam("places", type_=ARRAY(Integer())),
 )
+# Sizes are those on disk, which are known without reading what is large.
 _LIST: Final = (
     text(
         """
-    SELECT {columns} FROM whatsapp_account_events e
-    WHERE e.tenant_id = :tenant
-      AND e.id < :before
-      AND (CAST(:field AS text) IS NULL OR e.field = CAST(:field AS text))
-      AND (NOT CAST(:unread AS boolean) OR e.reason IS NOT NULL)
-    ORDER BY e.id DESC LIMIT :limit
+    SELECT {columns}, e.found FROM (
+        SELECT found.*, count(*) OVER () AS found, sum(pg_column_size(found.raw)) OVER (
+            ORDER BY found.id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS bytes_before
+        FROM (
+            SELECT {columns} FROM whatsapp_account_events e
+            WHERE e.tenant_id = :tenant
+              AND e.id < :before
+              AND (CAST(:field AS text) IS NULL OR e.field = CAST(:field AS text))
+              AND (NOT CAST(:unread AS boolean) OR e.reason IS NOT NULL)
+            ORDER BY e.id DESC LIMIT :limit
+        ) found
+    ) e
+    WHERE coalesce(e.bytes_before, 0) < :bytes
+    ORDER BY e.id DESC
     """.replace("{columns}", ", ".join(f"e.{c.name}" for c in _EVENTS.c))
     )
     .bindparams(
         bindparam("tenant", type_=Uuid()),
         bindparam("before", type_=Uuid()),
         bindparam("limit", type_=Integer()),
+        bindparam("bytes", MOST_BYTES_OF_PAGE, type_=Integer()),
     )
-    .columns(*_EVENTS.c)
+    .columns(*_EVENTS.c, column("found", Integer()))
 )
 _TEMPLATE: Final = text(
     """
@@ -213,17 +232,24 @@ class SQLAlchemyAccountRepository(SQLAlchemyRepository[AccountEvent, AccountEven
         before: UUID | None = None,
         field: str | None = None,
         unread_only: bool = False,
-    ) -> Sequence[AccountEvent]:
-        """The newest first, from before `before`; of one field, or only what nobody understood."""
+    ) -> AccountEventPage:
+        """The newest first, from before `before`; of one field, or only what nobody understood.
+
+        Fewer than `limit` where they are large: Meta may tell megabytes at once.
+        """
         given: dict[str, Any] = {
             "tenant": self.tenant_id,
-            "limit": limit,
+            "limit": limit + 1,
             "before": before or MAX,
             "field": field,
             "unread": unread_only,
         }
-        rows: Any = await self._run(_LIST, given)
-        return [self._to_entity(row) for row in rows]
+        result: Any = await self._run(_LIST, given)
+        rows = result.all()[:limit]
+        is_last = not rows or rows[0].found == len(rows)
+        return AccountEventPage(
+            [self._to_entity(row) for row in rows], None if is_last else rows[-1].id
+        )
 
     async def record_template(
         self, provider_account_id: str, reported: TemplateReported, at: datetime
