@@ -96,6 +96,17 @@ async def test_the_same_key_gives_the_same_id(send) -> None:
     assert (other.status_code, error_of(other)["code"]) == (400, 131009)
 
 
+async def test_what_is_null_is_not_there(send) -> None:
+    nothing = dict.fromkeys(
+        ("status", "context", "recipient", "recipient_type", "biz_opaque_callback_data", "image")
+    )
+
+    answer = await send({**TEXT, **nothing})
+
+    assert answer.status_code == 200, answer.text
+    assert check_message({**TEXT, **nothing}).type == "text"
+
+
 async def test_what_goes_beside_the_content_is_kept(send, world) -> None:
     answer = await send(
         {

@@ -5,6 +5,7 @@ import hashlib
 
 import pytest
 from aiohttp import web
+from pywa import WhatsApp as BlockingWhatsApp
 from pywa.errors import WhatsAppError
 from pywa_async import WhatsApp
 
@@ -23,8 +24,8 @@ async def stack(directory):
         yield stack
 
 
-def client_of(stack, sender, **more):
-    client = WhatsApp(phone_id=sender.phone_number_id, token=sender.api_key, server=None, **more)
+def client_of(stack, sender, kind=WhatsApp, **more):
+    client = kind(phone_id=sender.phone_number_id, token=sender.api_key, server=None, **more)
     client.api._session.base_url = f"{stack.api}/v26.0"
     return client
 
@@ -32,6 +33,11 @@ def client_of(stack, sender, **more):
 async def receive(request):
     """A webhook as pywa takes it."""
     client, raw = request.app[CLIENT][0], await request.read()
+    if not isinstance(client, WhatsApp):  # Which is a blocking one as well, by its class.
+        signature = request.headers["X-Hub-Signature-256"]
+        assert client.webhook_update_validator(raw, signature) is None
+        text, status = await asyncio.to_thread(client.webhook_update_handler, raw)
+        return web.Response(text=text, status=status)
     refusal = await client.webhook_update_validator(raw, request.headers["X-Hub-Signature-256"])
     if refusal is not None:
         return web.Response(text=refusal[0], status=refusal[1])
@@ -126,4 +132,47 @@ async def test_pywa_downloads_what_came_in(stack) -> None:
         }
     finally:
         await pywa.api._session.aclose()
+        await runner.cleanup()
+
+
+@pytest.mark.timeout(540)
+async def test_the_blocking_client_knows_what_it_sent_by_one_id_throughout(stack) -> None:
+    ana = await stack.new_sender("Ana's Bakery", "4104")
+    app = web.Application()
+    runner, url = await serve(app)
+    secret = await subscribe(stack, ana, url)
+    pywa = client_of(stack, ana, BlockingWhatsApp, app_secret=secret, verify_token="unused")
+    app[CLIENT].append(pywa)
+    loop, statuses, messages = asyncio.get_running_loop(), asyncio.Queue(), asyncio.Queue()
+
+    @pywa.on_message_status
+    def on_status(_, status):
+        loop.call_soon_threadsafe(statuses.put_nowait, status)
+
+    @pywa.on_message
+    def on_message(_, message):
+        loop.call_soon_threadsafe(messages.put_nowait, message)
+
+    try:
+        sent = await asyncio.to_thread(pywa.send_message, TO, "Hello", tracker="tracker-1")
+        told = []
+        async with asyncio.timeout(60):
+            while not told or told[-1].status.value != "read":
+                told.append(await statuses.get())
+        assert {(one.id, one.tracker) for one in told} == {(sent.id, "tracker-1")}
+
+        ours = (await stack.get(ana, str(message_id_behind(sent.id))))["wamid"]
+        assert ours != sent.id
+        said = [
+            {"type": "reaction", "reaction": {"message_id": ours, "emoji": "\N{THUMBS UP SIGN}"}},
+            {"type": "text", "context": {"id": ours, "from": "4104"}},
+        ]
+        said = [{**one, "from": TO} for one in said]
+        await stack.control("inbound", phone_number_id="4104", messages=said)
+        async with asyncio.timeout(60):
+            heard = {one.type.value: one for one in [await messages.get() for _ in said]}
+        assert heard["reaction"].reaction.message_id == sent.id
+        assert heard["text"].reply_to_message.id == sent.id
+    finally:
+        pywa.api._session.close()
         await runner.cleanup()

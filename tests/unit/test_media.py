@@ -234,6 +234,15 @@ def test_files_of_ours_in_a_message_are_found_wherever_meta_takes_an_id() -> Non
     assert str(one) not in sent
 
 
+def test_a_moving_picture_in_a_templates_header_is_a_film_of_ours() -> None:
+    ours = new_id()
+    gif = {"type": "gif", "gif": {"id": str(ours.int)}}
+    content = MessageContent.template("a", "en_US", [{"type": "header", "parameters": [gif]}])
+
+    assert [(used.media_id, used.kind) for used in content.uploads] == [(ours, MediaKind.VIDEO)]
+    assert '"gif":{"id":"111"}' in content.with_uploads({ours: "111"}).canonical_json()
+
+
 @pytest.mark.parametrize(
     "content",
     [

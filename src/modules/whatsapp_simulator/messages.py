@@ -33,7 +33,7 @@ async def post_messages(request: web.Request) -> web.StreamResponse:
     try:
         number = sim.authorised_number(request, visit.phone_number_id)
         payload = _parse(raw)
-        if "status" in payload:
+        if payload.get("status") is not None:
             return visit.receipt(number, payload)
         return await visit.message(number, payload)
     except GraphError as refusal:

@@ -12,8 +12,10 @@ from whatsapp_simulator.graph_errors import GraphError
 from whatsapp_simulator.identity import digits_of, is_bsuid
 from whatsapp_simulator.validation_interactive import check_interactive
 from whatsapp_simulator.validation_rules import (
+    at_most,
     exactly_one,
     flag,
+    given,
     items,
     matching,
     one_of,
@@ -55,15 +57,15 @@ def check_message(payload: dict[str, Any]) -> Outgoing:
     """Read the body of a send; raises `GraphError` with Meta's code for the first thing wrong."""
     if payload.get("messaging_product") != "whatsapp":
         raise GraphError(100, "The parameter messaging_product is required.")
-    kind = payload.get("type", "text")
+    kind = payload["type"] if given(payload, "type") else "text"
     check = _CHECKS.get(kind) if isinstance(kind, str) else None
     if check is None:
         raise GraphError(131051, "Message type is not supported")
     to, recipient = _recipient_of(payload)
     callback = payload.get("biz_opaque_callback_data")
     if callback is not None:
-        text(callback, "biz_opaque_callback_data", most=MAX_CALLBACK_CHARACTERS)
-    if "context" in payload:
+        at_most(callback, "biz_opaque_callback_data", most=MAX_CALLBACK_CHARACTERS)
+    if given(payload, "context"):
         text(section(payload, "context").get("message_id"), "context['message_id']")
     media = check(payload)
     content: Any = payload[kind]
@@ -82,7 +84,7 @@ def check_message(payload: dict[str, Any]) -> Outgoing:
 
 def _recipient_of(payload: dict[str, Any]) -> tuple[str | None, str | None]:
     to, recipient = payload.get("to"), payload.get("recipient")
-    kind = payload.get("recipient_type", "individual")
+    kind = payload["recipient_type"] if given(payload, "recipient_type") else "individual"
     one_of(kind, _RECIPIENT_TYPES, "recipient_type")
     if to is None and recipient is None:
         raise GraphError(100, "The parameter to is required.")
@@ -101,7 +103,7 @@ def _recipient_of(payload: dict[str, Any]) -> tuple[str | None, str | None]:
 def _check_text(payload: dict[str, Any]) -> None:
     content = section(payload, "text")
     text(content.get("body"), "text['body']", most=_MAX_TEXT)
-    if "preview_url" in content:
+    if given(content, "preview_url"):
         flag(content["preview_url"], "text['preview_url']")
 
 
@@ -116,11 +118,11 @@ def _check_media(payload: dict[str, Any]) -> str | None:
         text(media_id, f"{kind}['id']")
     if kind not in _WITH_CAPTION:
         unexpected(content, "caption", within=kind)
-    if "caption" in content:
-        text(content["caption"], f"{kind}['caption']", most=_MAX_CAPTION)
-    if "filename" in content and kind == "document":
+    if given(content, "caption"):
+        at_most(content["caption"], f"{kind}['caption']", most=_MAX_CAPTION)
+    if given(content, "filename") and kind == "document":
         text(content["filename"], "document['filename']")
-    if "voice" in content:
+    if given(content, "voice"):
         flag(content["voice"], "audio['voice']")
     return media_id
 
@@ -142,9 +144,9 @@ def _check_contacts(payload: dict[str, Any]) -> None:
         name = section(contact, "name")
         text(name.get("formatted_name"), "contacts['name']['formatted_name']")
         for list_name in ("phones", "emails", "urls", "addresses"):
-            if list_name in contact:
-                items(contact, list_name, within="contacts")
-        if "birthday" in contact:
+            if given(contact, list_name):
+                items(contact, list_name, within="contacts", least=0)
+        if given(contact, "birthday"):
             matching(contact["birthday"], r"\d{4}-\d{2}-\d{2}", "contacts['birthday']")
 
 
@@ -153,7 +155,7 @@ def _check_reaction(payload: dict[str, Any]) -> None:
     text(content.get("message_id"), "reaction['message_id']")
     if not isinstance(required(content, "emoji", within="reaction"), str):
         raise GraphError(131009, "Parameter reaction['emoji'] is not valid")
-    if "context" in payload:
+    if given(payload, "context"):
         raise GraphError(100, "A reaction cannot be a reply")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from whatsapp_simulator.graph_errors import GraphError
 from whatsapp_simulator.validation_rules import (
     exactly_one,
+    given,
     items,
     named,
     one_of,
@@ -20,7 +21,7 @@ from whatsapp_simulator.validation_rules import (
 )
 
 _MAX_BODY = 1024
-_MAX_LIST_BODY = 4096
+_MAX_LONG_BODY = 4096
 _MAX_HEADER = 60
 _MAX_FOOTER = 60
 _MAX_LABEL = 20
@@ -35,6 +36,7 @@ _MAX_ROW_DESCRIPTION = 72
 _MAX_PRODUCTS = 30
 _MIN_CARDS, _MAX_CARDS = 2, 10
 _MAX_CARD_BODY = 160
+_MAX_CARD_LINE_BREAKS = 2
 _MAX_FLOW_LABEL = 30
 _MAX_CALL_MINUTES = 43_200
 _HEADERS = frozenset({"text", "image", "video", "document"})
@@ -45,9 +47,19 @@ _NAMED_ACTIONS = {
     "call_permission_request": "call_permission_request",
     "voice_call": "voice_call",
     "request_contact_info": "request_contact_info",
+    "order_details": "review_and_pay",
+    "order_status": "review_order",
 }
 _FLOW_ACTIONS = frozenset({"navigate", "data_exchange"})
-_WITHOUT_BODY = frozenset({"product", "call_permission_request", "request_contact_info"})
+_FLOW_MODES = frozenset({"draft", "published"})
+_WITHOUT_BODY = frozenset(
+    {
+        *("product", "call_permission_request", "request_contact_info", "voice_call"),
+        *("order_details", "order_status"),
+    }
+)
+_SHORT_BODIES = frozenset({"button", "cta_url", "carousel", "location_request_message"})
+"""Of which Meta names the shorter limit; where it names none, the longer one holds."""
 
 
 def check_interactive(content: dict[str, Any]) -> None:
@@ -64,13 +76,13 @@ def check_interactive(content: dict[str, Any]) -> None:
 
 
 def _check_frame(content: dict[str, Any], kind: str) -> None:
-    if kind not in _WITHOUT_BODY or "body" in content:
+    if kind not in _WITHOUT_BODY or given(content, "body"):
         body = section(content, "body")
-        most = _MAX_LIST_BODY if kind == "list" else _MAX_BODY
+        most = _MAX_BODY if kind in _SHORT_BODIES else _MAX_LONG_BODY
         text(body.get("text"), "interactive['body']['text']", most=most)
-    if "footer" in content:
+    if given(content, "footer"):
         text(section(content, "footer").get("text"), "interactive['footer']", most=_MAX_FOOTER)
-    if "header" in content:
+    if given(content, "header"):
         _check_header(section(content, "header"), only_text=kind in {"list", "product_list"})
 
 
@@ -100,7 +112,7 @@ def _check_list(_content: dict[str, Any], action: dict[str, Any]) -> None:
     sections = items(action, "sections", within="action", most=_MAX_SECTIONS)
     ids: list[str] = []
     for part in sections:
-        if len(sections) > 1 or "title" in part:
+        if len(sections) > 1 or part.get("title"):
             text(part.get("title"), "section['title']", most=_MAX_SECTION_TITLE)
         for row in items(part, "rows", within="section"):
             ids.append(text(row.get("id"), "row['id']", most=_MAX_ROW_ID))
@@ -129,7 +141,10 @@ def _check_flow(_content: dict[str, Any], action: dict[str, Any]) -> None:
     text(parameters.get("flow_message_version"), "parameters['flow_message_version']")
     text(parameters.get("flow_cta"), "parameters['flow_cta']", most=_MAX_FLOW_LABEL)
     exactly_one(parameters, ("flow_id", "flow_name"), within="parameters")
-    one_of(parameters.get("flow_action", "navigate"), _FLOW_ACTIONS, "parameters['flow_action']")
+    if given(parameters, "flow_action"):
+        one_of(parameters["flow_action"], _FLOW_ACTIONS, "parameters['flow_action']")
+    if given(parameters, "mode"):
+        one_of(parameters["mode"], _FLOW_MODES, "parameters['mode']")
 
 
 def _check_product(_content: dict[str, Any], action: dict[str, Any]) -> None:
@@ -152,15 +167,58 @@ def _check_product_list(content: dict[str, Any], action: dict[str, Any]) -> None
 def _check_carousel(content: dict[str, Any], action: dict[str, Any]) -> None:
     unexpected(content, "header", "footer", within="interactive")
     cards = items(action, "cards", within="action", least=_MIN_CARDS, most=_MAX_CARDS)
-    for index, card in enumerate(cards):
-        required(card, "type", within="card")
-        if required(card, "card_index", within="card") != index:
-            raise GraphError(131009, "Parameter 'card_index' must count from 0")
-        if "body" in card:
-            text(section(card, "body").get("text"), "card['body']['text']", most=_MAX_CARD_BODY)
-        section(card, "action")
-    if len({str(card.get("type")) for card in cards}) > 1:
-        raise GraphError(131009, "All cards must be of one type")
+    for card in cards:
+        kind = required(card, "type", within="card")
+        check = _CARDS.get(kind) if isinstance(kind, str) else None
+        if check is None:
+            raise GraphError(131009, "Parameter 'card.type' is not valid")
+        check(card, section(card, "action"))
+    indices = [_index_of(card) for card in cards]
+    if len(set(indices)) < len(cards):
+        raise GraphError(131009, "Duplicated 'card_index'")
+    if any(_kind_of(card) != _kind_of(cards[0]) for card in cards):
+        raise GraphError(131009, "All cards must be of one kind, with the same buttons")
+
+
+def _index_of(card: dict[str, Any]) -> int:
+    index = required(card, "card_index", within="card")
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < _MAX_CARDS:
+        raise GraphError(131009, "Parameter 'card_index' must count the cards from 0")
+    return index
+
+
+def _kind_of(card: dict[str, Any]) -> tuple[Any, ...]:
+    """What is the same on every card: type, header, the catalogue, number of replies."""
+    action, header = card["action"], card.get("header") or {}
+    replies = len(action.get("buttons") or ())
+    return card["type"], header.get("type"), action.get("catalog_id"), replies
+
+
+def _check_media_card(card: dict[str, Any], action: dict[str, Any]) -> None:
+    header = section(card, "header")
+    kind = one_of(required(header, "type", within="header"), {"image", "video"}, "header['type']")
+    exactly_one(section(header, kind), ("id", "link"), within=f"header.{kind}")
+    if given(card, "body"):
+        words = section(card, "body").get("text")
+        if text(words, "card['body']['text']", most=_MAX_CARD_BODY).count("\n") > (
+            _MAX_CARD_LINE_BREAKS
+        ):
+            raise GraphError(131009, f"More than {_MAX_CARD_LINE_BREAKS} line breaks")
+    if not given(action, "buttons"):
+        _check_cta_url(card, action)
+        return
+    unexpected(action, "name", within="action")
+    for button in items(action, "buttons", within="action", most=_MAX_BUTTONS):
+        named(button, "type", "quick_reply", within="button")
+        reply = section(button, "quick_reply")
+        for key in ("id", "title"):
+            text(reply.get(key), f"quick_reply['{key}']", most=_MAX_LABEL)
+
+
+_CARDS: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
+    "cta_url": _check_media_card,
+    "product": _check_product,
+}
 
 
 def _check_named_action(content: dict[str, Any], action: dict[str, Any]) -> None:
@@ -168,15 +226,18 @@ def _check_named_action(content: dict[str, Any], action: dict[str, Any]) -> None
     named(action, "name", _NAMED_ACTIONS[kind], within="action")
     if kind == "address_message":
         text(section(action, "parameters").get("country"), "parameters['country']")
-    if kind == "voice_call":
+    if kind in {"order_details", "order_status"}:
+        section(action, "parameters")
+    if kind == "voice_call" and given(action, "parameters"):
         _check_voice_call(section(action, "parameters"))
 
 
 def _check_voice_call(parameters: dict[str, Any]) -> None:
-    if "display_text" in parameters:
+    if given(parameters, "display_text"):
         text(parameters["display_text"], "parameters['display_text']", most=_MAX_LABEL)
-    minutes = parameters.get("ttl_minutes", 1)
-    if not isinstance(minutes, int) or not 1 <= minutes <= _MAX_CALL_MINUTES:
+    minutes = parameters["ttl_minutes"] if given(parameters, "ttl_minutes") else 1
+    is_whole = isinstance(minutes, int | float) and minutes == int(minutes)
+    if isinstance(minutes, bool) or not is_whole or not 1 <= minutes <= _MAX_CALL_MINUTES:
         raise GraphError(131009, "Parameter 'ttl_minutes' is not valid")
 
 

@@ -8,6 +8,11 @@ from urllib.parse import urlsplit
 from whatsapp_simulator.graph_errors import GraphError
 
 
+def given(content: dict[str, Any], name: str) -> bool:
+    """Whether there is a value under a key; null is none."""
+    return content.get(name) is not None
+
+
 def required(content: dict[str, Any], name: str, *, within: str) -> Any:
     """The value of a key that must be there: 131008 otherwise."""
     value = content.get(name)
@@ -52,9 +57,14 @@ def text(value: Any, where: str, *, most: int | None = None) -> str:
     return value
 
 
+def at_most(value: Any, where: str, *, most: int) -> str:
+    """A text that may be empty: 131009 if no text, 100 if too long."""
+    return text(value, where, most=most) if value != "" else ""
+
+
 def exactly_one(content: dict[str, Any], names: tuple[str, str], *, within: str) -> None:
     """One key of two: 131008 without either, 131009 with both."""
-    found = sum(content.get(name) is not None for name in names)
+    found = sum(given(content, name) for name in names)
     if found != 1:
         either = f"{within}['{names[0]}'] and {within}['{names[1]}']"
         raise GraphError(131009 if found else 131008, f"Exactly one of {either} is needed")
@@ -69,7 +79,7 @@ def named(content: dict[str, Any], key: str, name: str, *, within: str) -> None:
 def unexpected(content: dict[str, Any], *names: str, within: str) -> None:
     """Keys that may not be there: 100, as for all that Graph does not know in this place."""
     for name in names:
-        if name in content:
+        if given(content, name):
             raise GraphError(100, f'Unexpected key "{name}" on param "{within}".')
 
 

@@ -11,7 +11,9 @@ from whatsapp_simulator.validation import check_message
 
 ROWS = [{"id": str(i), "title": f"Row {i}"} for i in range(11)]
 BUTTONS = [{"type": "reply", "reply": {"id": str(i), "title": f"B{i}"}} for i in range(4)]
-CARDS = [{"card_index": i, "type": "cta_url", "action": {"name": "cta_url"}} for i in range(11)]
+OPEN = {"name": "cta_url", "parameters": {"display_text": "Open", "url": "https://example.com"}}
+PICTURE = {"type": "image", "image": {"id": "1"}}
+CARDS = [{"card_index": i, "type": "cta_url", "header": PICTURE, "action": OPEN} for i in range(11)]
 
 
 def _body(kind=None, content=None, **more):
@@ -34,6 +36,17 @@ def _list(rows=ROWS[:2], sections=None, **more):
 def _flow(**changes):
     parameters = {"flow_message_version": "3", "flow_id": "1", "flow_cta": "Go", **changes}
     return _interactive("flow", {"name": "flow", "parameters": parameters})
+
+
+def _cards(*changes):
+    """Two cards that differ from good ones."""
+    cards = [{**card, **change} for card, change in zip(CARDS, changes, strict=False)]
+    return _interactive("carousel", {"cards": cards})
+
+
+def _replies(number, **changes):
+    reply = {"id": "r", "title": "Yes", **changes}
+    return {"action": {"buttons": [{"type": "quick_reply", "quick_reply": reply}] * number}}
 
 
 def _cta(**parameters):
@@ -60,6 +73,21 @@ VALID = {
     "flow": _flow(),
     "product": _interactive("product", {"catalog_id": "1", "product_retailer_id": "2"}, body=None),
     "carousel": _interactive("carousel", {"cards": CARDS[:2]}),
+    "carousel in another order": _interactive("carousel", {"cards": CARDS[1::-1]}),
+    "carousel of replies": _cards(_replies(2), _replies(2)),
+    "carousel of products": _interactive(
+        "carousel",
+        {
+            "cards": [
+                {
+                    "card_index": i,
+                    "type": "product",
+                    "action": {"catalog_id": "1", "product_retailer_id": str(i)},
+                }
+                for i in range(2)
+            ]
+        },
+    ),
     "location request": _interactive("location_request_message", {"name": "send_location"}),
     "voice call": _interactive("voice_call", {"name": "voice_call", "parameters": {}}),
     "reply": _body("text", {"body": "Hi"}, context={"message_id": "wamid.1"}),
@@ -124,7 +152,23 @@ REFUSED = {
     "cta without name": (131008, _interactive("cta_url", {"parameters": {}})),
     "one card": (131009, _interactive("carousel", {"cards": CARDS[:1]})),
     "eleven cards": (131009, _interactive("carousel", {"cards": CARDS})),
-    "cards out of order": (131009, _interactive("carousel", {"cards": CARDS[1::-1]})),
+    "card twice": (131009, _interactive("carousel", {"cards": [CARDS[0], CARDS[0]]})),
+    "eleventh card": (131009, _interactive("carousel", {"cards": CARDS[9:]})),
+    "card index is a list": (131009, _cards({"card_index": []}, {})),
+    "card without index": (131008, _cards({"card_index": None}, {})),
+    "card without header": (131008, _cards({"header": None}, {})),
+    "card of a text": (131009, _cards({"header": {"type": "text", "text": "x"}}, {})),
+    "card of a kind": (131009, _cards({"type": "link"}, {})),
+    "film beside a picture": (
+        131009,
+        _cards({}, {"header": {"type": "video", "video": {"id": "1"}}}),
+    ),
+    "card of four lines": (131009, _cards({"body": {"text": "a\nb\nc\nd"}}, {})),
+    "card's reply too long": (100, _cards(_replies(1, title="x" * 21), _replies(1))),
+    "card of four replies": (131009, _cards(_replies(4), _replies(4))),
+    "replies beside a link": (131009, _cards({}, _replies(1))),
+    "more replies on one": (131009, _cards(_replies(1), _replies(2))),
+    "flow mode": (131009, _flow(mode="live")),
     "carousel with footer": (
         100,
         _interactive("carousel", {"cards": CARDS[:2]}, footer={"text": "x"}),

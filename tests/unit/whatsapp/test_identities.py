@@ -146,6 +146,7 @@ def test_a_recipient_is_found_in_metas_two_fields(given_fields, expected) -> Non
         ({"to": ""}, InvalidPhoneNumber, "to"),
         ({"to": "4915123456789"}, InvalidPhoneNumber, "to"),
         ({"to": "0151 23456789", "bare_digits": True}, InvalidPhoneNumber, "to"),
+        ({"to": "(415) 555-0100", "bare_digits": True}, InvalidPhoneNumber, "to"),
         ({"to": "", "recipient": "DE.abc"}, InvalidPhoneNumber, "to"),
         ({"recipient": "+4915123456789"}, InvalidUserId, "recipient"),
         ({"recipient": ["DE.abc"]}, InvalidRecipient, "recipient"),

@@ -16,12 +16,13 @@ _MAX_NUMBER: Final = 32_767
 def received_event(applied: InboundApplied) -> NewEvent:
     """That a customer wrote, with all that was read from it."""
     received, stored = applied.received, applied.stored
+    reaction = received.content.reaction
     return NewEvent(
         type=EventType.MESSAGE_RECEIVED,
         occurred_at=received.sent_at,
         subject_id=stored.id,
         channel_id=stored.channel_id,
-        context_wamid=received.context_wamid,
+        context_wamid=received.context_wamid if reaction is None else reaction.message_id,
         data={
             **_about(stored),
             **_content(received.content),

@@ -90,6 +90,7 @@ def test_a_recipient_known_by_user_id_alone_is_named_by_it() -> None:
     value = value_of(meta_body(outbound("message.delivered", recipient="DE.1")))
 
     assert value["statuses"][0]["recipient_user_id"] == "DE.1"
+    assert "recipient_id" not in value["statuses"][0]  # Meta leaves out what would be a number.
     assert value["contacts"] == [{"profile": {"name": ""}, "user_id": "DE.1"}]
 
 
@@ -111,6 +112,17 @@ def test_an_inbound_message_that_answers_ours_names_the_id_that_was_given() -> N
     (message,) = value_of(meta_body(told))["messages"]
 
     assert message["context"] == {"id": given_wamid(MESSAGE), "from": "1"}
+
+
+def test_a_reaction_to_ours_names_the_id_that_was_given() -> None:
+    reaction = {"message_id": "wamid.meta", "emoji": "+"}
+    raw = {"id": "wamid.in", "type": "reaction", "reaction": reaction}
+    meta = {"field": "messages", "value": {"contacts": [], "messages": [raw]}}
+    told = event("message.received", {"answers": str(MESSAGE)}, meta=meta)
+
+    (message,) = value_of(meta_body(told))["messages"]
+
+    assert message == raw | {"reaction": {"message_id": given_wamid(MESSAGE), "emoji": "+"}}
 
 
 def test_a_test_event_is_a_change_that_clients_do_not_know() -> None:

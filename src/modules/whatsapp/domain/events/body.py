@@ -99,9 +99,10 @@ def _status(event: Event, reported: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _recipient(recipient: str) -> dict[str, str]:
+    """As Meta names them: what would be a number is left out where none is known."""
     if recipient.startswith("+"):
         return {"recipient_id": recipient[1:]}
-    return {"recipient_id": recipient, "recipient_user_id": recipient}
+    return {"recipient_user_id": recipient}
 
 
 def _contact(status: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,8 +148,10 @@ def _edit_without_addresses(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answering(event: Event, message: Mapping[str, Any]) -> dict[str, Any]:
-    """Meta's message object; where it answers one of ours, by the id that was given for that."""
+    """Meta's message object; what it answers or reacts to of ours by the id given for that."""
     told, answered = dict(message), event.data.get("answers")
-    if answered is not None:
-        told["context"] = {**(told.get("context") or {}), "id": given_wamid(UUID(answered))}
+    if answered is None:
+        return told
+    at, key = ("reaction", "message_id") if told.get("type") == "reaction" else ("context", "id")
+    told[at] = {**(told.get(at) or {}), key: given_wamid(UUID(answered))}
     return told

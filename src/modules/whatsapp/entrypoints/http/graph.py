@@ -59,7 +59,7 @@ async def post_graph_message(
     payload = _read(await request.body())
     if payload.get("messaging_product") != "whatsapp":
         raise InvalidGraphRequest("is required and is always whatsapp", field="messaging_product")
-    if "status" in payload:
+    if payload.get("status") is not None:
         await _mark_as_read(services, caller, phone_number_id, payload)
         return JSONResponse({"success": True})
     new = graph_message(payload, read_key(idempotency_key, KEY_HEADER))

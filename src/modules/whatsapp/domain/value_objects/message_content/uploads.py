@@ -14,7 +14,8 @@ from whatsapp.domain.media_type import MediaKind
 from whatsapp.domain.value_objects.given_id import media_id_behind
 from whatsapp.domain.value_objects.message_content.frozen_json import Json
 
-_KINDS: Final = {kind.value: kind for kind in MediaKind}
+_KINDS: Final = {kind.value: kind for kind in MediaKind} | {"gif": MediaKind.VIDEO}
+"""By the key that stands before the id; what a template's header calls a GIF is a short film."""
 
 
 @dataclass(frozen=True, slots=True)
