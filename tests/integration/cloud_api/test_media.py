@@ -1,6 +1,8 @@
 """Where the token goes for a file, and where it never goes."""
 
+import asyncio
 import hashlib
+import json
 import logging
 from contextlib import asynccontextmanager
 
@@ -13,7 +15,7 @@ from whatsapp.domain.entities import Channel
 from whatsapp.domain.media import Media, MediaDirection, MediaFailure, MediaTrouble
 from whatsapp.domain.media_type import MediaKind
 from whatsapp.domain.value_objects import AccessToken
-from whatsapp.infrastructure.cloud_api.client import create_http_session
+from whatsapp.infrastructure.cloud_api.client import MAX_ANSWER_BYTES, create_http_session
 from whatsapp.infrastructure.cloud_api.media import CloudApiMedia
 
 TOKEN = "EAAG-canary-token"
@@ -28,6 +30,7 @@ class Meta:
 
     def __init__(self):
         self.answers, self.seen, self.url, self.uploaded = {}, [], "", None
+        self.is_slow = False
 
     async def handle(self, request):
         self.seen.append((request.path_qs, request.headers.copy()))
@@ -38,10 +41,21 @@ class Meta:
                 **form,
                 "file": (file.filename, file.content_type, file.file.read()),
             }
-        return self.answers[request.path]()
+        answer = self.answers[request.path]()
+        return await in_two_pieces(request, answer.body) if self.is_slow else answer
 
     def says(self, path, **document):
         self.answers[path] = lambda: web.json_response(document)
+
+
+async def in_two_pieces(request, body):
+    """An answer that comes with a pause in it, as over a slow line."""
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    for piece in (body[:20], body[20:]):
+        await answer.write(piece)
+        await asyncio.sleep(0.1)  # A reader that does not go on reads the first piece alone.
+    return answer
 
 
 @asynccontextmanager
@@ -74,6 +88,21 @@ async def source(meta):
 async def download(source, info):
     async with source.downloading(CHANNEL, info) as pieces:
         return b"".join([piece async for piece in pieces])
+
+
+def image():
+    return Media(
+        tenant_id=CHANNEL.tenant_id,
+        direction=MediaDirection.OUTBOUND,
+        kind=MediaKind.IMAGE,
+        mime_type="image/png",
+        size=len(CONTENT),
+    )
+
+
+async def pieces():
+    yield CONTENT[:100]
+    yield CONTENT[100:]
 
 
 async def described(source, meta, **changes):
@@ -186,17 +215,7 @@ async def test_an_id_that_cannot_be_one_leads_nowhere(source, meta, media_id) ->
 
 async def test_an_upload_has_a_length_its_type_and_a_name(source, meta) -> None:
     meta.says("/v25.0/1001/media", id="888")
-    media = Media(
-        tenant_id=CHANNEL.tenant_id,
-        direction=MediaDirection.OUTBOUND,
-        kind=MediaKind.IMAGE,
-        mime_type="image/png",
-        size=len(CONTENT),
-    )
-
-    async def pieces():
-        yield CONTENT[:100]
-        yield CONTENT[100:]
+    media = image()
 
     assert await source.upload(CHANNEL, media, pieces()) == "888"
 
@@ -205,6 +224,25 @@ async def test_an_upload_has_a_length_its_type_and_a_name(source, meta) -> None:
     assert meta.uploaded["messaging_product"] == "whatsapp"
     assert meta.uploaded["type"] == "image/png"
     assert meta.uploaded["file"] == (str(media.id), "image/png", CONTENT)
+
+
+async def test_an_answer_in_pieces_is_read_to_its_end(source, meta) -> None:
+    """A file that Meta has taken is not sent once more because its id came a packet later."""
+    meta.says("/v25.0/1001/media", id="888", messaging_product="whatsapp")
+    meta.is_slow = True
+
+    assert (await described(source, meta)).mime_type == "image/png"
+    assert await source.upload(CHANNEL, image(), pieces()) == "888"
+
+
+async def test_an_answer_without_end_is_none(source, meta) -> None:
+    endless = json.dumps({"url": f"{meta.url}/file", "more": "x" * MAX_ANSWER_BYTES})
+    meta.answers["/v25.0/777"] = lambda: web.Response(text=endless)
+
+    with pytest.raises(MediaTrouble) as trouble:
+        await source.describe(CHANNEL, "777")
+
+    assert trouble.value.failure is MediaFailure.UNREACHABLE
 
 
 async def test_neither_token_nor_address_is_logged_or_in_an_error(source, meta, caplog) -> None:

@@ -281,7 +281,7 @@ class CloudApiClient:
             allow_redirects=False,
             timeout=timeout or self._http.timeout,
         ) as response:
-            return response.status, await _read(response), response.headers
+            return response.status, await read_answer(response), response.headers
 
     def _build_messages_url(self, phone_number_id: str) -> URL:
         return self._root / checked_id(phone_number_id) / "messages"
@@ -305,7 +305,7 @@ def checked_id(phone_number_id: str) -> str:
     return phone_number_id
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def read_answer(response: aiohttp.ClientResponse) -> bytes:
     """The whole answer; nothing of one that is too large to be Meta's."""
     answer = b""
     while not response.content.at_eof():

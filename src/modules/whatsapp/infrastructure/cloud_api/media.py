@@ -19,9 +19,9 @@ from whatsapp.domain.media import Media, MediaFailure, MediaTrouble, digest_of, 
 from whatsapp.domain.media_type import essence
 from whatsapp.domain.outcome import RejectAction, Rejected
 from whatsapp.infrastructure.cloud_api.client import (
-    MAX_ANSWER_BYTES,
     checked_id,
     graph_root,
+    read_answer,
 )
 from whatsapp.infrastructure.cloud_api.fields import (
     identifier,
@@ -109,7 +109,7 @@ class CloudApiMedia:
                 method, url, data=form, headers=_authorisation(channel), allow_redirects=False
             ) as response:
                 status, headers = response.status, response.headers
-                answer = await response.content.read(MAX_ANSWER_BYTES)
+                answer = await read_answer(response)
         except (aiohttp.ClientError, OSError) as error:
             logger.info("no answer about media from Meta: %s", type(error).__name__)
             raise MediaTrouble(MediaFailure.UNREACHABLE) from None
