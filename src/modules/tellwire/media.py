@@ -20,8 +20,7 @@ from whatsapp.domain.media import MediaFailure
 from whatsapp.domain.media_repository import MediaJob
 from whatsapp.entrypoints.workers.loop import Loop
 from whatsapp.entrypoints.workers.media_worker import MediaWorker
-from whatsapp.infrastructure.cloud_api.client import create_http_session
-from whatsapp.infrastructure.cloud_api.media import CloudApiMedia
+from whatsapp.infrastructure.cloud_api.media import CloudApiMedia, create_media_session
 from whatsapp.infrastructure.media_store.directory import DirectoryMediaStore
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMediaQueue
 
@@ -108,9 +107,9 @@ async def open_media_work(
     )
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(
-            create_http_session(
-                total_timeout=limits.transfer,
-                read_timeout=timedelta(seconds=30),
+            create_media_session(
+                settings.graph_base_url,
+                within=limits.transfer,
                 max_connections=settings.media_concurrency,
             )
         )

@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import json
 import logging
+import socket
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 from aiohttp import web
@@ -15,14 +17,15 @@ from whatsapp.domain.entities import Channel
 from whatsapp.domain.media import Media, MediaDirection, MediaFailure, MediaTrouble
 from whatsapp.domain.media_type import MediaKind
 from whatsapp.domain.value_objects import AccessToken
-from whatsapp.infrastructure.cloud_api.client import MAX_ANSWER_BYTES, create_http_session
-from whatsapp.infrastructure.cloud_api.media import CloudApiMedia
+from whatsapp.infrastructure.cloud_api.client import MAX_ANSWER_BYTES
+from whatsapp.infrastructure.cloud_api.media import CloudApiMedia, create_media_session
 
 TOKEN = "EAAG-canary-token"
 CHANNEL = Channel(
     tenant_id=new_id(), name="Main", phone_number_id="1001", access_token=AccessToken(TOKEN)
 )
 CONTENT = b"a file" * 1000
+GRAPH = "https://graph.facebook.com"
 
 
 class Meta:
@@ -81,7 +84,7 @@ async def meta():
 
 @pytest.fixture
 async def source(meta):
-    async with create_http_session() as http:
+    async with create_media_session(meta.url, within=timedelta(seconds=30)) as http:
         yield CloudApiMedia(http, base_url=meta.url, version="v25.0")
 
 
@@ -131,6 +134,10 @@ async def test_a_file_is_asked_for_by_its_id_and_number_with_the_channels_token(
         "http://10.0.0.1/file",
         "http://169.254.169.254/latest/meta-data",
         "http://[::1]/file",
+        "http://[::ffff:10.0.0.1]/file",
+        "http://[64:ff9b::a9fe:a9fe]/file",
+        "http://127.1/file",
+        "http://2130706433/file",
         "http://localhost/file",
         "http://user:pass@lookaside.example/file",
         "ftp://lookaside.example/file",
@@ -150,9 +157,30 @@ async def test_the_token_goes_to_no_address_that_cannot_be_metas(source, meta, a
     assert meta.seen == []
 
 
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "0x7f.1", "files.example"])
+async def test_no_name_leads_the_token_into_our_own_network(
+    source, meta, monkeypatch, host
+) -> None:
+    """Whoever can have a name lead here must not be told the token, whatever it is called."""
+    real = socket.getaddrinfo
+
+    def resolve(host, *rest, **more):
+        return real("127.0.0.1" if host == "files.example" else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    info = await described(source, meta, url=f"{meta.url}/file".replace("127.0.0.1", host))
+    meta.answers["/file"] = lambda: web.Response(body=CONTENT, content_type="image/png")
+    meta.seen.clear()
+
+    with pytest.raises(MediaTrouble):
+        await download(source, info)
+
+    assert meta.seen == []
+
+
 async def test_where_meta_is_reached_safely_files_are_too() -> None:
-    async with create_http_session() as http:
-        source = CloudApiMedia(http, base_url="https://graph.facebook.com", version="v25.0")
+    async with create_media_session(GRAPH, within=timedelta(seconds=30)) as http:
+        source = CloudApiMedia(http, base_url=GRAPH, version="v25.0")
 
         with pytest.raises(MediaTrouble) as refused:
             source._checked("http://lookaside.fbsbx.com/file")

@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 import orjson
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter
 from aiohttp.http import StreamWriter
 from yarl import URL
 
@@ -147,6 +147,7 @@ def create_http_session(
     keep_alive: timedelta = timedelta(seconds=20),
     dns_cache: timedelta = timedelta(minutes=5),
     max_connections: int = 2000,
+    resolver: AbstractResolver | None = None,
 ) -> aiohttp.ClientSession:
     """A session fit for `CloudApiClient`; to be called in a running loop and closed by the caller.
 
@@ -159,6 +160,7 @@ def create_http_session(
         limit=max_connections,
         keepalive_timeout=keep_alive.total_seconds(),
         ttl_dns_cache=int(dns_cache.total_seconds()),
+        resolver=resolver,
     )
     return aiohttp.ClientSession(
         connector=connector,
