@@ -344,6 +344,49 @@ async def test_an_endpoint_that_answers_gone_is_disabled_at_once(
     assert await waiting(superuser, endpoint) == 0
 
 
+async def test_gone_of_an_address_that_was_left_meanwhile_says_nothing_of_the_new_one(
+    begin, ana, listener, other_listener, endpoint_of, read_message, rounds, superuser
+):
+    endpoint, _ = await endpoint_of(ana, listener.url)
+    listener.status, listener.is_held = 410, asyncio.Event()
+    await tell(begin, await read_message(), "read")
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(rounds(endpoint))
+        await listener.reached.wait()
+        await ChangeEndpoint(begin=begin, policy=POLICY)(
+            ana.tenant_id, endpoint.id, EndpointChange(url=other_listener.url)
+        )
+        listener.is_held.set()
+
+    assert (await stored(begin, endpoint)).is_enabled
+    assert await waiting(superuser, endpoint) == 1
+    await superuser.execute("UPDATE webhook_delivery_queue SET due_at = now()")
+    assert await rounds(endpoint) == 1
+    assert other_listener.types == ["message.read"]
+
+
+async def test_an_endpoint_that_took_something_at_another_worker_meanwhile_is_not_disabled(
+    begin, ana, listener, endpoint_of, read_message, rounds, time, superuser
+):
+    endpoint, _ = await endpoint_of(ana, listener.url)
+    listener.status = 503
+    await tell(begin, await read_message(), "read")
+    await rounds(endpoint)
+    time.passed = timedelta(days=3, minutes=1)
+    await superuser.execute("UPDATE webhook_delivery_queue SET due_at = now()")
+    listener.is_held = asyncio.Event()
+    listener.reached.clear()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(rounds(endpoint))
+        await listener.reached.wait()
+        async with begin(ana.tenant_id) as work:
+            await work.endpoints.note_working(endpoint.id)
+            await work.commit()
+        listener.is_held.set()
+
+    assert (await stored(begin, endpoint)).is_enabled
+
+
 async def test_an_endpoint_that_comes_back_gets_what_it_missed_at_once(
     begin, ana, listener, endpoint_of, read_message, rounds, time, superuser
 ):
