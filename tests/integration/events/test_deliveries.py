@@ -8,12 +8,14 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from shared.kernel.clock import utc_now
+from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.change_endpoint import (
     ChangeEndpoint,
     DeleteEndpoint,
     EndpointChange,
     RotateEndpointSecret,
 )
+from whatsapp.application.inbound_events import received_event
 from whatsapp.application.replay_events import ReplayEvents
 from whatsapp.application.send_test_event import SendTestEvent
 from whatsapp.domain.events import (
@@ -25,8 +27,10 @@ from whatsapp.domain.events import (
     MessageProgress,
     NewEvent,
 )
-from whatsapp.domain.value_objects import MessageStatus
+from whatsapp.domain.value_objects import InboundContent, MessageStatus
 from whatsapp.domain.value_objects.given_id import given_wamid
+from whatsapp.domain.webhook import InboundReceived
+from whatsapp.domain.webhook_inbox import Route
 from whatsapp.infrastructure.cloud_api.webhooks import signature_matches
 
 pytestmark = pytest.mark.postgres
@@ -184,6 +188,44 @@ async def test_an_answer_to_one_of_ours_names_it_by_the_id_that_was_given(
 
     told = listener.got[0].json["entry"][0]["changes"][0]["value"]["messages"][0]
     assert told["context"]["id"] == given_wamid(message.id)
+
+
+@pytest.mark.parametrize("form", list(EndpointFormat))
+async def test_a_reaction_to_one_of_ours_says_to_which(
+    begin, ana, listener, endpoint_of, read_message, rounds, form
+):
+    endpoint, _ = await endpoint_of(ana, listener.url, format=form)
+    message = await read_message()
+    body = {"message_id": f"wamid.{message.id}", "emoji": "\N{THUMBS UP SIGN}"}
+    raw = {"id": "wamid.in", "type": "reaction", "reaction": body}
+    received = InboundReceived(
+        waba_id=None,
+        phone_number_id="1001",
+        wamid="wamid.in",
+        wa_id="15550000001",
+        user_id=None,
+        previous_user_id=None,
+        profile_name=None,
+        username=None,
+        group_id=None,
+        sent_at=utc_now(),
+        content=InboundContent("reaction", body),
+        context_wamid=None,
+        errors=(),
+        raw=raw,
+    )
+    async with begin(ana.tenant_id) as work:
+        applied = await ApplyInbound()(work, Route(ana.tenant_id, ana.channel.id), [received])
+        await work.events.record(others=[received_event(one) for one in applied])
+        await work.commit()
+    assert await rounds(endpoint) == 1
+
+    got = listener.got[0].json
+    if form is EndpointFormat.META:
+        told = got["entry"][0]["changes"][0]["value"]["messages"][0]
+        assert told["reaction"]["message_id"] == given_wamid(message.id)
+    else:
+        assert got["data"]["answers"] == str(message.id)
 
 
 async def test_an_endpoint_gets_what_it_asked_for_alone(

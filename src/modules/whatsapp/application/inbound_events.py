@@ -21,7 +21,7 @@ def received_event(applied: InboundApplied) -> NewEvent:
         occurred_at=received.sent_at,
         subject_id=stored.id,
         channel_id=stored.channel_id,
-        context_wamid=received.context_wamid,
+        context_wamid=received.context_wamid or _reacted_to(received.content),
         data={
             **_about(stored),
             **_content(received.content),
@@ -65,6 +65,11 @@ def _number(message: InboundMessage, edit: InboundMessage) -> int:
     place = edit.sent_at, edit.wamid
     known = sum((one.sent_at, one.wamid) <= place for one in message.amendments)
     return min(known, _MAX_NUMBER)
+
+
+def _reacted_to(content: InboundContent) -> str | None:
+    """A reaction has no context, but it answers all the same: it names the message it is on."""
+    return content.reaction.message_id if content.reaction else None
 
 
 def _about(message: InboundMessage) -> dict[str, Any]:

@@ -150,5 +150,13 @@ def _answering(event: Event, message: Mapping[str, Any]) -> dict[str, Any]:
     """Meta's message object; where it answers one of ours, by the id that was given for that."""
     told, answered = dict(message), event.data.get("answers")
     if answered is not None:
-        told["context"] = {**(told.get("context") or {}), "id": given_wamid(UUID(answered))}
+        # A reaction names what it is on in itself; all others do in their context.
+        part, key = ("reaction", "message_id") if _is_reaction(told) else ("context", "id")
+        known = told.get(part)
+        named = {key: given_wamid(UUID(answered))}
+        told[part] = {**(known if isinstance(known, Mapping) else {}), **named}
     return told
+
+
+def _is_reaction(message: Mapping[str, Any]) -> bool:
+    return message.get("type") == "reaction" and "reaction" in message

@@ -72,8 +72,8 @@ class NewEvent:
 
     An event of one type about one subject (an inbound message, say) is told once; where there may
     be several, such as edits, `number` tells them apart.
-    `context_wamid` is the message that an inbound one answers. `meta` is what Meta's own webhook
-    would have in its `value` for it.
+    `context_wamid` is the message that an inbound one answers or reacts to. `meta` is what Meta's
+    own webhook would have in its `value` for it.
     """
 
     type: EventType
