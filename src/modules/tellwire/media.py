@@ -65,10 +65,12 @@ class CleanUp:
     keep_for: timedelta | None
 
     async def __call__(self) -> int:
-        """Remove what dead processes left, and what nobody used for so long."""
+        """Remove what dead processes left, what was deleted in part, what nobody used for so long.
+
+        Whoever deletes a file and dies, or finds the store gone, leaves it marked: that is seen to
+        here, also where files are kept for good.
+        """
         removed = await self.store.sweep(FORGOTTEN)
-        if self.keep_for is None:
-            return removed
         clean_up = CleanUpMedia(begin=self.begin, store=self.store, keep_for=self.keep_for)
         last = None
         while page := await self.directory.list_ids(after=last):
