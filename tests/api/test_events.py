@@ -180,6 +180,48 @@ async def test_only_so_many_streams_of_a_tenant_are_open_at_once(
             assert other.status_code == 200
 
 
+async def test_those_who_come_all_at_once_are_counted_too(live_url, ana, monkeypatch) -> None:
+    monkeypatch.setattr("whatsapp.entrypoints.http.event_stream.MAX_STREAMS_OF_A_TENANT", 2)
+    statuses, all_are_told, done = [], asyncio.Event(), asyncio.Event()
+
+    async def listens(client):
+        async with client.stream("GET", "/v1/events", headers=ana.headers) as answer:
+            statuses.append(answer.status_code)
+            if len(statuses) == 10:  # as many as there are
+                all_are_told.set()
+            await done.wait()
+
+    async with (
+        asyncio.timeout(30),
+        httpx.AsyncClient(base_url=live_url, timeout=30) as client,
+        asyncio.TaskGroup() as listeners,
+    ):
+        for _ in range(10):
+            listeners.create_task(listens(client))
+        await all_are_told.wait()
+        done.set()
+
+    assert sorted(statuses) == [200] * 2 + [429] * 8
+
+
+async def test_a_place_is_free_again_once_its_stream_is_refused_or_has_ended(
+    live_url, world, ana, monkeypatch
+) -> None:
+    monkeypatch.setattr("whatsapp.entrypoints.http.event_stream.MAX_STREAMS_OF_A_TENANT", 1)
+    await open_stream(world, ana)
+    await tell(world, ana, 1)
+    async with asyncio.timeout(30), httpx.AsyncClient(base_url=live_url) as client:
+        for _ in range(3):
+            headers = ana.headers | {"Last-Event-ID": "99"}
+            assert (await client.get("/v1/events", headers=headers)).status_code == 410
+        for _ in range(3):
+            status = 429
+            while status == 429:  # The server hears a moment later that somebody hung up.
+                async with client.stream("GET", "/v1/events", headers=ana.headers) as answer:
+                    status = answer.status_code
+            assert status == 200
+
+
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer tw_no"}])
 async def test_nobody_listens_without_a_key(live_url, headers) -> None:
     async with httpx.AsyncClient(base_url=live_url) as client:

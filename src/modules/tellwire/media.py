@@ -20,8 +20,7 @@ from whatsapp.domain.media import MediaFailure
 from whatsapp.domain.media_repository import MediaJob
 from whatsapp.entrypoints.workers.loop import Loop
 from whatsapp.entrypoints.workers.media_worker import MediaWorker
-from whatsapp.infrastructure.cloud_api.client import create_http_session
-from whatsapp.infrastructure.cloud_api.media import CloudApiMedia
+from whatsapp.infrastructure.cloud_api.media import CloudApiMedia, create_media_session
 from whatsapp.infrastructure.media_store.directory import DirectoryMediaStore
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMediaQueue
 
@@ -66,10 +65,12 @@ class CleanUp:
     keep_for: timedelta | None
 
     async def __call__(self) -> int:
-        """Remove what dead processes left, and what nobody used for so long."""
+        """Remove what dead processes left, what was deleted in part, what nobody used for so long.
+
+        Whoever deletes a file and dies, or finds the store gone, leaves it marked: that is seen to
+        here, also where files are kept for good.
+        """
         removed = await self.store.sweep(FORGOTTEN)
-        if self.keep_for is None:
-            return removed
         clean_up = CleanUpMedia(begin=self.begin, store=self.store, keep_for=self.keep_for)
         last = None
         while page := await self.directory.list_ids(after=last):
@@ -108,9 +109,9 @@ async def open_media_work(
     )
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(
-            create_http_session(
-                total_timeout=limits.transfer,
-                read_timeout=timedelta(seconds=30),
+            create_media_session(
+                settings.graph_base_url,
+                within=limits.transfer,
                 max_connections=settings.media_concurrency,
             )
         )

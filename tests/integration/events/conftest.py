@@ -51,11 +51,15 @@ class Listener:
     delay: float = 0.0
     got: list[Received] = field(default_factory=list)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
+    is_held: asyncio.Event | None = None
+    """Until this is set no answer is given."""
 
     async def handle(self, request: web.Request) -> web.Response:
         self.got.append(Received(await request.read(), dict(request.headers)))
         self.reached.set()
         await asyncio.sleep(self.delay)
+        if self.is_held is not None:
+            await self.is_held.wait()
         return web.Response(status=self.status, headers=self.headers, body=self.answer)
 
     @property

@@ -8,12 +8,14 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from shared.kernel.clock import utc_now
+from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.change_endpoint import (
     ChangeEndpoint,
     DeleteEndpoint,
     EndpointChange,
     RotateEndpointSecret,
 )
+from whatsapp.application.inbound_events import received_event
 from whatsapp.application.replay_events import ReplayEvents
 from whatsapp.application.send_test_event import SendTestEvent
 from whatsapp.domain.events import (
@@ -25,8 +27,10 @@ from whatsapp.domain.events import (
     MessageProgress,
     NewEvent,
 )
-from whatsapp.domain.value_objects import MessageStatus
+from whatsapp.domain.value_objects import InboundContent, MessageStatus
 from whatsapp.domain.value_objects.given_id import given_wamid
+from whatsapp.domain.webhook import InboundReceived
+from whatsapp.domain.webhook_inbox import Route
 from whatsapp.infrastructure.cloud_api.webhooks import signature_matches
 
 pytestmark = pytest.mark.postgres
@@ -186,6 +190,44 @@ async def test_an_answer_to_one_of_ours_names_it_by_the_id_that_was_given(
     assert told["context"]["id"] == given_wamid(message.id)
 
 
+@pytest.mark.parametrize("form", list(EndpointFormat))
+async def test_a_reaction_to_one_of_ours_says_to_which(
+    begin, ana, listener, endpoint_of, read_message, rounds, form
+):
+    endpoint, _ = await endpoint_of(ana, listener.url, format=form)
+    message = await read_message()
+    body = {"message_id": f"wamid.{message.id}", "emoji": "\N{THUMBS UP SIGN}"}
+    raw = {"id": "wamid.in", "type": "reaction", "reaction": body}
+    received = InboundReceived(
+        waba_id=None,
+        phone_number_id="1001",
+        wamid="wamid.in",
+        wa_id="15550000001",
+        user_id=None,
+        previous_user_id=None,
+        profile_name=None,
+        username=None,
+        group_id=None,
+        sent_at=utc_now(),
+        content=InboundContent("reaction", body),
+        context_wamid=None,
+        errors=(),
+        raw=raw,
+    )
+    async with begin(ana.tenant_id) as work:
+        applied = await ApplyInbound()(work, Route(ana.tenant_id, ana.channel.id), [received])
+        await work.events.record(others=[received_event(one) for one in applied])
+        await work.commit()
+    assert await rounds(endpoint) == 1
+
+    got = listener.got[0].json
+    if form is EndpointFormat.META:
+        told = got["entry"][0]["changes"][0]["value"]["messages"][0]
+        assert told["reaction"]["message_id"] == given_wamid(message.id)
+    else:
+        assert got["data"]["answers"] == str(message.id)
+
+
 async def test_an_endpoint_gets_what_it_asked_for_alone(
     begin, ana, bea, listener, other_listener, endpoint_of, read_message, rounds
 ):
@@ -342,6 +384,49 @@ async def test_an_endpoint_that_answers_gone_is_disabled_at_once(
 
     assert not (await stored(begin, endpoint)).is_enabled
     assert await waiting(superuser, endpoint) == 0
+
+
+async def test_gone_of_an_address_that_was_left_meanwhile_says_nothing_of_the_new_one(
+    begin, ana, listener, other_listener, endpoint_of, read_message, rounds, superuser
+):
+    endpoint, _ = await endpoint_of(ana, listener.url)
+    listener.status, listener.is_held = 410, asyncio.Event()
+    await tell(begin, await read_message(), "read")
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(rounds(endpoint))
+        await listener.reached.wait()
+        await ChangeEndpoint(begin=begin, policy=POLICY)(
+            ana.tenant_id, endpoint.id, EndpointChange(url=other_listener.url)
+        )
+        listener.is_held.set()
+
+    assert (await stored(begin, endpoint)).is_enabled
+    assert await waiting(superuser, endpoint) == 1
+    await superuser.execute("UPDATE webhook_delivery_queue SET due_at = now()")
+    assert await rounds(endpoint) == 1
+    assert other_listener.types == ["message.read"]
+
+
+async def test_an_endpoint_that_took_something_at_another_worker_meanwhile_is_not_disabled(
+    begin, ana, listener, endpoint_of, read_message, rounds, time, superuser
+):
+    endpoint, _ = await endpoint_of(ana, listener.url)
+    listener.status = 503
+    await tell(begin, await read_message(), "read")
+    await rounds(endpoint)
+    time.passed = timedelta(days=3, minutes=1)
+    await superuser.execute("UPDATE webhook_delivery_queue SET due_at = now()")
+    listener.is_held = asyncio.Event()
+    listener.reached.clear()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(rounds(endpoint))
+        await listener.reached.wait()
+        async with begin(ana.tenant_id) as work:
+            await work.endpoints.note_working(endpoint.id)
+            await work.commit()
+        listener.is_held.set()
+
+    assert (await stored(begin, endpoint)).is_enabled
 
 
 async def test_an_endpoint_that_comes_back_gets_what_it_missed_at_once(

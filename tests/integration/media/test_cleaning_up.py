@@ -4,7 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from shared.infrastructure.database import create_engine
 from shared.kernel.clock import utc_now
+from tellwire.media import CleanUp
+from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
 from whatsapp.application.clean_up_media import CleanUpMedia
 from whatsapp.application.media_ports import MediaStoreUnavailable
 from whatsapp.domain.media import Media, MediaDirection, MediaStatus
@@ -59,6 +62,34 @@ async def test_a_clean_up_that_dies_in_the_middle_is_finished_by_the_next(files,
     assert await clean_up(files)(ana.tenant_id) == 1
 
     assert files.stored_files() == []
+
+
+@pytest.mark.usefixtures("fetched")
+async def test_what_was_to_be_deleted_is_deleted_where_files_are_kept_for_good_too(
+    files, ana, database
+) -> None:
+    (media,) = await files.media_of(ana)
+    async with work_in(files.sessions)(ana.tenant_id) as work:
+        await work.media.mark_for_removal(media.id)  # As one that died, or whose store was gone.
+        await work.commit()
+    kept = await files.upload(ana, b"another file")
+    await files.receive(ana, kept)
+    assert await files.move_due() == [None]
+    engine = create_engine(database.url("tellwire_process"))
+    clean_up = CleanUp(
+        directory=SQLAlchemyTenantDirectory(engine),
+        store=files.store,
+        begin=work_in(files.sessions),
+        keep_for=None,
+    )
+
+    assert await clean_up() == 1
+
+    await engine.dispose()
+    statuses = {one.provider_media_id: one.status for one in await files.media_of(ana)}
+    assert statuses.pop(kept) is MediaStatus.STORED
+    assert list(statuses.values()) == [MediaStatus.REMOVED]
+    assert len(files.stored_files()) == 1
 
 
 async def test_another_tenants_files_stay(files, bea, fetched) -> None:

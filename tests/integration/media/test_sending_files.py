@@ -17,7 +17,7 @@ from whatsapp.application.accept_message import AcceptBatch, AcceptMessage, NewM
 from whatsapp.application.change_message import RetryMessage
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.late_failures import LateFailures
-from whatsapp.application.store_media import StoreMedia
+from whatsapp.application.store_media import RemoveMedia, StoreMedia
 from whatsapp.application.tend_channel import RetryFailed
 from whatsapp.domain.entities import WindowPolicy
 from whatsapp.domain.media import InvalidMedia, MediaFailure, MediaNotFound
@@ -215,6 +215,29 @@ async def test_an_id_that_meta_has_forgotten_is_replaced_and_the_message_goes(se
 
     assert sent.status is MessageStatus.SENT
     assert await sending.uploads() == 2
+
+
+@pytest.mark.parametrize("moved", ["before", "between", "behind"])
+async def test_a_file_that_is_deleted_goes_to_nobody_any_more(sending, ana, moved) -> None:
+    """Whether Meta has it by then, is just getting it, or has still to get it."""
+    media = await sending.store(ana)
+    later = utc_now() + timedelta(hours=1)
+    waiting = await sending.accept(ana, media, send_at=later)
+    remove = RemoveMedia(begin=sending.begin, store=sending.files.store)
+    if moved == "before":
+        assert await sending.files.move_due() == [None]
+    claimed = await sending.files.claim() if moved == "between" else []
+
+    await remove(ana.tenant_id, media.id)
+
+    sending.clock = lambda: later
+    for job in claimed:
+        await sending.files.move(job)
+    async with sending.begin(ana.tenant_id) as work:
+        assert await work.media.find_uploads(ana.channel.id, [media.id], at=later) == {}
+    (failed,) = await sending.until_settled(ana, waiting)
+    assert failed.status is MessageStatus.FAILED
+    assert failed.failure.title == "media_not_available"
 
 
 async def test_a_message_that_is_refused_with_a_new_upload_too_fails(sending, ana) -> None:

@@ -1,5 +1,6 @@
 """What every store of media promises: a directory, and a bucket of a real S3-compatible server."""
 
+import asyncio
 import hashlib
 import os
 import socket
@@ -17,6 +18,7 @@ from shared.kernel.ids import new_id
 from shared.kernel.secret import Secret
 from whatsapp.application.media_ports import MediaStoreUnavailable
 from whatsapp.domain.media import MediaKey, MediaNotAvailable
+from whatsapp.infrastructure.media_store import s3
 from whatsapp.infrastructure.media_store.directory import DRAFTS, DirectoryMediaStore
 from whatsapp.infrastructure.media_store.s3 import S3MediaStore, S3Settings
 
@@ -64,14 +66,17 @@ def bucket_at(endpoint, **changes):
     return S3MediaStore(S3Settings(**settings))
 
 
+async def bucket_of(endpoint):
+    async with aiohttp.ClientSession() as http, http.put(f"{endpoint}/{BUCKET}") as answer:
+        assert answer.status == 200
+    return bucket_at(endpoint)
+
+
 @pytest.fixture(params=["directory", "s3"])
 async def store(request, tmp_path):
     if request.param == "directory":
         return DirectoryMediaStore(tmp_path / "media")
-    endpoint = request.getfixturevalue("s3_server")
-    async with aiohttp.ClientSession() as http, http.put(f"{endpoint}/{BUCKET}") as answer:
-        assert answer.status == 200
-    return bucket_at(endpoint)
+    return await bucket_of(request.getfixturevalue("s3_server"))
 
 
 async def keep(store, content=CONTENT, key=None):
@@ -156,6 +161,50 @@ async def test_a_bucket_that_does_not_exist_is_a_store_that_does_not_answer(s3_s
     assert "canary" not in f"{refused.value!r} {refused.value.__context__!r}"
 
 
+async def test_a_slow_reader_gets_all_of_a_file_from_a_bucket(s3_server, monkeypatch) -> None:
+    """A tenant's line may be slow: what must not be silent is the store."""
+    monkeypatch.setattr(s3, "_SILENCE", timedelta(seconds=1))
+    monkeypatch.setattr(s3, "_RETRY_FOR", timedelta(milliseconds=1))
+    store = await bucket_of(s3_server)
+    content = CONTENT * 4  # More than what lies between us and the store in buffers.
+    key = await keep(store, content)
+
+    got, began = [], time.monotonic()
+    async with store.reading(key) as pieces:
+        async for piece in pieces:
+            got.append(piece)
+            if len(got) <= 10:  # longer than the silence altogether
+                await asyncio.sleep(0.3)
+
+    assert b"".join(got) == content
+    assert time.monotonic() - began > 2  # as was intended
+
+
+async def test_a_bucket_that_falls_silent_within_a_file_is_not_waited_for(monkeypatch) -> None:
+    monkeypatch.setattr(s3, "_SILENCE", timedelta(milliseconds=200))
+    monkeypatch.setattr(s3, "_RETRY_FOR", timedelta(milliseconds=1))
+
+    async def half(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nETag: x\r\n"
+            b"Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\n" + bytes(500)
+        )
+        with suppress(OSError):
+            await reader.read()
+        writer.close()
+        hung_up.set()
+
+    hung_up = asyncio.Event()
+    server = await asyncio.start_server(half, "127.0.0.1", 0)
+    store = bucket_at(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with asyncio.timeout(30):
+        with pytest.raises(MediaStoreUnavailable):
+            await read(store, MediaKey(new_id(), new_id(), bytes(32)))
+        server.close()
+        await hung_up.wait()
+
+
 # --- The directory alone -------------------------------------------------------------------------
 
 
@@ -173,6 +222,21 @@ async def test_a_killed_process_leaves_a_draft_that_is_swept_later(tmp_path) -> 
         await living.keep(MediaKey(new_id(), new_id(), living.sha256), mime_type="text/plain")
 
     assert list((tmp_path / DRAFTS).iterdir()) == []
+
+
+async def test_a_draft_that_ends_while_dead_ones_are_looked_for_holds_up_nothing(tmp_path) -> None:
+    store = DirectoryMediaStore(tmp_path)
+    drafts = tmp_path / DRAFTS
+    drafts.mkdir()
+    # Names without a file, as those of drafts that were kept or thrown away a moment ago.
+    for number in range(3):
+        (drafts / f"gone-{number}").symlink_to(tmp_path / "nowhere")
+    left = drafts / "of-a-dead-process"
+    left.write_bytes(b"half a file")
+    os.utime(left, (0, 0))
+
+    assert await store.sweep(timedelta(minutes=30)) == 1
+    assert not left.exists()
 
 
 async def test_files_lie_below_their_tenant_for_tellwires_eyes_alone(tmp_path) -> None:

@@ -16,23 +16,23 @@ HANDFUL: Final = 100
 class CleanUpMedia:
     """Removes what nobody used for as long as `keep_for`: `await clean_up(tenant_id)`.
 
+    Without it what was to be deleted already, and nothing else.
     A file counts as used when it came in, and when a message that sends it was accepted or may go.
     Rows stay, and say `removed`. Dying in between loses nothing: what is marked is removed again.
     """
 
     begin: BeginWork
     store: MediaStore
-    keep_for: timedelta
+    keep_for: timedelta | None
     now: Clock = utc_now
 
     async def __call__(self, tenant_id: UUID) -> int:
         """How many files of this tenant were removed."""
         removed = 0
         while True:
+            before = None if self.keep_for is None else self.now() - self.keep_for
             async with self.begin(tenant_id) as work:
-                old = await work.media.take_for_removal(
-                    before=self.now() - self.keep_for, limit=HANDFUL
-                )
+                old = await work.media.take_for_removal(before=before, limit=HANDFUL)
                 await work.commit()
             for media in old:
                 await self.store.remove(media.place)

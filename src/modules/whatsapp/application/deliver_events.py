@@ -7,7 +7,7 @@ sends it again with the same id. A worker that was overtaken records what it tri
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Final
@@ -105,6 +105,8 @@ class DeliverEvents:
     ) -> None:
         """Note what came of it, and switch the endpoint off where it has not worked for too long.
 
+        Not where it has taken something, or got another address, since the requests left.
+
         First the stream, if anything is to be told, then the endpoint, then its queue: in the order
         of whoever changes the endpoint, so that neither waits for the other.
         """
@@ -114,7 +116,13 @@ class DeliverEvents:
         is_disabled = False
         if reason is not None:
             await work.events.open()
-            is_disabled = await work.endpoints.disable(endpoint.id, reason)
+            current = await work.endpoints.get_for_change(endpoint.id)
+            if current is not None and current.url != endpoint.url:
+                results = [_once_more_if_gone(result, at) for result in results]
+            elif current is not None and (
+                reason == GONE or current.failing_since == endpoint.failing_since
+            ):
+                is_disabled = await work.endpoints.disable(endpoint.id, reason)
         if is_working and endpoint.failing_since is not None:
             await work.endpoints.note_working(endpoint.id)
         elif (
@@ -141,6 +149,13 @@ class DeliverEvents:
             data={"endpoint_id": str(endpoint.id), "reason": reason},
         )
         await work.events.record(others=[event])
+
+
+def _once_more_if_gone(result: DeliveryResult, at: datetime) -> DeliveryResult:
+    """What an address answered that is the endpoint's no more: its new one has yet to be asked."""
+    if not result.answer.is_gone:
+        return result
+    return replace(result, outcome=DeliveryOutcome.RETRYING, due_at=at)
 
 
 def _reason_to_disable(

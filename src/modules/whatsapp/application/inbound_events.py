@@ -22,6 +22,7 @@ def received_event(applied: InboundApplied) -> NewEvent:
         occurred_at=received.sent_at,
         subject_id=stored.id,
         channel_id=stored.channel_id,
+        # A reaction has no context: it names the message that it is on by itself.
         context_wamid=received.context_wamid if reaction is None else reaction.message_id,
         data={
             **_about(stored),

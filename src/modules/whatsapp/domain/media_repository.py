@@ -134,12 +134,12 @@ class MediaRepository(Protocol):
         """Meta does not know these any more, before their time; gives how many there were."""
         ...
 
-    async def take_for_removal(self, *, before: datetime, limit: int) -> Sequence[Media]:
-        """Mark what nobody used since `before` as being removed; gives all that is."""
+    async def take_for_removal(self, *, before: datetime | None, limit: int) -> Sequence[Media]:
+        """Mark what nobody used since `before`, if given, as being removed; gives all that is."""
         ...
 
     async def mark_for_removal(self, media_id: UUID) -> Media | None:
-        """Mark it as being removed if it is stored; gives it as it stands then."""
+        """Mark it as being removed if it is stored, and forget its uploads; gives it as it is."""
         ...
 
     async def record_removed(self, ids: Sequence[UUID]) -> int:

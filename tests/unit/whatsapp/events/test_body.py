@@ -114,15 +114,25 @@ def test_an_inbound_message_that_answers_ours_names_the_id_that_was_given() -> N
     assert message["context"] == {"id": given_wamid(MESSAGE), "from": "1"}
 
 
-def test_a_reaction_to_ours_names_the_id_that_was_given() -> None:
-    reaction = {"message_id": "wamid.meta", "emoji": "+"}
-    raw = {"id": "wamid.in", "type": "reaction", "reaction": reaction}
+def test_a_reaction_to_ours_is_on_the_id_that_was_given() -> None:
+    """Whoever sent through the drop-in endpoint never heard of Meta's own id."""
+    body = {"message_id": "wamid.meta", "emoji": "\N{THUMBS UP SIGN}"}
+    raw = {"id": "wamid.in", "type": "reaction", "reaction": body}
     meta = {"field": "messages", "value": {"contacts": [], "messages": [raw]}}
     told = event("message.received", {"answers": str(MESSAGE)}, meta=meta)
 
     (message,) = value_of(meta_body(told))["messages"]
 
-    assert message == raw | {"reaction": {"message_id": given_wamid(MESSAGE), "emoji": "+"}}
+    assert message == raw | {"reaction": body | {"message_id": given_wamid(MESSAGE)}}
+
+
+@pytest.mark.parametrize("odd", [None, "x", 7, [], {}])
+def test_an_answer_of_an_odd_shape_is_told_all_the_same(odd) -> None:
+    for raw in ({"type": "text", "context": odd}, {"type": "reaction", "reaction": odd}):
+        meta = {"field": "messages", "value": {"messages": [raw]}}
+        told = event("message.received", {"answers": str(MESSAGE)}, meta=meta)
+
+        assert len(value_of(meta_body(told))["messages"]) == 1
 
 
 def test_a_test_event_is_a_change_that_clients_do_not_know() -> None:

@@ -27,12 +27,14 @@ _NEVER_PUBLIC: Final[Sequence[Network]] = tuple(
     ip_network(text)
     for text in (
         "168.63.129.16/32",  # Azure's wire server, which lies among public addresses
+        "192.0.0.0/24",  # assigned to protocols; in one cloud the metadata service is there
         "192.88.99.0/24",  # 6to4 relays
         "64:ff9b:1::/48",  # locally translated IPv4
         "2001::/32",  # Teredo: the IPv4 address inside is somebody's choice
         "2002::/16",  # 6to4: as above
         "3fff::/20",  # documentation
         "5f00::/16",  # segment routing
+        "fec0::/10",  # site-local, as private networks were called once
     )
 )
 

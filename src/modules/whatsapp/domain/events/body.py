@@ -150,8 +150,14 @@ def _edit_without_addresses(message: dict[str, Any]) -> dict[str, Any]:
 def _answering(event: Event, message: Mapping[str, Any]) -> dict[str, Any]:
     """Meta's message object; what it answers or reacts to of ours by the id given for that."""
     told, answered = dict(message), event.data.get("answers")
-    if answered is None:
-        return told
-    at, key = ("reaction", "message_id") if told.get("type") == "reaction" else ("context", "id")
-    told[at] = {**(told.get(at) or {}), key: given_wamid(UUID(answered))}
+    if answered is not None:
+        # A reaction names what it is on in itself; all others do in their context.
+        part, key = ("reaction", "message_id") if _is_reaction(told) else ("context", "id")
+        known = told.get(part)
+        named = {key: given_wamid(UUID(answered))}
+        told[part] = {**(known if isinstance(known, Mapping) else {}), **named}
     return told
+
+
+def _is_reaction(message: Mapping[str, Any]) -> bool:
+    return message.get("type") == "reaction" and "reaction" in message

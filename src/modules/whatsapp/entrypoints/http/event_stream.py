@@ -75,41 +75,14 @@ class EventStreams:
     rng: Random = field(default_factory=Random)
     _open: Counter[UUID] = field(default_factory=Counter[UUID], init=False)
 
-    def ensure_room(self, tenant_id: UUID) -> None:
-        """Raise TooManyStreams where the tenant has as many as it may."""
+    @contextmanager
+    def place(self, tenant_id: UUID) -> Generator[None]:
+        """Count as one stream of the tenant; raises TooManyStreams where there are as many as may.
+
+        To be taken before anything is waited for, so that those who come at once count each other.
+        """
         if self._open[tenant_id] >= MAX_STREAMS_OF_A_TENANT:
             raise TooManyStreams
-
-    async def follow(self, wanted: Wanted) -> AsyncGenerator[bytes]:
-        """The stream itself, until the client hangs up, may not listen any more, or we stop."""
-        with self._counted(wanted.tenant_id):
-            at, beat, ask = wanted.after, self._beat(), self._beat()
-            # With where it begins: a client that is cut off before its first event comes back to
-            # here, and not to whatever is the newest by then.
-            yield RETRY + _written([], at)
-            while not self.closing:
-                try:
-                    # Whether or not there are events: a busy stream is never silent.
-                    if self._time() >= ask:
-                        await wanted.still_allowed()
-                        ask = self._beat()
-                    page = await self.events.read(wanted.tenant_id, at)
-                except TellwireError:
-                    return  # The client comes back, and goes on where it was.
-                if page:
-                    at = page[-1].number
-                    yield _written([event for event in page if wanted.wants(event)], at)
-                    beat = self._beat()
-                    continue
-                if self._time() >= beat:
-                    beat = self._beat()
-                    yield _written([], at)
-                await self.bell.wait(
-                    wanted.tenant_id, self.look_seconds * (0.8 + 0.4 * self.rng.random())
-                )
-
-    @contextmanager
-    def _counted(self, tenant_id: UUID) -> Generator[None]:
         self._open[tenant_id] += 1
         try:
             yield
@@ -117,6 +90,33 @@ class EventStreams:
             self._open[tenant_id] -= 1
             if not self._open[tenant_id]:
                 del self._open[tenant_id]
+
+    async def follow(self, wanted: Wanted) -> AsyncGenerator[bytes]:
+        """The stream itself, until the client hangs up, may not listen any more, or we stop."""
+        at, beat, asked = wanted.after, self._beat(), self._beat()
+        # With where it begins: a client that is cut off before its first event comes back to
+        # here, and not to whatever is the newest by then.
+        yield RETRY + _written([], at)
+        while not self.closing:
+            try:
+                # However much there is to tell: a busy stream has no quiet moment for it.
+                if self._time() >= asked:
+                    asked = self._beat()
+                    await wanted.still_allowed()
+                page = await self.events.read(wanted.tenant_id, at)
+            except TellwireError:
+                return  # The client comes back, and goes on where it was.
+            if page:
+                at = page[-1].number
+                yield _written([event for event in page if wanted.wants(event)], at)
+                beat = self._beat()
+                continue
+            if self._time() >= beat:
+                beat = self._beat()
+                yield _written([], at)
+            await self.bell.wait(
+                wanted.tenant_id, self.look_seconds * (0.8 + 0.4 * self.rng.random())
+            )
 
     def _beat(self) -> float:
         return self._time() + self.heartbeat_seconds

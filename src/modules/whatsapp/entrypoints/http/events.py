@@ -1,11 +1,13 @@
 """The route of events as they happen."""
 
+from contextlib import ExitStack
 from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from whatsapp.domain.events import Event, EventType
 from whatsapp.entrypoints.http.caller import Credentials, Reader
@@ -27,7 +29,14 @@ _MAX_NUMBER: Final = 2**63 - 1
 
 
 class _EventStream(StreamingResponse):
+    """Holds its place among the tenant's streams until it has ended, begun or not."""
+
     media_type = "text/event-stream"
+    place: ExitStack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.place:
+            await super().__call__(scope, receive, send)
 
 
 @router.get("", response_class=_EventStream, responses=problems(410, 422, 429) | _STREAM)
@@ -53,16 +62,19 @@ async def follow_events(
     A client that comes back with `Last-Event-ID` has missed nothing, or is told so by 410.
     """
     streams = services.event_streams
-    streams.ensure_room(caller.tenant_id)
-    after = await streams.events.start(caller.tenant_id, last_event_id)
-    bearer = "" if credentials is None else credentials.credentials
-    wanted = Wanted(
-        tenant_id=caller.tenant_id,
-        after=after,
-        wants=partial(_wants, types=frozenset(type or ()), channel_id=channel_id),
-        still_allowed=partial(services.authenticate, bearer),
-    )
-    return _EventStream(streams.follow(wanted), headers=_HEADERS)
+    with ExitStack() as place:
+        place.enter_context(streams.place(caller.tenant_id))
+        after = await streams.events.start(caller.tenant_id, last_event_id)
+        bearer = "" if credentials is None else credentials.credentials
+        wanted = Wanted(
+            tenant_id=caller.tenant_id,
+            after=after,
+            wants=partial(_wants, types=frozenset(type or ()), channel_id=channel_id),
+            still_allowed=partial(services.authenticate, bearer),
+        )
+        answer = _EventStream(streams.follow(wanted), headers=_HEADERS)
+        answer.place = place.pop_all()
+        return answer
 
 
 def _wants(event: Event, *, types: frozenset[EventType], channel_id: UUID | None) -> bool:

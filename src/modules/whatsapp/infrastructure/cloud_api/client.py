@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 import orjson
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter
 from aiohttp.http import StreamWriter
 from yarl import URL
 
@@ -147,6 +147,7 @@ def create_http_session(
     keep_alive: timedelta = timedelta(seconds=20),
     dns_cache: timedelta = timedelta(minutes=5),
     max_connections: int = 2000,
+    resolver: AbstractResolver | None = None,
 ) -> aiohttp.ClientSession:
     """A session fit for `CloudApiClient`; to be called in a running loop and closed by the caller.
 
@@ -159,6 +160,7 @@ def create_http_session(
         limit=max_connections,
         keepalive_timeout=keep_alive.total_seconds(),
         ttl_dns_cache=int(dns_cache.total_seconds()),
+        resolver=resolver,
     )
     return aiohttp.ClientSession(
         connector=connector,
@@ -281,7 +283,7 @@ class CloudApiClient:
             allow_redirects=False,
             timeout=timeout or self._http.timeout,
         ) as response:
-            return response.status, await _read(response), response.headers
+            return response.status, await read_answer(response), response.headers
 
     def _build_messages_url(self, phone_number_id: str) -> URL:
         return self._root / checked_id(phone_number_id) / "messages"
@@ -305,7 +307,7 @@ def checked_id(phone_number_id: str) -> str:
     return phone_number_id
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def read_answer(response: aiohttp.ClientResponse) -> bytes:
     """The whole answer; nothing of one that is too large to be Meta's."""
     answer = b""
     while not response.content.at_eof():

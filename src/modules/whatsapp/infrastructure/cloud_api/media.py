@@ -4,10 +4,10 @@ Source: Meta, Cloud API reference, media. A download goes to another host than t
 the same token; only an address that the API itself has just given is ever called.
 """
 
-import ipaddress
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, Final
 
 import aiohttp
@@ -19,9 +19,10 @@ from whatsapp.domain.media import Media, MediaFailure, MediaTrouble, digest_of, 
 from whatsapp.domain.media_type import essence
 from whatsapp.domain.outcome import RejectAction, Rejected
 from whatsapp.infrastructure.cloud_api.client import (
-    MAX_ANSWER_BYTES,
     checked_id,
+    create_http_session,
     graph_root,
+    read_answer,
 )
 from whatsapp.infrastructure.cloud_api.fields import (
     identifier,
@@ -30,6 +31,11 @@ from whatsapp.infrastructure.cloud_api.fields import (
     read_json,
     text,
 )
+from whatsapp.infrastructure.cloud_api.file_addresses import (
+    PublicNames,
+    is_name,
+    is_public_address,
+)
 from whatsapp.infrastructure.cloud_api.outcomes import refusal_of_response
 
 CHUNK_BYTES: Final = 256 * 1024
@@ -37,6 +43,21 @@ _OK, _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _GONE = 200, 401, 403, 404, 410
 _UNKNOWN_OBJECT: Final = 100
 
 logger = logging.getLogger(__name__)
+
+
+def create_media_session(
+    base_url: str, *, within: timedelta, max_connections: int = 100
+) -> aiohttp.ClientSession:
+    """A session fit for `CloudApiMedia`: what is not the Graph API itself must be public.
+
+    A file has `within` for everything, and may be silent for half a minute.
+    """
+    return create_http_session(
+        total_timeout=within,
+        read_timeout=timedelta(seconds=30),
+        max_connections=max_connections,
+        resolver=PublicNames(URL(base_url).raw_host or ""),
+    )
 
 
 class CloudApiMedia:
@@ -109,7 +130,7 @@ class CloudApiMedia:
                 method, url, data=form, headers=_authorisation(channel), allow_redirects=False
             ) as response:
                 status, headers = response.status, response.headers
-                answer = await response.content.read(MAX_ANSWER_BYTES)
+                answer = await read_answer(response)
         except (aiohttp.ClientError, OSError) as error:
             logger.info("no answer about media from Meta: %s", type(error).__name__)
             raise MediaTrouble(MediaFailure.UNREACHABLE) from None
@@ -122,7 +143,8 @@ class CloudApiMedia:
     def _checked(self, address: str) -> URL:
         """The address, if a token may go there: as safe as the Graph API's own, and a public one.
 
-        Where the API itself is a machine in the neighbourhood (a simulator, a proxy), files may be.
+        What a name leads to is judged by the session (`PublicNames`), when it is looked up. Where
+        the API itself is a machine in the neighbourhood (a simulator, a proxy), files may be.
         """
         try:
             url = URL(address)
@@ -130,7 +152,12 @@ class CloudApiMedia:
             raise MediaTrouble(MediaFailure.UNREACHABLE) from None
         as_safe = url.scheme in {"https", self._root.scheme}
         ours = url.host == self._root.host
-        if not as_safe or not url.host or url.user or not (ours or _is_public(url.host)):
+        if (
+            not as_safe
+            or not url.host
+            or url.user
+            or not (ours or is_name(url.host) or is_public_address(url.host))
+        ):
             raise MediaTrouble(MediaFailure.REFUSED)
         return url
 
@@ -167,11 +194,3 @@ def _failure_of(refusal: Any, *, asked: bool) -> MediaFailure:
 
 def _authorisation(channel: Channel) -> dict[str, str]:
     return {"Authorization": f"Bearer {channel.access_token.reveal()}"}
-
-
-def _is_public(host: str) -> bool:
-    """Names are Meta's to choose; a bare address must be one of the open internet."""
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host != "localhost" and not host.endswith(".localhost")

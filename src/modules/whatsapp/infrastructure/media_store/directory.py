@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -95,9 +95,11 @@ class DirectoryMediaStore:
         # File times are the wall clock's, and so is what they are compared with.
         newest = time.clock_gettime(time.CLOCK_REALTIME) - older_than.total_seconds()
         for path in drafts.iterdir() if drafts.is_dir() else ():
-            if path.stat().st_mtime < newest:
-                path.unlink(missing_ok=True)
-                swept += 1
+            # One that was kept or thrown away since it was listed is none of a dead process.
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < newest:
+                    path.unlink()
+                    swept += 1
         return swept
 
 

@@ -18,7 +18,10 @@ from whatsapp.domain.media import MediaKey, MediaNotAvailable
 from whatsapp.infrastructure.media_store.draft import Draft
 
 CHUNK_BYTES: Final = 256 * 1024
-_TIMEOUT: Final = timedelta(seconds=60)
+_SILENCE: Final = timedelta(seconds=60)
+"""So long the store may take to begin an answer, and between two pieces of it."""
+_WHOLE: Final = timedelta(hours=6)
+"""Of one request with its file: whoever reads a large one may read slowly."""
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 _RETRY_FOR: Final = timedelta(seconds=30)
 
@@ -120,7 +123,8 @@ def _options(settings: S3Settings) -> dict[str, Any]:
     return {
         **{name: value for name, value in given.items() if value is not None},
         "client_options": {
-            "timeout": _TIMEOUT,
+            "timeout": _WHOLE,
+            "read_timeout": _SILENCE,
             "connect_timeout": _CONNECT_TIMEOUT,
             "allow_http": endpoint is not None and endpoint.startswith("http://"),
         },

@@ -125,13 +125,13 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
         parameters = {"channel": channel_id, "ids": sorted(ids)}
         return len(await self._rows(sql.FORGET_UPLOADS, parameters))
 
-    async def take_for_removal(self, *, before: datetime, limit: int) -> Sequence[Media]:
-        """Mark what nobody used since `before` as being removed; gives all that is."""
+    async def take_for_removal(self, *, before: datetime | None, limit: int) -> Sequence[Media]:
+        """Mark what nobody used since `before`, if given, as being removed; gives all that is."""
         rows = await self._rows(sql.TAKE_FOR_REMOVAL, {"before": before, "limit": limit})
         return [self._to_entity(row) for row in rows]
 
     async def mark_for_removal(self, media_id: UUID) -> Media | None:
-        """Mark it as being removed if it is stored; gives it as it stands then."""
+        """Mark it as being removed if it is stored, and forget its uploads; gives it as it is."""
         rows = await self._rows(sql.MARK_FOR_REMOVAL, {"id": media_id})
         return self._to_entity(rows[0]) if rows else None
 

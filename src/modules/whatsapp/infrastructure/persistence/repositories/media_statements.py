@@ -193,12 +193,31 @@ TAKE_FOR_REMOVAL: Final = _statement(
     RETURNING {", ".join(f"m.{name}" for name in _COLUMNS.split(", "))}
     """  # noqa: S608  # constants of this module
 )
+# What Meta has of it is forgotten too, and what is on its way is not waited for: a message that
+# waits to send the file must not find an id by which it still could. Jobs first, as where one ends.
 MARK_FOR_REMOVAL: Final = _statement(
     f"""
-    UPDATE whatsapp_media
-    SET status = CASE status WHEN 'stored' THEN 'removing' ELSE status END
-    WHERE tenant_id = :tenant AND id = :id
-    RETURNING {_COLUMNS}
+    WITH marked AS (
+        UPDATE whatsapp_media
+        SET status = CASE status WHEN 'stored' THEN 'removing' ELSE status END
+        WHERE tenant_id = :tenant AND id = :id
+        RETURNING {_COLUMNS}
+    ), uploads AS MATERIALIZED (
+        SELECT u.id FROM marked
+        JOIN whatsapp_channels c ON c.tenant_id = :tenant
+        JOIN whatsapp_media_uploads u ON u.tenant_id = :tenant
+          AND u.channel_id = c.id AND u.media_id = marked.id
+        WHERE marked.status = 'removing'
+    ), undone AS (
+        DELETE FROM whatsapp_media_jobs j USING uploads
+        WHERE j.tenant_id = :tenant AND j.id = uploads.id
+        RETURNING j.id
+    ), forgotten AS (
+        DELETE FROM whatsapp_media_uploads u
+        USING uploads, (SELECT count(*) FROM undone) afterwards
+        WHERE u.tenant_id = :tenant AND u.id = uploads.id
+    )
+    SELECT {_COLUMNS} FROM marked
     """  # noqa: S608  # constants of this module
 )
 RECORD_REMOVED: Final = _statement(
