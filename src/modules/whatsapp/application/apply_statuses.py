@@ -136,7 +136,7 @@ def _reached(reported: Sequence[StatusReported]) -> Sequence[Reached]:
             message_id=one.echo.message_id,
             phone=phone_of(one.wa_id),
             user_id=user_of(one.user_id),
-            at=one.occurred_at,
+            at=one.at,
         )
         for one in reported
         if one.status is MessageStatus.SENT and one.echo

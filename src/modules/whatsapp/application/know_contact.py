@@ -175,7 +175,7 @@ def _opted_out(reported: StatusReported) -> Sequence[MarketingWish]:
     if all(error.code != OPTED_OUT for error in reported.errors):
         return ()
     phone, user_id = phone_of(reported.wa_id), user_of(reported.user_id)
-    return (MarketingWish(phone=phone, user_id=user_id, stopped=True, at=reported.occurred_at),)
+    return (MarketingWish(phone=phone, user_id=user_id, stopped=True, at=reported.at),)
 
 
 def wishes_in_answers(results: Sequence[AttemptResult]) -> Sequence[MarketingWish]:
@@ -201,7 +201,7 @@ def _told(changed: FieldChanged, now: datetime) -> Sequence[MarketingWish]:
             phone=phone_of(fact.wa_id),
             user_id=user_of(fact.user_id),
             stopped=not fact.is_wanted,
-            at=fact.at or changed.reported_at or now,
+            at=fact.at or changed.at or now,
         )
         for fact in changed.facts
         if isinstance(fact, PreferenceReported) and fact.category == MARKETING
