@@ -1,4 +1,4 @@
-"""When things happened: what is dated far ahead counts from when it came."""
+"""When things happened: told late, they are no news; dated far ahead, they count as they came."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from whatsapp.infrastructure.cloud_api.callback import callback_data
 
 pytestmark = pytest.mark.postgres
 
+T0 = 1795420800
 FAR = int(datetime(2099, 1, 1, tzinfo=UTC).timestamp())
 PERSON, NEW_NUMBER = "16505551234", "16505559999"
 
@@ -143,3 +144,22 @@ async def test_a_status_dated_far_ahead_is_one_and_does_not_stay_the_last_word(
         "SELECT wamid FROM whatsapp_inbound_messages WHERE id = $1", found["last_message_id"]
     ) == ["wamid.last"]
     assert reports == [datetime.fromtimestamp(FAR, UTC)]
+
+
+@pytest.mark.parametrize("answer", ["message", "call"])
+async def test_what_went_to_a_stranger_is_known_once_they_answer(known, ana, left, answer) -> None:
+    told = {"biz_opaque_callback_data": callback_data(message_id=await left(ana), attempt=1)}
+    await known.take_in(body(status_of(ana, "wamid.campaign", at=T0 + 60, **told)))
+    call = {"from": PERSON, "event": "connect", "direction": "USER_INITIATED", "timestamp": T0}
+    metadata = messages_of(ana)["value"]["metadata"]
+    heard = {
+        "message": inbound_to(ana, timestamp=str(T0)),
+        "call": change("calls", metadata=metadata, calls=[call]),
+    }
+
+    await known.take_in(body(heard[answer]))
+
+    (found,) = await conversations(known, ana)
+    sent_at = datetime.fromtimestamp(T0 + 60, UTC)
+    assert (found["last_outbound_at"], found["last_message_at"]) == (sent_at, sent_at)
+    assert found["last_inbound_at"] == datetime.fromtimestamp(T0, UTC)

@@ -49,7 +49,8 @@ class ApplyStatuses:
             await again(work, route.channel_id, failed)
         if reached := _reached(told):
             people = await work.conversations.record_reached(route.channel_id, reached)
-            await know_people(work, route.channel_id, people)
+            if met := await know_people(work, route.channel_id, people):
+                await work.conversations.recall_sent(met)
         return applied
 
     async def _record(
