@@ -76,7 +76,7 @@ def _nanoseconds(span: timedelta) -> int:
     return int(span.total_seconds() * SECOND_NS)
 
 
-_SENT, _DELIVERED, _READ, _AT_ONCE = 0, 1, 2, 3
+_SENT, _DELIVERED, _READ, _AT_ONCE, _PLAYED = 0, 1, 2, 3, 4
 _Reports = tuple[tuple[int, str], ...]
 _SCRIPTS: dict[Script, _Reports] = {
     "normal": ((_SENT, "sent"), (_DELIVERED, "delivered"), (_READ, "read")),
@@ -99,6 +99,10 @@ _SCRIPTS: dict[Script, _Reports] = {
     "sent_after_failed": ((_SENT, "failed"), (_DELIVERED, "sent")),
 }
 """Which status is reported at which of a message's times."""
+_REVERSED_VOICE: _Reports = (
+    *((_SENT, "played"), (_DELIVERED, "read"), (_READ, "delivered"), (_PLAYED, "sent")),
+)
+_OF_A_REACTION = frozenset({"sent", "failed"})
 _FAILURES: dict[str, _Reports] = {
     "accepted": ((_SENT, "failed"),),
     "sent": ((_SENT, "sent"), (_DELIVERED, "failed")),
@@ -114,23 +118,31 @@ def plan(
     `stretch` scales all delays of the message alike, so that jitter never changes their order.
     """
     script = behaviour.script
-    reports = _SCRIPTS[script]
-    if behaviour.failed is not None and script not in _ENDS_IN_FAILURE:
-        reports = _FAILURES[behaviour.failed_after]
-    elif message.type == "reaction":
-        reports = reports[:1]
+    reports = _reports(message, behaviour)
     times = [int(delay * stretch) for delay in delays[:3]]
-    times.append(0)
+    times += [0, max(times[_READ], int(delays.played * stretch))]
     shift = _shift(behaviour, delays)
     failed = _DEFAULT_FAILURES.get(script) if behaviour.failed is None else behaviour.failed
     steps = [
         Step(times[when] + shift, status, failed if status == "failed" else None)
         for when, status in reports
     ]
-    if message.voice and steps and steps[-1].status == "read":
-        played = max(times[_READ], int(delays.played * stretch))
-        steps.append(Step(played + shift, "played"))
     return _priced(steps)
+
+
+def _reports(message: SentMessage, behaviour: Behaviour) -> _Reports:
+    """The script, as far as this kind of message has it; voice notes are played once read."""
+    script = behaviour.script
+    reports = _SCRIPTS[script]
+    if behaviour.failed is not None and script not in _ENDS_IN_FAILURE:
+        reports = _FAILURES[behaviour.failed_after]
+    if message.type == "reaction":
+        return tuple(one for one in reports if one[1] in _OF_A_REACTION)
+    if not message.voice:
+        return reports
+    if reports is _SCRIPTS["reversed"]:
+        return _REVERSED_VOICE
+    return reports + tuple((_PLAYED, "played") for _, status in reports if status == "read")
 
 
 def _shift(behaviour: Behaviour, delays: Delays) -> int:

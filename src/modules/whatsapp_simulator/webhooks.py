@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import heapq
 import hmac
+import io
 import itertools
 import json
 from collections import deque
@@ -23,6 +24,8 @@ from whatsapp_simulator.number import Number
 
 USER_AGENT = "facebookexternalua"
 _OK = 200
+MAX_BODY_BYTES = 3 * 1024 * 1024
+"""Of one POST (Meta, WhatsApp webhooks)."""
 _CHALLENGE = "1158201444"
 
 
@@ -144,9 +147,12 @@ class WebhookSender:
         self._order = itertools.count()
         self._size = 0
         self._generation = 0
-        self.duplicate = 0.0
-        self.shuffle = False
-        self.paused = False
+        self._goes = asyncio.Event()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing has happened yet, and nothing is disturbed."""
+        self.duplicate, self.shuffle, self.paused = 0.0, False, False
         self.posts = 0
         self.failures = 0
         self.dropped = 0
@@ -154,6 +160,18 @@ class WebhookSender:
         self.unrouted = 0
         self.given_up = 0
         self.last_failure: str | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing leaves; what is on the wire already is not called back."""
+        return not self._goes.is_set()
+
+    @paused.setter
+    def paused(self, is_paused: bool) -> None:
+        if is_paused:
+            self._goes.clear()
+        else:
+            self._goes.set()
 
     def url_for(self, number: Number) -> str | None:
         """Where the number's webhooks go: its own override, its account's, or the app's."""
@@ -193,10 +211,18 @@ class WebhookSender:
             while waiting and self._ready.qsize() < self._settings.concurrency:
                 batch = min(self._settings.batch, len(waiting))
                 updates = [waiting.popleft() for _ in range(batch)]
-                self._ready.put_nowait(self._pack(url, updates))
+                for delivery in self._packed(url, updates):
+                    self._ready.put_nowait(delivery)
 
-    def _pack(self, url: str, updates: list[Update]) -> Delivery:
+    def _packed(self, url: str, updates: list[Update]) -> list[Delivery]:
+        """The updates in one POST, or in several where one would be larger than Meta's are."""
         body = encode(envelope(updates))
+        if len(body) <= MAX_BODY_BYTES or len(updates) == 1:
+            return [self._pack(url, updates, body)]
+        half = len(updates) // 2
+        return [*self._packed(url, updates[:half]), *self._packed(url, updates[half:])]
+
+    def _pack(self, url: str, updates: list[Update], body: bytes) -> Delivery:
         delivery = Delivery(
             url,
             body=body,
@@ -216,12 +242,18 @@ class WebhookSender:
         """Send ready deliveries one after the other until cancelled."""
         while True:
             delivery = await self._ready.get()
+            generation = self._generation
+            await self._goes.wait()
+            if generation != self._generation:
+                continue  # Forgotten while it waited.
             self.posts += 1
             problem = await self._post(http, delivery)
+            if generation != self._generation:
+                continue
             if problem is not None:
                 self.failures += 1
                 self.last_failure = problem
-            if delivery.generation != self._generation:
+            if delivery.generation != generation:
                 continue
             if problem is None:
                 self._settle(delivery)
@@ -231,8 +263,10 @@ class WebhookSender:
     async def _post(self, http: aiohttp.ClientSession, delivery: Delivery) -> str | None:
         headers = {"X-Hub-Signature-256": delivery.signature}
         try:
+            # As a file: aiohttp warns of large bytes, and sends files in pieces.
+            body = io.BytesIO(delivery.body)
             async with http.post(
-                delivery.url, data=delivery.body, headers=headers, allow_redirects=False
+                delivery.url, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 await answer.read()
                 return None if answer.status == _OK else f"HTTP {answer.status}"
@@ -275,14 +309,17 @@ class WebhookSender:
         heapq.heappush(self._failed, (due_ns, next(self._order), delivery))
 
     def clear(self) -> None:
-        """Forget what waits, and all disturbances; what is on the wire arrives uncounted."""
+        """Forget what waits, what was counted, and all disturbances.
+
+        What is on the wire arrives uncounted.
+        """
         self._waiting.clear()
         self._failed.clear()
         self._size = 0
         self._generation += 1
-        self.paused, self.shuffle, self.duplicate = False, False, 0.0
         while not self._ready.empty():
             self._ready.get_nowait()
+        self._begin()
 
     def report(self) -> dict[str, Any]:
         """Counters as the control API shows them."""

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, cast
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -18,7 +19,10 @@ from whatsapp.application.apply_statuses import ApplyStatuses
 from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.heed_reports import HeedReports
+from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.process_webhooks import ProcessWebhooks
+from whatsapp.domain.entities import OutboundMessage
+from whatsapp.domain.value_objects import MessageContent, PhoneNumber
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
 from whatsapp.infrastructure.cloud_api.webhooks import parse_webhook
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemyWebhookInbox
@@ -168,3 +172,34 @@ async def account(intake, ana):
         ana.channel.id,
     )
     return ana
+
+
+@pytest.fixture
+def known(intake: Intake) -> Intake:
+    """The intake together with what a worker has beside it: who is who."""
+    apply = replace(intake.process.apply, followers=[KnowContact(), intake])
+    intake.process = replace(intake.process, apply=apply)
+    return intake
+
+
+@pytest.fixture
+def left(sessions, superuser) -> Callable[..., Awaitable[UUID]]:
+    """`await left(customer, to)`: a message has left, and nobody knows yet what became of it."""
+
+    async def left(customer: Any, to: str = "+16505551234") -> UUID:
+        message = OutboundMessage(
+            tenant_id=customer.tenant_id,
+            channel_id=customer.channel.id,
+            recipient=PhoneNumber(to),
+            content=MessageContent.text("Hi"),
+        )
+        async with work_in(sessions)(customer.tenant_id) as work:
+            saved = await work.messages.save_outbound(message)
+            await work.commit()
+        await superuser.execute(
+            "UPDATE whatsapp_outbound_messages SET status = 'unknown', attempts = 1 WHERE id = $1",
+            saved.id,
+        )
+        return saved.id
+
+    return left

@@ -216,6 +216,10 @@ METHODS = {
         lambda g: g.conversations.merge([g.conversation.id]),
         ConversationNotFound,
     ),
+    "conversations.recall_sent": (
+        lambda g: g.conversations.recall_sent([g.conversation.id]),
+        None,
+    ),
     "conversations.mark_read": (lambda g: g.conversations.mark_read(g.conversation.id), None),
 }
 

@@ -301,6 +301,31 @@ async def test_a_changed_user_id_goes_on_in_the_same_conversation(apply, ana, lo
     assert (after.id, after.user_id) == (before.id, NEW_ID)
 
 
+async def test_what_is_heard_late_does_not_undo_what_somebody_is_called_now(apply, ana, look):
+    now = {"wa_id": "5511987654321", "user_id": "BR.a", "profile_name": "Ana", "username": "ana.b"}
+    before = now | {"wa_id": "551187654321", "profile_name": "Anita", "username": "anita"}
+    await apply([told(ana, **now, at=T0 + MINUTE)])
+
+    await apply([told(ana, **before)])
+
+    found = await look(PhoneNumber("+5511987654321"))
+    assert found.unread_count == 2
+    assert (found.phone, found.profile_name, found.username) == (
+        *(PhoneNumber("+5511987654321"), "Ana", "ana.b"),
+    )
+
+
+async def test_what_was_said_before_the_move_brings_no_old_user_id_back(apply, ana, look):
+    await apply([told(ana, wa_id=OLD.wa_id, user_id=OLD_ID.value)])
+    ids = {"user_id": NEW_ID.value, "previous_user_id": OLD_ID.value}
+    await apply([moved(ana, OLD.wa_id, NEW.wa_id, at=T0 + 2 * MINUTE, **ids)])
+
+    await apply([told(ana, wa_id=OLD.wa_id, user_id=OLD_ID.value, at=T0 + MINUTE)])
+
+    found = await look(NEW)
+    assert (found.phone, found.user_id, found.unread_count) == (NEW, NEW_ID, 3)
+
+
 async def test_a_move_within_a_group_changes_nobody(apply, ana, look):
     notice = moved(ana, OLD.wa_id, NEW.wa_id, at=T0)
     content = notice.content

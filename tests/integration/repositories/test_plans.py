@@ -365,6 +365,10 @@ LOOKING = {
     ),
     "hold": (lambda v: v.hold([MESSAGE, seeded("m360")]), {_OF_CONVERSATION, _CONVERSATIONS}),
     "merge": (lambda v: v.merge([MESSAGE, seeded("m360")]), {_OF_CONVERSATION, _CONVERSATIONS}),
+    "recall_sent": (
+        lambda v: v.recall_sent([MESSAGE, seeded("m360")]),
+        {_OF_CONVERSATION, _SAID, _CONVERSATIONS},
+    ),
     "mark_read": (lambda v: v.mark_read(MESSAGE), {_CONVERSATIONS}),
 }
 # Lists of messages, which are built of what is asked for.

@@ -114,3 +114,48 @@ async def test_posts_can_be_doubled_and_updates_shuffled(start, receiver):
     assert len(told) == 40
     assert any(statuses[:2] != ["sent", "delivered"] for statuses in told.values())
     assert (await client.report())["statuses"]["acked"] == 120
+
+
+async def test_no_post_is_larger_than_metas_three_megabytes(start, receiver):
+    client = await start(webhooks={"batch": 1000})
+    await client.control("POST", "webhooks/pause")
+    # Beyond ASCII each character takes six bytes.
+    message = {"phone_number_id": "1001", "from": "14155550100", "text": {"body": "\xe9" * 4096}}
+    await client.control("POST", "inbound", json={**message, "count": 300})
+
+    await client.control("POST", "webhooks/resume")
+
+    await receiver.until(lambda: len(receiver.messages()) == 300)
+    assert max(len(raw) for _, raw, _ in receiver.posts) <= 3 * 1024 * 1024
+    assert (await client.report())["inbound"] == {"planned": 300, "acked": 300}
+
+
+async def test_what_is_ready_to_leave_stays_while_paused_too(start, receiver):
+    client = await start(
+        statuses=AT_ONCE, webhooks={"batch": 1, "concurrency": 1, "timeout_seconds": 0.3}
+    )
+    receiver.answers.append("hang")
+    await client.sent()
+    await receiver.until(lambda: receiver.posts)
+    await client.until_reported(lambda _, w: w["posts_ready"])
+    await client.control("POST", "webhooks/pause")
+    await client.until_reported(lambda _, w: w["failures"] and w["posts_to_repeat"])
+    await client.sent("14155550199")
+    await client.until_reported(lambda _, w: w["updates_waiting"] == 6)
+
+    assert len(receiver.posts) == 1
+    await client.control("POST", "webhooks/resume")
+    await receiver.until(lambda: len(receiver.statuses()) == 6)
+
+
+async def test_a_reset_forgets_what_became_of_earlier_posts(start, receiver):
+    client = await start(statuses=AT_ONCE, webhooks={**FAST_RETRIES, "queue": 2})
+    receiver.answers.append(500)
+    await client.sent()
+    await client.until_reported(lambda _, w: w["failures"] and w["dropped"])
+
+    await client.control("POST", "reset")
+
+    _, report = await client.control("GET", "report")
+    counters = {name for name, value in report["webhooks"].items() if value}
+    assert counters == set()

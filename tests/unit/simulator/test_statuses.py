@@ -52,6 +52,38 @@ def _told(behaviour, **changes):
     return " ".join(step.status if step.code is None else str(step.code) for step in steps)
 
 
+@pytest.mark.parametrize("failed_after", ["accepted", "sent", "delivered"])
+def test_a_reaction_that_fails_is_never_delivered(failed_after):
+    told = _told(Behaviour(failed=131009, failed_after=failed_after), type="reaction")
+
+    assert told == ("131009" if failed_after == "accepted" else "sent 131009")
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("reversed", "sent"),
+        ("doubled", "sent sent"),
+        ("read_only", ""),
+        ("delivered_first", "sent"),
+    ],
+)
+def test_of_a_reaction_only_sent_is_told_whatever_the_script(script, told):
+    assert _told(Behaviour(script=script), type="reaction") == told
+
+
+def test_a_voice_note_that_is_told_twice_is_played_twice():
+    told = _told(Behaviour(script="doubled"), type="audio", voice=True)
+
+    assert told == "sent sent delivered delivered read read played played"
+
+
+def test_a_voice_note_that_is_told_in_reverse_begins_with_played():
+    told = _told(Behaviour(script="reversed"), type="audio", voice=True)
+
+    assert told == "played read delivered sent"
+
+
 @pytest.mark.parametrize(
     ("script", "told"),
     [

@@ -8,6 +8,7 @@ import os
 import struct
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 from uuid import UUID, SafeUUID
@@ -18,6 +19,7 @@ MAX: Final = UUID(int=(1 << 128) - 1)
 """Behind all ids, where a walk back begins."""
 
 _COUNTER_BITS = 12
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTERS = (1 << _COUNTER_BITS) - 1
 _RANDOM = (1 << 62) - 1
 _UPPER = 0x7 << 76 | 0b10 << 62
@@ -72,6 +74,11 @@ def _new_values(number: int) -> list[int]:
         _UPPER | tick >> _COUNTER_BITS << 80 | (tick & _COUNTERS) << 64 | tail & _RANDOM
         for tick, tail in zip(_next_ticks(number), random, strict=True)
     ]
+
+
+def time_of(ident: UUID) -> datetime:
+    """When an id was made, to the millisecond, by the clock of whoever made it."""
+    return _EPOCH + timedelta(milliseconds=ident.int >> 80)
 
 
 @lru_cache(maxsize=1024)

@@ -88,7 +88,7 @@ class ApplyChanges:
         return state.pause_reason if is_news else None
 
     def _time_of(self, changed: FieldChanged) -> datetime:
-        return changed.reported_at or self.now()
+        return changed.at or self.now()
 
 
 def facts_of(changed: Sequence[FieldChanged]) -> Sequence[AccountFact]:

@@ -49,7 +49,8 @@ class ApplyStatuses:
             await again(work, route.channel_id, failed)
         if reached := _reached(told):
             people = await work.conversations.record_reached(route.channel_id, reached)
-            await know_people(work, route.channel_id, people)
+            if met := await know_people(work, route.channel_id, people):
+                await work.conversations.recall_sent(met)
         return applied
 
     async def _record(
@@ -136,7 +137,7 @@ def _reached(reported: Sequence[StatusReported]) -> Sequence[Reached]:
             message_id=one.echo.message_id,
             phone=phone_of(one.wa_id),
             user_id=user_of(one.user_id),
-            at=one.occurred_at,
+            at=one.at,
         )
         for one in reported
         if one.status is MessageStatus.SENT and one.echo

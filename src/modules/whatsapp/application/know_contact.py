@@ -48,16 +48,23 @@ class KnowContact:
     now: Clock = utc_now
 
     async def __call__(self, work: Work, route: Route, applied: Applied) -> None:
-        """Nothing to do for almost everything; two statements for a merge, one for those moved."""
+        """Nothing to do for almost everything; two statements for a merge, one for those moved.
+
+        One more where somebody has a name that was nobody's before, for what went out to it.
+        """
         for one in applied.inbound:
             await merge_conversations(work, one.stored.conversation_ids)
+        new = [one.stored for one in applied.inbound if one.stored.has_new_names]
+        met = [conversation for one in new for conversation in one.conversation_ids]
         moved = [person for one in applied.inbound for person in _moved(one)]
-        await know_people(work, route.channel_id, moved)
+        met += await know_people(work, route.channel_id, moved)
         callers = [person for one in applied.changes for person in _called(one)]
-        await know_people(work, route.channel_id, callers)
+        met += await know_people(work, route.channel_id, callers)
         wishes = [wish for one in applied.statuses for wish in _opted_out(one.reported)]
         wishes += [wish for one in applied.changes for wish in _told(one, self.now())]
-        await heed_marketing_wishes(work, route.channel_id, wishes)
+        met += await heed_marketing_wishes(work, route.channel_id, wishes)
+        if met:
+            await work.conversations.recall_sent(met)
 
 
 def concerns_people(elements: Iterable[WebhookElement]) -> bool:
@@ -79,10 +86,10 @@ def _concerns_people(element: WebhookElement) -> bool:
 
 async def heed_marketing_wishes(
     work: Work, channel_id: UUID, wishes: Sequence[MarketingWish]
-) -> None:
+) -> Sequence[UUID]:
     """Keep what people wish, the latest by its own time; whoever is not known yet is from now on.
 
-    Who has no name at all is left out.
+    Who has no name at all is left out. Gives their conversations.
     """
     people = [
         Person(
@@ -94,18 +101,21 @@ async def heed_marketing_wishes(
         )
         for wish in wishes
     ]
-    await know_people(work, channel_id, [person for person in people if person.names])
+    return await know_people(work, channel_id, [person for person in people if person.names])
 
 
-async def know_people(work: Work, channel_id: UUID, people: Sequence[Person]) -> None:
+async def know_people(work: Work, channel_id: UUID, people: Sequence[Person]) -> Sequence[UUID]:
     """Let all names of each person lead to one conversation, in one statement for all of them.
 
     People who share a name are told of one after the other; conversations found to be one
-    person's are merged.
+    person's are merged. Gives all of these, under ids that may have merged.
     """
+    found = list[UUID]()
     for together in _without_common_names(people):
         for ids in await work.conversations.know(channel_id, together):
             await merge_conversations(work, ids)
+            found += ids
+    return found
 
 
 async def merge_conversations(work: Work, ids: Sequence[UUID]) -> None:
@@ -175,7 +185,7 @@ def _opted_out(reported: StatusReported) -> Sequence[MarketingWish]:
     if all(error.code != OPTED_OUT for error in reported.errors):
         return ()
     phone, user_id = phone_of(reported.wa_id), user_of(reported.user_id)
-    return (MarketingWish(phone=phone, user_id=user_id, stopped=True, at=reported.occurred_at),)
+    return (MarketingWish(phone=phone, user_id=user_id, stopped=True, at=reported.at),)
 
 
 def wishes_in_answers(results: Sequence[AttemptResult]) -> Sequence[MarketingWish]:
@@ -201,7 +211,7 @@ def _told(changed: FieldChanged, now: datetime) -> Sequence[MarketingWish]:
             phone=phone_of(fact.wa_id),
             user_id=user_of(fact.user_id),
             stopped=not fact.is_wanted,
-            at=fact.at or changed.reported_at or now,
+            at=fact.at or changed.at or now,
         )
         for fact in changed.facts
         if isinstance(fact, PreferenceReported) and fact.category == MARKETING

@@ -30,6 +30,7 @@ from whatsapp.domain.webhook import (
     Unrecognised,
     WebhookBatch,
     WebhookElement,
+    believed,
 )
 from whatsapp.domain.webhook_inbox import InboxEntry, Quarantined, Route, Routes, WebhookInbox
 
@@ -150,8 +151,7 @@ class ProcessWebhooks:
         batch = self.parse(entry.body)
         bodies = batch.alone() if refused else ()
         broken = [
-            _quarantined(entry, one.element, code, bodies[batch.elements.index(one.element)])
-            for one, code in refused
+            _quarantined(entry, one.element, code, bodies[one.place]) for one, code in refused
         ]
         # Until then it is left to its next lease: what is wrong may be mended by then.
         if not broken or entry.attempts >= MAX_ATTEMPTS:
@@ -214,14 +214,16 @@ class ProcessWebhooks:
         found = _Found(defaultdict(list), [], [])
         for entry, batch in batches:
             nobodys, said = list[int](), Counter[str]()
+            came_at = entry.came_at
             for place, one in enumerate(batch.elements):
                 said_before = 0
                 if isinstance(one, FieldChanged | TroubleReported) and one.reported_at is None:
                     found.undated.append(entry)
                     said_before = _say(said, one)
                 owners = _owners(entry, one, routes)
+                placed = Placed(entry.came_as, believed(one, came_at), place, said_before)
                 for route in owners:
-                    found.placed[route].append(Placed(entry.came_as, one, place, said_before))
+                    found.placed[route].append(placed)
                 if not owners:
                     nobodys.append(place)
             if nobodys:

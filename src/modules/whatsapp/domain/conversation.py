@@ -116,6 +116,10 @@ class ConversationRepository(Protocol):
         """Make one conversation of several that are held, under the first id."""
         ...
 
+    async def recall_sent(self, ids: Sequence[UUID]) -> None:
+        """Note what went out to conversations under names that were not known as theirs yet."""
+        ...
+
     async def mark_read(self, conversation_id: UUID) -> None:
         """Nothing of a conversation that is held is unread any more."""
         ...

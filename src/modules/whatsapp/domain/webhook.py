@@ -8,16 +8,20 @@ out of every repr.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, TypeAlias
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from whatsapp.domain.account import AccountFact
+from whatsapp.domain.account import AccountFact, CallReported, PreferenceReported
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.value_objects import InboundContent, MessageStatus
 
 Json: TypeAlias = Any
 """What a JSON text can hold."""
+
+MOST_AHEAD: Final = timedelta(minutes=5)
+"""So much may Meta's clock be ahead of ours. What claims to be later has no time to be believed:
+nothing that follows for years would be newer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class StatusReported:
     """What became of a message that was accepted earlier, or was sent by another program.
 
     `wa_id` and `user_id` are the recipient; either or both may be missing. `echo` is None where the
-    message did not carry our callback data. `pricing` is Meta's object as it came.
+    message did not carry our callback data. `pricing` is Meta's object as it came. `came_at` is set
+    where `occurred_at` cannot be.
     """
 
     waba_id: str | None
@@ -47,6 +52,12 @@ class StatusReported:
     errors: tuple[FailureReason, ...]
     pricing: Mapping[str, Json] | None = dataclasses.field(repr=False)
     raw: Mapping[str, Json] = dataclasses.field(repr=False)
+    came_at: datetime | None = None
+
+    @property
+    def at(self) -> datetime:
+        """When it happened, as far as that is believed; by `occurred_at` it is known again."""
+        return self.came_at or self.occurred_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +97,13 @@ class FieldChanged:
     """What it says, as far as it was understood."""
     raw: Json = dataclasses.field(repr=False)
     """The change's `value`."""
+    came_at: datetime | None = None
+    """When it came in, where Meta does not say when it was, or cannot be believed."""
+
+    @property
+    def at(self) -> datetime | None:
+        """When it was, as far as that is believed; by `reported_at` it is known again."""
+        return self.came_at or self.reported_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +135,38 @@ class Unrecognised:
 WebhookElement: TypeAlias = (
     StatusReported | InboundReceived | FieldChanged | TroubleReported | Unrecognised
 )
+
+
+def believed(element: WebhookElement, came_at: datetime) -> WebhookElement:
+    """The element, with what is dated after it came in (`came_at`) counting from then on.
+
+    What says no time counts from then as well. Reports are known again by the time that Meta wrote,
+    which they keep.
+    """
+    latest = came_at + MOST_AHEAD
+    match element:
+        case StatusReported(occurred_at=at) if at > latest:
+            return dataclasses.replace(element, came_at=came_at)
+        case InboundReceived(sent_at=at) if at > latest:
+            return dataclasses.replace(element, sent_at=came_at)
+        case FieldChanged(reported_at=at):
+            is_believed = at is not None and at <= latest
+            facts = tuple(_believed_fact(fact, came_at, latest) for fact in element.facts)
+            return dataclasses.replace(
+                element, came_at=None if is_believed else came_at, facts=facts
+            )
+        case _:
+            return element
+
+
+def _believed_fact(fact: AccountFact, came_at: datetime, latest: datetime) -> AccountFact:
+    match fact:
+        case CallReported(at=at) if at > latest:
+            return dataclasses.replace(fact, at=came_at)
+        case PreferenceReported(at=at) if at is not None and at > latest:
+            return dataclasses.replace(fact, at=came_at)
+        case _:
+            return fact
 
 
 def _no_bodies() -> Sequence[bytes | None]:

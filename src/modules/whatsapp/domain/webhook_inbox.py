@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
+from shared.kernel.ids import time_of
+
 
 @dataclass(frozen=True, slots=True)
 class InboxEntry:
@@ -26,6 +28,11 @@ class InboxEntry:
     def came_as(self) -> UUID:
         """The same for everything that came in one body, however often it is processed."""
         return self.origin_id or self.id
+
+    @property
+    def came_at(self) -> datetime:
+        """When it came in first."""
+        return time_of(self.came_as)
 
 
 @dataclass(frozen=True, slots=True)

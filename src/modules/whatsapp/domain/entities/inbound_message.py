@@ -39,7 +39,9 @@ class InboundMessage:
     The sender is known by phone number, by business-scoped user id, or by both; either may be
     missing, never both at once unless Meta sent neither. `sent_at` is the customer's time, from
     which the 24-hour window runs; `raw` is Meta's own element, kept whole. `amendments` are the
-    edits and removals of it that are known, where they were looked up.
+    edits and removals of it that are known, where they were looked up. What saving it has brought
+    about is in `replayed`, `conversation_ids` and `has_new_names`: nobody knew the sender by a name
+    of theirs before.
     """
 
     tenant_id: UUID
@@ -57,6 +59,7 @@ class InboundMessage:
     received_at: datetime | None = None
     replayed: bool = field(default=False, compare=False)
     conversation_ids: tuple[UUID, ...] = field(default=(), compare=False)
+    has_new_names: bool = field(default=False, compare=False)
     amendments: "tuple[InboundMessage, ...]" = field(default=(), repr=False, compare=False)
 
     @property

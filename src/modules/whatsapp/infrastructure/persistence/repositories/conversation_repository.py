@@ -23,6 +23,7 @@ from whatsapp.infrastructure.persistence.repositories.person_statements import (
     LOCK_PEOPLE,
     MARK_READ,
     MERGE_PEOPLE,
+    RECALL_SENT,
 )
 
 
@@ -95,6 +96,13 @@ class SQLAlchemyConversationRepository(SQLAlchemyRepository[Conversation, Conver
         if row is None:
             raise ConversationNotFound
         return self._to_entity(row)
+
+    async def recall_sent(self, ids: Sequence[UUID]) -> None:
+        """Note what went out to conversations under names that were not known as theirs yet.
+
+        Those that merged are found as well.
+        """
+        await self._run(RECALL_SENT, {"tenant": self.tenant_id, "ids": list(ids)})
 
     async def mark_read(self, conversation_id: UUID) -> None:
         """Nothing of a conversation that is held is unread any more."""

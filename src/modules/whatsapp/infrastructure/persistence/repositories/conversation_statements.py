@@ -86,6 +86,25 @@ _VALUES = ", ".join(
     f":{_PARAMETERS.get(c.name, c.name)}" for c in _INBOUND.c if c.name != "received_at"
 )
 
+
+def _later(name: str) -> str:
+    """Of what a contact is called here and what a message calls them, in SQL, the later one.
+
+    The window tells when they were heard last. What opens none says nothing of when, and gives way;
+    a notice of another number or user id is known by the address that came with it.
+    """
+    known, told = f"v.{name}", f"excluded.{name}"
+    return f"""CASE
+                WHEN {known} IS NULL THEN {told}
+                WHEN {told} IS NULL OR {told} = {known} OR NOT :opens_window
+                     OR v.last_inbound_at > :sent_at THEN {known}
+                WHEN coalesce((
+                    SELECT true FROM whatsapp_conversation_addresses a
+                    WHERE a.tenant_id = :tenant AND a.conversation_id = v.id
+                      AND a.arrived_at > :sent_at AND a.address = {known} LIMIT 1), false)
+                THEN {known} ELSE {told} END"""  # noqa: S608  # columns of our own
+
+
 SAVE_INBOUND: Final = typed(
     f"""
     WITH stored AS (
@@ -106,12 +125,10 @@ SAVE_INBOUND: Final = typed(
         FROM stored s CROSS JOIN contact c WHERE s.inserted
         ORDER BY c.conversation_id
         ON CONFLICT (tenant_id, id) DO UPDATE SET
-            phone = coalesce(v.phone, excluded.phone),
-            user_id = CASE WHEN v.last_inbound_at > :sent_at
-                THEN coalesce(v.user_id, excluded.user_id)
-                ELSE coalesce(excluded.user_id, v.user_id) END,
-            profile_name = coalesce(excluded.profile_name, v.profile_name),
-            username = coalesce(excluded.username, v.username),
+            phone = {_later("phone")},
+            user_id = {_later("user_id")},
+            profile_name = {_later("profile_name")},
+            username = {_later("username")},
             last_inbound_at = greatest(v.last_inbound_at, excluded.last_inbound_at),
             unread_count = v.unread_count + excluded.unread_count,
             last_message_id = CASE WHEN v.last_message_at > excluded.last_message_at
@@ -119,7 +136,7 @@ SAVE_INBOUND: Final = typed(
                 ELSE coalesce(excluded.last_message_id, v.last_message_id) END,
             last_message_at = greatest(v.last_message_at, excluded.last_message_at)
     )
-    SELECT {_GIVEN}, received_at, inserted,
+    SELECT {_GIVEN}, received_at, inserted, EXISTS (SELECT FROM added) AS has_new_names,
            ARRAY(SELECT conversation_id FROM contact ORDER BY conversation_id) AS conversation_ids
     FROM stored
     """,  # noqa: S608  # column names of our own tables
@@ -136,6 +153,7 @@ SAVE_INBOUND: Final = typed(
     *(c for c in _INBOUND.c if c.name != "received_at"),
     _INBOUND.c.received_at,
     literal_column("inserted", Boolean()).label("inserted"),
+    literal_column("has_new_names", Boolean()).label("has_new_names"),
     literal_column("conversation_ids", ARRAY(Uuid())).label("conversation_ids"),
 )
 """Store it once per channel and wamid; only the first time does it open and count anything.

@@ -380,7 +380,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         """
         row: Any = (await self._run(SAVE_INBOUND, inbound_parameters(message))).one()
         stored = inbound_of(row)
-        stored.replayed, stored.conversation_ids = not row.inserted, tuple(row.conversation_ids)
+        stored.replayed, stored.has_new_names = not row.inserted, row.has_new_names
+        stored.conversation_ids = tuple(row.conversation_ids)
         return stored
 
     async def get_inbound_by_wa_id(self, wamid: str) -> InboundMessage | None:

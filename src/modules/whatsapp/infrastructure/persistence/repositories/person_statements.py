@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from sqlalchemy import ARRAY, TEXT, Boolean, DateTime, Integer, Uuid
+from sqlalchemy import ARRAY, TEXT, Boolean, DateTime, Integer, Interval, Uuid, bindparam
 
+from whatsapp.domain.webhook import MOST_AHEAD
 from whatsapp.infrastructure.persistence.repositories.conversation_statements import (
     COLUMNS,
     CONVERSATIONS,
@@ -12,6 +13,8 @@ from whatsapp.infrastructure.persistence.repositories.conversation_statements im
 )
 
 _AT = DateTime(timezone=True)
+_MOST_RECALLED: Final = 20
+"""Of what went out last to an address: some of it may never have been sent."""
 _TAKES = f"{IS_LEFT} AND a.left_at < coalesce(excluded.arrived_at, excluded.left_at)"
 
 KNOW_PEOPLE: Final = typed(
@@ -240,6 +243,47 @@ MERGE_PEOPLE: Final = typed(
 """Make one conversation of several that are held: `:kept` gets their addresses and what is newest.
 
 The others stay as empty rows that say where they went, for whoever has their id."""
+
+RECALL_SENT: Final = typed(
+    f"""
+    WITH place AS MATERIALIZED (
+        SELECT a.conversation_id, a.channel_id, a.address, a.taken_at
+        FROM (SELECT DISTINCT coalesce(merged_into, id) AS id FROM whatsapp_conversations
+              WHERE tenant_id = :tenant AND id = ANY(:ids)) v
+        CROSS JOIN LATERAL (
+            SELECT * FROM whatsapp_conversation_addresses a
+            WHERE a.tenant_id = :tenant AND a.conversation_id = v.id AND NOT {IS_LEFT}
+            OFFSET 0
+        ) a
+    ), last AS MATERIALIZED (
+        SELECT DISTINCT ON (p.conversation_id) p.conversation_id, o.id AS message_id, e.at
+        FROM place p CROSS JOIN LATERAL (
+            SELECT o.id FROM whatsapp_outbound_messages o
+            WHERE o.tenant_id = :tenant AND o.channel_id = p.channel_id
+              AND o.recipient = p.address AND (p.taken_at IS NULL OR o.created_at > p.taken_at)
+            ORDER BY o.id DESC LIMIT {_MOST_RECALLED}
+        ) o CROSS JOIN LATERAL (
+            SELECT max(CASE WHEN e.occurred_at > e.received_at + CAST(:most_ahead AS interval)
+                            THEN e.received_at ELSE e.occurred_at END) AS at
+            FROM whatsapp_status_events e
+            WHERE e.tenant_id = :tenant AND e.message_id = o.id
+              AND e.status || '' = 'sent' AND e.attempt IS NOT NULL
+        ) e
+        WHERE e.at IS NOT NULL
+        ORDER BY p.conversation_id, e.at DESC
+    )
+    UPDATE whatsapp_conversations v
+    SET last_outbound_at = greatest(v.last_outbound_at, l.at),
+        last_message_id = CASE WHEN v.last_message_at > l.at
+            THEN v.last_message_id ELSE l.message_id END,
+        last_message_at = greatest(v.last_message_at, l.at)
+    FROM last l WHERE v.tenant_id = :tenant AND v.id = l.conversation_id
+    """,  # noqa: S608  # constants of this package's own
+    tenant=Uuid(),
+    ids=ARRAY(Uuid()),
+    most_ahead=Interval(),
+).bindparams(bindparam("most_ahead", MOST_AHEAD))
+"""What `RECORD_REACHED` would have noted, had the names been known as theirs when it was sent."""
 
 MARK_READ: Final = typed(
     """
