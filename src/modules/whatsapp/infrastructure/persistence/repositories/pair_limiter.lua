@@ -18,18 +18,22 @@ local now = time[1] * 1000000 + time[2]
 local interval = tonumber(ARGV[2])
 local borrowed = (tonumber(ARGV[3]) - 1) * interval
 
+local function save(key, used_until)
+  redis.call('SET', key, string.format('%.0f %.0f', used_until, now), 'PX',
+    math.ceil((used_until - now) / 1000) + 1000)
+end
+
 local function load(key)
   local used_until, written = string.match(redis.call('GET', key) or '', '^(%d+) (%d+)$')
   if not written then return 0 end
   used_until, written = tonumber(used_until), tonumber(written)
-  -- The clock stepped back, which would rest the user for as long: keep what was left, from now.
-  if written - now > BACKSTEP then used_until = used_until - written + now end
+  if written - now > BACKSTEP then
+    -- The clock stepped back, which would rest the user for as long: keep what was left, from now,
+    -- and say so, or it would be as much at every look until the clock is where it was.
+    used_until = math.max(now, used_until - written + now)
+    save(key, used_until)
+  end
   return used_until
-end
-
-local function save(key, used_until)
-  redis.call('SET', key, string.format('%.0f %.0f', used_until, now), 'PX',
-    math.ceil((used_until - now) / 1000) + 1000)
 end
 
 local reply = {}
@@ -41,7 +45,8 @@ for index, key in ipairs(KEYS) do
     if is_last then save(key, math.max(used_until - interval, now)) end
     reply[index] = is_last and 1 or 0
   elseif ARGV[1] == 'hold' then
-    save(key, math.max(used_until, now + borrowed + tonumber(ARGV[4])))
+    -- A microsecond more than what was taken: nobody gives that back, and the hold with it.
+    save(key, math.max(used_until + 1, now + borrowed + tonumber(ARGV[4])))
     reply[index] = 0
   else
     used_until = math.max(used_until, now)
