@@ -1,5 +1,6 @@
 """Each method of the repository of media: one statement, by an index, nothing for others."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -215,3 +216,46 @@ async def test_hot_statements_walk_no_table(database, ana, given) -> None:
     for name in ("CLAIM", "TAKE_FOR_REMOVAL"):
         assert "Seq Scan on whatsapp_media" not in plans[name], plans[name]
     assert "Seq Scan on whatsapp_media " not in plans["FIND_UPLOADS"]
+
+
+async def test_an_upload_that_was_asked_for_beside_the_deletion_leads_nobody_to_the_file(
+    sessions, ana, given, superuser
+) -> None:
+    """Accepted while somebody deletes: the deletion waits, and does not see the new upload."""
+    media, channel, begin = given.new_outbound(), ana.channel.id, work_in(sessions)
+    async with begin(ana.tenant_id) as work:
+        await work.media.save_outbound(media)
+        await work.commit()
+
+    async def remove():
+        async with begin(ana.tenant_id) as other:
+            await other.media.mark_for_removal(media.id)
+            await other.commit()
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks, begin(ana.tenant_id) as work:
+        await work.media.want_uploads(channel, [media.id], at=AT, needed_at=AT + DAY)
+        tasks.create_task(remove())
+        while not await superuser.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110  # PostgreSQL tells nobody
+            await asyncio.sleep(0.005)
+        await work.commit()
+    token = new_id()
+    job = await superuser.fetchrow(
+        "UPDATE whatsapp_media_jobs SET lease_token = $2 WHERE media_id = $1 RETURNING id",
+        media.id,
+        token,
+    )
+    async with begin(ana.tenant_id) as work:
+        # The worker had read the file in the last moment in which it was there.
+        done = MediaJob(
+            tenant_id=ana.tenant_id,
+            id=job["id"],
+            kind=MediaJobKind.UPLOAD,
+            media_id=media.id,
+            channel_id=channel,
+            attempts=1,
+            lease_token=token,
+        )
+        assert await work.media.record_uploaded(done, "1", at=AT, expires_at=AT + DAY)
+        found = (await work.media.find_uploads(channel, [media.id], at=AT))[media.id]
+
+    assert (found.provider_media_id, found.failure) == (None, "media_gone")

@@ -54,18 +54,26 @@ class ApplyChanges:
         new = await work.accounts.record_events([event for _, event in kept])
         # Also where it is not new: it is about each channel of the account.
         changed = [element for element, _ in kept if isinstance(element, FieldChanged)]
-        for one in changed:
-            await self._tell_templates(work, one)
+        await self._tell_templates(work, changed)
         paused = await self._tell_channel(work, route, changed)
         first = {event.digest: element for element, event in reversed(kept)}
         return Told(
             [element for digest, element in reversed(first.items()) if digest in new], paused
         )
 
-    async def _tell_templates(self, work: Work, changed: FieldChanged) -> None:
-        for fact in changed.facts:
-            if isinstance(fact, TemplateReported) and changed.waba_id is not None:
-                await work.accounts.record_template(changed.waba_id, fact, self._time_of(changed))
+    async def _tell_templates(self, work: Work, changed: Sequence[FieldChanged]) -> None:
+        """In one order for all processors, so that two wait for, and not on, each other.
+
+        What is said of one template keeps its order.
+        """
+        told = [
+            (one.waba_id, fact, self._time_of(one))
+            for one in changed
+            for fact in one.facts
+            if isinstance(fact, TemplateReported) and one.waba_id is not None
+        ]
+        for account, fact, at in sorted(told, key=lambda t: (t[0], t[1].name, t[1].language)):
+            await work.accounts.record_template(account, fact, at)
 
     async def _tell_channel(
         self, work: Work, route: Route, changed: Sequence[FieldChanged]

@@ -107,10 +107,13 @@ class RecordResults:
         await self.late.committed(self.tenant_id, self.channel_id, recorded.failed)
 
     async def _record(self, batch: Sequence[AttemptResult]) -> AttemptsRecorded:
+        # Also where a lease was lost: what somebody wishes does not hang on it.
+        wishes = wishes_in_answers(batch)
         async with self.begin(self.tenant_id) as work:
+            if wishes:
+                await work.conversations.lock_people(self.channel_id)
             recorded = await work.messages.record_attempts(batch)
-            # Also where a lease was lost: what somebody wishes does not hang on it.
-            await heed_marketing_wishes(work, self.channel_id, wishes_in_answers(batch))
+            await heed_marketing_wishes(work, self.channel_id, wishes)
             await self.late.stored(work, self.channel_id, recorded.failed)
             await record_results(work, [one for one in batch if one.message_id in recorded.held])
             await work.commit()

@@ -16,6 +16,8 @@ from sqlalchemy import (
 from sqlalchemy import Text as TextType
 from sqlalchemy.types import TypeEngine
 
+from whatsapp.domain.media import MediaFailure
+
 _TYPES: dict[str, TypeEngine[Any]] = {
     "after": Uuid(),
     "at": DateTime(timezone=True),
@@ -118,13 +120,17 @@ RECORD_FAILED: Final = _statement(
     SELECT id FROM ended
     """  # noqa: S608  # constants of this module
 )
+# Deleted since the bytes were read: no message may find an id by which it could still be sent.
 RECORD_UPLOADED: Final = _statement(
     f"""
     WITH {_END_OF_JOB}
     UPDATE whatsapp_media_uploads u
-    SET provider_media_id = :provider_media_id, settled_at = :at, expires_at = :expires_at,
-        failure = NULL
-    FROM ended WHERE u.tenant_id = :tenant AND u.id = ended.id
+    SET provider_media_id = CASE WHEN m.status = 'stored' THEN :provider_media_id END,
+        settled_at = :at,
+        expires_at = CASE WHEN m.status = 'stored' THEN CAST(:expires_at AS timestamptz) END,
+        failure = CASE WHEN m.status = 'stored' THEN NULL ELSE '{MediaFailure.GONE}' END
+    FROM ended JOIN whatsapp_media m ON m.tenant_id = :tenant AND m.id = ended.media_id
+    WHERE u.tenant_id = :tenant AND u.id = ended.id
     RETURNING u.id
     """  # noqa: S608  # constants of this module
 )

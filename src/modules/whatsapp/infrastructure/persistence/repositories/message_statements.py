@@ -217,7 +217,8 @@ FAILED_FOR_RETRY: Final = _as_messages(
     FROM due CROSS JOIN LATERAL (
         SELECT m.* FROM whatsapp_outbound_messages m
         WHERE m.tenant_id = :tenant AND m.id = due.id AND m.status = 'retrying'
-        LIMIT 1
+        -- Who stores a report has its message before its entry: neither waits for the other.
+        LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
     ) m
     ORDER BY due.due_at, m.id
     """,  # noqa: S608  # constants of this package
@@ -293,16 +294,21 @@ _UNHELD: Final = """
 """
 CANCEL_OUTBOUND: Final = _as_messages(
     f"""
-    WITH taken AS (
-        DELETE FROM whatsapp_send_queue q
-        WHERE q.tenant_id = :tenant AND q.id = :id AND {_UNHELD}
+    WITH stored AS MATERIALIZED (
+        -- Before its entry, as whoever stores a report or an answer has it.
+        SELECT m.id FROM whatsapp_outbound_messages m
+        WHERE m.tenant_id = :tenant AND m.id = :id
+          AND m.status || '>cancelled' IN ({FORWARD_PAIRS})
+        FOR NO KEY UPDATE
+    ), taken AS (
+        DELETE FROM whatsapp_send_queue q USING stored s
+        WHERE q.tenant_id = :tenant AND q.id = :id AND q.id = s.id AND {_UNHELD}
         RETURNING q.id
     )
     UPDATE whatsapp_outbound_messages m
     SET status = 'cancelled', status_at = :at, next_attempt_at = NULL
     FROM taken
-    WHERE m.tenant_id = :tenant AND m.id = taken.id
-      AND m.status || '>cancelled' IN ({FORWARD_PAIRS})
+    WHERE m.tenant_id = :tenant AND m.id = :id AND m.id = taken.id
     RETURNING {_COLUMNS}
     """,  # noqa: S608  # constants of this module
     tenant=Uuid(),
@@ -683,7 +689,7 @@ EXPIRE_UNSENT: Final = typed(
             LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
         ) s
     ), entry AS MATERIALIZED (
-        -- Who claims, cancels or queues it again at this moment has its entry before its message.
+        -- Who claims it or queues it again at this moment has its entry before its message.
         SELECT e.spot FROM stored s CROSS JOIN LATERAL (
             -- A range and not an equality, so that only the primary key has this order; and what
             -- is deleted is named by its place. To a plan for an empty queue any index would do.
