@@ -163,6 +163,35 @@ async def test_who_was_away_too_long_is_told_so(live_url, world, ana) -> None:
     assert len(await listen(live_url, ana, 2, last=3)) == 2
 
 
+async def test_a_stream_ends_where_events_were_deleted_before_it_could_tell_them(
+    live_url, world, ana
+) -> None:
+    await open_stream(world, ana)
+    await tell(world, ana, 3)
+    streams = EventStreams(
+        events=StreamEvents(begin=work_in(world.sessions)), bell=Silence(), look_seconds=0.01
+    )
+
+    async def allowed() -> None:
+        return
+
+    wanted = Wanted(
+        tenant_id=ana.tenant_id, after=1, wants=lambda _event: True, still_allowed=allowed
+    )
+    follow = streams.follow(wanted)
+    assert b"id: 1" in await anext(follow)
+    # As if the reader had taken two weeks for the beginning.
+    await world.query("DELETE FROM events WHERE number = 2")
+    await world.query("UPDATE event_streams SET forgotten_number = 2")
+
+    async with asyncio.timeout(30):
+        assert [piece async for piece in follow] == []
+
+    async with httpx.AsyncClient(base_url=live_url) as client:
+        back = await client.get("/v1/events", headers=ana.headers | {"Last-Event-ID": "1"})
+    assert back.json()["code"] == "events_forgotten"
+
+
 async def test_only_so_many_streams_of_a_tenant_are_open_at_once(
     live_url, ana, bea, monkeypatch
 ) -> None:

@@ -159,8 +159,8 @@ async def test_events_are_replayed_page_by_page(client, ana, world, monkeypatch)
         await client.post(path, json=body | {"after": first["last"]}, headers=ana.headers)
     ).json()
 
-    assert first == {"queued": 2, "last": 2}
-    assert rest == {"queued": 1, "last": None}
+    assert first == {"queued": 2, "last": 2, "incomplete": False}
+    assert rest == {"queued": 1, "last": None, "incomplete": False}
     for wrong in ({}, body | {"event_ids": [str(paused[0].id)]}):
         assert (await client.post(path, json=wrong, headers=ana.headers)).status_code == 422
 

@@ -1,5 +1,6 @@
 """What a new connection costs: nothing is asked again that every connection is told the same of."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,3 +98,33 @@ async def test_plans_are_made_once_for_who_wants_it_and_has_connections_to_keep_
             assert await connection.scalar(text("SHOW plan_cache_mode")) == mode
     finally:
         await engine.dispose()
+
+
+@pytest.mark.parametrize("pgbouncer", [False, True])
+async def test_an_engine_has_no_more_connections_than_it_may(
+    database, superuser, pgbouncer
+) -> None:
+    url = database.url("tellwire_app")
+    engine = create_engine(url, pool_size=2, max_overflow=0, pgbouncer=pgbouncer)
+    arrived, leave = asyncio.Semaphore(0), asyncio.Event()
+
+    async def hold() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            arrived.release()
+            await leave.wait()
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as holders:
+        for _ in range(6):
+            holders.create_task(hold())
+        for _ in range(2):
+            await arrived.acquire()
+        # The others would have come by now: nothing is between them and the server.
+        await asyncio.sleep(0.5)
+        seen = await superuser.fetchval(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND usename = 'tellwire_app'"
+        )
+        leave.set()
+    await engine.dispose()
+    assert seen == 2

@@ -223,7 +223,7 @@ def _endpoint_services(settings: Settings, begin: BeginWork) -> EndpointServices
         delete=DeleteEndpoint(begin=begin),
         rotate=RotateEndpointSecret(begin=begin),
         test=SendTestEvent(begin=begin),
-        replay=ReplayEvents(begin=begin),
+        replay=ReplayEvents(begin=begin, keep=settings.event_retention),
     )
 
 

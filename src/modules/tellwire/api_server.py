@@ -1,11 +1,10 @@
 """The API behind its server, until a signal ends it."""
 
 import asyncio
-import resource
 import signal
 import socket
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -13,6 +12,7 @@ from shared.infrastructure.settings import Settings
 from tellwire.api import close_streams, create_api
 from tellwire.bounded_head import BoundedHead
 from tellwire.garbage import settle_down
+from tellwire.open_files import allow_many_connections
 
 
 class _ApiServer(uvicorn.Server):
@@ -46,7 +46,7 @@ class _ApiServer(uvicorn.Server):
 
 async def serve_api(settings: Settings) -> None:
     """Serve until stopped; raises what keeps it from starting."""
-    _allow_many_connections()
+    allow_many_connections()
     app = create_api(settings)
     config = uvicorn.Config(
         app,
@@ -63,11 +63,3 @@ async def serve_api(settings: Settings) -> None:
     )
     async with app.router.lifespan_context(app):
         await _ApiServer(config, on_exit=lambda: close_streams(app)).serve()
-
-
-def _allow_many_connections() -> None:
-    """Use what the system allows: the default of many is enough for a thousand connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

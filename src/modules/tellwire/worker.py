@@ -17,6 +17,7 @@ from tellwire.database import refuse_other_schema
 from tellwire.events import open_events
 from tellwire.garbage import settle_down
 from tellwire.media import open_media_work
+from tellwire.open_files import allow_many_connections
 from tellwire.resources import open_database, open_redis, set_up_encryption
 from tellwire.worker_metrics import CountedQueue, shown_metrics
 from whatsapp.application.apply_changes import ApplyChanges
@@ -60,6 +61,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     Beyond the grace period it is left: marked messages become `unknown` and are settled by what
     Meta reports about them.
     """
+    allow_many_connections()
     async with AsyncExitStack() as stack:
         work = await _assemble(settings, stack)
         settle_down()

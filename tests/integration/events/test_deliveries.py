@@ -3,6 +3,8 @@
 import asyncio
 import json
 from datetime import timedelta
+from email.utils import format_datetime
+from functools import partial
 
 import pytest
 from standardwebhooks.webhooks import Webhook
@@ -35,6 +37,7 @@ from whatsapp.infrastructure.cloud_api.webhooks import signature_matches
 
 pytestmark = pytest.mark.postgres
 POLICY = AddressPolicy.parse("127.0.0.0/8")
+KEEP = timedelta(days=14)
 
 
 async def tell(begin, message, *statuses, **given):
@@ -451,7 +454,7 @@ async def test_events_are_replayed_by_id_and_by_time_and_what_waits_is_not_doubl
     begin, ana, listener, endpoint_of, read_message, rounds, superuser
 ):
     endpoint, _ = await endpoint_of(ana, listener.url)
-    replay = ReplayEvents(begin=begin)
+    replay = ReplayEvents(begin=begin, keep=KEEP)
     began = utc_now() - timedelta(minutes=1)
     for _ in range(3):
         await tell(begin, await read_message(), "read")
@@ -459,7 +462,7 @@ async def test_events_are_replayed_by_id_and_by_time_and_what_waits_is_not_doubl
     first = listener.got[0]
 
     by_id = await replay(ana.tenant_id, endpoint.id, event_ids=[first.json["id"]])
-    assert by_id == (1, None)
+    assert by_id == (1, None, False)
     assert (await replay(ana.tenant_id, endpoint.id, since=began)).queued == 3
     assert await waiting(superuser, endpoint) == 3
     assert (await replay(ana.tenant_id, endpoint.id, since=utc_now())).queued == 0
@@ -468,6 +471,70 @@ async def test_events_are_replayed_by_id_and_by_time_and_what_waits_is_not_doubl
     assert len(listener.got) == 6
     again = [one for one in listener.got[3:] if one.body == first.body]
     assert again[0].headers["webhook-id"] == first.headers["webhook-id"]
+
+
+async def test_a_replay_of_what_has_been_deleted_says_that_it_is_not_whole(
+    begin, ana, bea, listener, endpoint_of, superuser
+):
+    endpoint, _ = await endpoint_of(ana, listener.url)
+    replay = partial(ReplayEvents(begin=begin, keep=KEEP), ana.tenant_id, endpoint.id)
+    now, ids = utc_now(), []
+    for customer in (ana, bea):
+        async with begin(customer.tenant_id) as work:
+            await work.events.open()
+            happened = [
+                NewEvent(type=EventType.CHANNEL_PAUSED, occurred_at=now, data={}) for _ in range(4)
+            ]
+            await work.events.record(others=happened)
+            await work.commit()
+        ids.append([one.id for one in happened])
+    days_ago = "UPDATE events SET recorded_at = $1::timestamptz - (30 - number * 7) * interval '1d'"
+    await superuser.execute(days_ago, now)
+    long_ago, first, second = (now - timedelta(days=days) for days in (30, 20, 8))
+
+    assert not (await replay(since=long_ago)).is_incomplete
+    assert not (await replay(event_ids=ids[0])).is_incomplete
+    async with begin(ana.tenant_id) as work:
+        assert await work.events.forget(before=now - KEEP, limit=10) == 2
+        await work.commit()
+
+    for given, is_incomplete in [
+        ({"since": long_ago}, True),
+        ({"since": first}, True),
+        ({"since": second}, False),
+        ({"since": long_ago, "after": 2}, False),
+        ({"event_ids": ids[0]}, True),
+        ({"event_ids": ids[0][2:] * 2}, False),
+        ({"event_ids": ids[1]}, True),
+    ]:
+        assert (await replay(**given)).is_incomplete == is_incomplete, given
+    # Events stay away for longer than they are kept: of what is young nothing can have gone.
+    await superuser.execute("DELETE FROM events")
+    assert not (await replay(since=second)).is_incomplete
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("3600", 3600),
+        (format_datetime(utc_now() + timedelta(hours=1), usegmt=True), 3600),
+        (format_datetime(utc_now() - timedelta(hours=1), usegmt=True), 0),
+        ("soon", 0),
+        ("Mon, 99 Foo 2026 99:99:99 GMT", 0),
+    ],
+)
+async def test_an_endpoint_says_in_seconds_or_by_a_date_when_it_may_be_asked_again(
+    begin, ana, listener, endpoint_of, read_message, rounds, superuser, header, seconds
+):
+    endpoint, _ = await endpoint_of(ana, listener.url)
+    listener.status, listener.headers = 503, {"Retry-After": header}
+    await tell(begin, await read_message(), "read")
+
+    await rounds(endpoint)
+
+    due = await superuser.fetchval("SELECT due_at FROM webhook_delivery_queue")
+    wait = (due - utc_now()).total_seconds()
+    assert seconds - 600 < wait <= seconds + 6
 
 
 @pytest.mark.parametrize(("since", "until"), [(0, None), (0, 9), (2, None), (34, 44), (60, None)])
@@ -499,7 +566,7 @@ async def test_a_time_is_replayed_bit_by_bit_and_whole(
 
     calls, after = 0, 0
     while after is not None:
-        _queued, after = await ReplayEvents(begin=begin)(
+        _queued, after, _ = await ReplayEvents(begin=begin, keep=KEEP)(
             ana.tenant_id, endpoint.id, after=after, **times
         )
         calls += 1

@@ -13,7 +13,7 @@ from shared.kernel.clock import utc_now
 from whatsapp.application.deliver_events import DeliverEvents
 from whatsapp.application.forget_events import ForgetEvents
 from whatsapp.domain.events import EventType, NewEvent
-from whatsapp.entrypoints.workers.event_worker import EventWorker
+from whatsapp.entrypoints.workers.event_worker import MAX_ENDPOINTS, EventWorker
 from whatsapp.entrypoints.workers.loop import Seldom
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemyDeliveryQueue
 
@@ -141,3 +141,22 @@ async def test_what_is_done_seldom_is_done_when_its_time_has_come() -> None:
 
     assert 3 <= len(done) <= 4
     assert all(later - earlier == 10 for earlier, later in pairwise(done))
+
+
+@pytest.mark.parametrize("patience", [timedelta(seconds=120)])
+async def test_250_hanging_endpoints_of_as_many_tenants_delay_no_other_tenant(
+    begin, bea, new_customer, listener, other_listener, endpoint_of, worker
+):
+    listener.is_held = asyncio.Event()
+    await endpoint_of(bea, other_listener.url)
+    for _ in range(250):
+        hanging = await new_customer()
+        await endpoint_of(hanging, listener.url)
+        await tell(begin, hanging, 1)
+
+    async with running(worker):
+        await until(lambda: len(listener.got) >= MAX_ENDPOINTS)
+        await tell(begin, bea, 10)
+        # They hold on for two minutes: whoever waits for one of their places is too late.
+        await until(lambda: len(other_listener.got) >= 10)
+        listener.is_held.set()

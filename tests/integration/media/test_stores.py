@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -220,6 +221,23 @@ async def test_a_killed_process_leaves_a_draft_that_is_swept_later(tmp_path) -> 
         assert await store.sweep(timedelta(minutes=30)) == 1
         assert await store.sweep(timedelta(minutes=30)) == 0
         await living.keep(MediaKey(new_id(), new_id(), living.sha256), mime_type="text/plain")
+
+    assert list((tmp_path / DRAFTS).iterdir()) == []
+
+
+async def test_a_full_disk_is_told_as_such_and_leaves_no_draft_behind(tmp_path) -> None:
+    store = DirectoryMediaStore(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        async with store.drafting() as draft:
+            # Little enough to stay in memory until the file is kept, and closed.
+            await draft.write(bytes(4000))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+            key = MediaKey(new_id(), new_id(), draft.sha256)
+            with pytest.raises(MediaStoreUnavailable):
+                await draft.keep(key, mime_type="text/plain")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     assert list((tmp_path / DRAFTS).iterdir()) == []
 

@@ -109,6 +109,12 @@ METHODS = {
     "events.position": (lambda g: g.events.position(), 1, StreamPosition(1, 0)),
     "events.list_after": (lambda g: g.events.list_after(0, limit=9), 1, "bea's"),
     "events.load": (lambda g: g.events.load([g.event.id]), 1, []),
+    "events.count": (lambda g: g.events.count([g.event.id]), 1, 0),
+    "events.lacks_some_since": (
+        lambda g: g.events.lacks_some_since(utc_now() - WEEK, after=0),
+        1,
+        False,
+    ),
     "events.forget": (lambda g: g.events.forget(before=utc_now() - WEEK, limit=9), 1, 0),
     "endpoints.get_by_id": (lambda g: g.endpoints.get_by_id(g.endpoint.id), 1, None),
     "endpoints.get_for_change": (lambda g: g.endpoints.get_for_change(g.endpoint.id), 1, None),

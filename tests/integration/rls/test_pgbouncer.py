@@ -12,7 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from shared.infrastructure.database import create_engine
+from shared.infrastructure.database.direct import fetch_alone
+from shared.infrastructure.database.engine import alone
 from tellwire.embedded.account import Account
 from tellwire.embedded.process import ServerProcess
 
@@ -132,3 +136,30 @@ async def test_prepared_statements_would_be_in_each_others_way(bouncer_url, ana,
 
     assert [process["foreign"] for process in told] == [0, 0]
     assert any("prepared statement" in error for process in told for error in process["errors"])
+
+
+async def past_sqlalchemy(engine, statement, parameters):
+    return await fetch_alone(engine, statement, parameters)
+
+
+async def by_sqlalchemy(engine, statement, parameters):
+    async with engine.begin() as connection:
+        return (await connection.execute(statement, parameters)).all()
+
+
+@pytest.mark.parametrize("run", [past_sqlalchemy, by_sqlalchemy])
+async def test_statements_that_are_transactions_of_their_own_meet_no_others(bouncer_url, run):
+    """Preparing and running one are two round trips: on one connection, as in a transaction."""
+    engine = create_engine(bouncer_url, pgbouncer=True, pool_size=8, max_overflow=0)
+    statements = [text(f"SELECT {number} + CAST(:n AS integer) AS sum") for number in range(8)]
+
+    async def client(number: int) -> list[int]:
+        return [
+            (await run(alone(engine), statements[number], {"n": turn}))[0].sum for turn in range(50)
+        ]
+
+    try:
+        sums = await asyncio.gather(*map(client, range(8)))
+    finally:
+        await engine.dispose()
+    assert sums == [list(range(number, number + 50)) for number in range(8)]

@@ -37,7 +37,7 @@ def time():
 
 @pytest.fixture
 def authenticate(begin, time):
-    return Authenticate(begin=begin, now=time)
+    return Authenticate(begin=begin, now=time, monotonic=lambda: time().timestamp())
 
 
 @pytest.fixture
@@ -110,6 +110,23 @@ async def test_a_revoked_key_is_nobody_once_it_is_forgotten(
     await RevokeApiKey(begin=begin, now=time)(ana.tenant_id, issued.key.id)
 
     time.now += module.REMEMBERED_FOR
+
+    with pytest.raises(Unauthenticated):
+        await authenticate(text)
+
+
+async def test_a_clock_that_is_set_back_lets_no_revoked_key_live_longer(
+    ana, new_key, begin, time
+) -> None:
+    passed = [0.0]
+    authenticate = Authenticate(begin=begin, now=time, monotonic=lambda: passed[0])
+    issued = await new_key(ana.tenant_id)
+    text = issued.text.reveal()
+    await authenticate(text)
+    await RevokeApiKey(begin=begin, now=time)(ana.tenant_id, issued.key.id)
+
+    time.now -= timedelta(hours=1)
+    passed[0] += module.REMEMBERED_FOR.total_seconds()
 
     with pytest.raises(Unauthenticated):
         await authenticate(text)

@@ -8,7 +8,12 @@ import typer
 
 from shared.infrastructure.database import Base
 from shared.infrastructure.encryption import KeyFile
-from shared.infrastructure.encryption.rotation import encrypted_columns, rotate, sessions_from
+from shared.infrastructure.encryption.rotation import (
+    RotationCounts,
+    encrypted_columns,
+    rotate,
+    sessions_from,
+)
 from shared.infrastructure.settings import DatabaseRole, load_settings
 from shared.kernel.clock import utc_now
 from shared.kernel.errors import Misconfigured
@@ -194,21 +199,27 @@ def promote_encryption_key(
 
 @keys.command("rotate")
 def rotate_keys() -> None:
-    """Step 3 of 3: re-encrypt what is stored; runs beside the processes, may be run again."""
+    """Step 3 of 3: re-encrypt what is stored; runs beside the processes, may be run again.
+
+    Ends with exit code 1 if anything is left under another key: keep the old keys then.
+    """
     load_models()
 
-    async def work(installation: Installation) -> str:
+    async def work(installation: Installation) -> RotationCounts:
         with console.status("Re-encrypting ...") as status:
-            counts = await rotate(
+            return await rotate(
                 sessions_from(installation.sessions),
                 columns=encrypted_columns(Base.metadata),
                 tenants=installation.tenants(),
                 progress=lambda done, total: status.update(f"Re-encrypting {done} of {total}"),
             )
-        unreadable = sum(counts.unreadable.values())
-        return f"{counts.rotated} re-encrypted, {counts.missed} missed, {unreadable} unreadable"
 
-    console.print(with_installation(work), highlight=False)
+    counts = with_installation(work)
+    unreadable = counts.unreadable.total()
+    said = f"{counts.rotated} re-encrypted, {counts.missed} missed, {unreadable} unreadable"
+    console.print(said, highlight=False)
+    if counts.missed or unreadable:
+        raise typer.Exit(1)
 
 
 def _key_file() -> KeyFile:

@@ -1,7 +1,9 @@
 """Who is calling? From the text of an API key to a tenant and what it may do there."""
 
 import hashlib
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -35,20 +37,28 @@ class Caller:
 class _Remembered:
     """Callers that were recognised moments ago, by the digest of their key's text.
 
-    Only successes are kept, and at most MAX_REMEMBERED of them: guessing fills nothing.
+    Only successes are kept, and at most MAX_REMEMBERED of them: guessing fills nothing. For how
+    long is measured by a clock that nobody sets, so that none is kept longer where one is set back.
     """
 
-    entries: OrderedDict[bytes, tuple[datetime, Caller]] = field(default_factory=OrderedDict)
+    entries: OrderedDict[bytes, tuple[float, datetime | None, Caller]] = field(
+        default_factory=OrderedDict
+    )
 
-    def find(self, digest: bytes, at: datetime) -> Caller | None:
-        until, caller = self.entries.get(digest, (at, None))
-        if until <= at:
-            self.entries.pop(digest, None)
+    def find(self, digest: bytes, moment: float, at: datetime) -> Caller | None:
+        found = self.entries.get(digest)
+        if found is None:
+            return None
+        until, expires_at, caller = found
+        if until <= moment or (expires_at is not None and expires_at <= at):
+            del self.entries[digest]
             return None
         return caller
 
-    def keep(self, digest: bytes, until: datetime, caller: Caller) -> None:
-        self.entries[digest] = (until, caller)
+    def keep(
+        self, digest: bytes, until: float, expires_at: datetime | None, caller: Caller
+    ) -> None:
+        self.entries[digest] = (until, expires_at, caller)
         self.entries.move_to_end(digest)
         while len(self.entries) > MAX_REMEMBERED:
             self.entries.popitem(last=False)
@@ -64,16 +74,17 @@ class Authenticate:
 
     begin: BeginTenancyWork
     now: Clock = utc_now
+    monotonic: Callable[[], float] = time.monotonic
     remembered_for: timedelta = REMEMBERED_FOR
     _remembered: _Remembered = field(default_factory=_Remembered, repr=False)
 
     async def __call__(self, bearer: str) -> Caller:
         """The caller that `bearer`, the text of an API key, belongs to."""
-        presented, at = read_key(bearer), self.now()
+        presented, at, moment = read_key(bearer), self.now(), self.monotonic()
         if presented is None:
             raise Unauthenticated
         digest = hashlib.sha256(bearer.encode()).digest()
-        known = self._remembered.find(digest, at)
+        known = self._remembered.find(digest, moment, at)
         if known is not None:
             return known
         async with self.begin(presented.tenant_id) as work:
@@ -81,6 +92,6 @@ class Authenticate:
         if key is None or not key.admits(presented.digest, at):
             raise Unauthenticated
         caller = Caller(key.tenant_id, key.id, key.scopes)
-        until = at + self.remembered_for
-        self._remembered.keep(digest, min(until, key.expires_at or until), caller)
+        until = moment + self.remembered_for.total_seconds()
+        self._remembered.keep(digest, until, key.expires_at, caller)
         return caller

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from whatsapp.application.ports import BeginWork
+from shared.kernel.clock import Clock, utc_now
+from whatsapp.application.ports import BeginWork, Work
 from whatsapp.domain.events import EndpointNotEnabled, EndpointNotFound, Replayed
 
 MAX_REPLAYED: Final = 5000
@@ -17,9 +18,14 @@ MAX_LOOKED_AT: Final = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayEvents:
-    """Queues events that an endpoint wants once more, with the ids that they had."""
+    """Queues events that an endpoint wants once more, with the ids that they had.
+
+    `keep` is how long events are kept: of what is younger nothing can be missing.
+    """
 
     begin: BeginWork
+    keep: timedelta
+    now: Clock = utc_now
 
     async def __call__(
         self,
@@ -48,5 +54,15 @@ class ReplayEvents:
                 limit=MAX_REPLAYED,
                 look_at=MAX_LOOKED_AT,
             )
+            lacks_some = await self._lacks_some(work, event_ids, since, after)
             await work.commit()
-        return replayed
+        return replayed._replace(is_incomplete=lacks_some)
+
+    async def _lacks_some(
+        self, work: Work, event_ids: Sequence[UUID] | None, since: datetime | None, after: int
+    ) -> bool:
+        if event_ids is not None:
+            return await work.events.count(event_ids) < len(set(event_ids))
+        if since is None or since > self.now() - self.keep:
+            return False
+        return await work.events.lacks_some_since(since, after=after)

@@ -34,6 +34,15 @@ class StreamEvents:
         return after
 
     async def read(self, tenant_id: UUID, after: int) -> Sequence[Event]:
-        """The next events, up to PAGE; none where there is nothing new."""
+        """The next events, up to PAGE; none where there is nothing new.
+
+        Raises EventsForgotten where some of them were deleted before they were read.
+        """
         async with self.begin(tenant_id) as work:
-            return await work.events.list_after(after, limit=PAGE)
+            page = await work.events.list_after(after, limit=PAGE)
+            # Numbers may be left out; only then is it worth asking whether there was an event.
+            if page and page[0].number > after + 1:
+                position = await work.events.position()
+                if 0 < after < position.forgotten:
+                    raise EventsForgotten
+        return page

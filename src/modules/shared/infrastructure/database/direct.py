@@ -6,6 +6,7 @@ of that: its SQL, the order of its parameters and the names of its columns are k
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, Dialect, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
-from shared.infrastructure.database.driver_errors import InvalidValue
+from shared.infrastructure.database.driver_errors import READ_ONLY, InvalidValue
 from shared.infrastructure.database.engine import PreludeConnection
 
 _KNOWN = "tellwire_connection"
@@ -93,7 +94,7 @@ async def fetch(
 async def fetch_alone(
     engine: AsyncEngine, statement: Executable, parameters: Mapping[str, Any]
 ) -> Sequence[Any]:
-    """All rows of a statement that is a transaction of its own; `engine` is on autocommit."""
+    """All rows of a statement that is a transaction of its own; `engine` comes of `alone`."""
     async with engine.connect() as connection:
         return await fetch_on(connection, statement, parameters)
 
@@ -101,15 +102,22 @@ async def fetch_alone(
 async def fetch_on(
     connection: AsyncConnection, statement: Executable, parameters: Mapping[str, Any]
 ) -> Sequence[Any]:
-    """As `fetch_alone`, on a connection of such an engine that is open already."""
+    """As `fetch_alone`, on a connection of such an engine that is open already.
+
+    What is not on autocommit is behind PgBouncer: there it is a transaction, committed at the end.
+    """
     inner = connection.sync_connection
     driver = None if inner is None else _driver_of(inner)
-    if driver is None:
-        return (await connection.execute(statement, dict(parameters))).all()
+    if inner is None or driver is None:
+        found = (await connection.execute(statement, dict(parameters))).all()
+        await connection.commit()
+        return found
     finished = _finished(statement, connection.dialect)
     arguments = finished.arguments(parameters)
+    is_whole = inner.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
     try:
-        rows: Sequence[Any] = await driver.fetch(finished.sql, *arguments, record_class=_Row)
+        async with nullcontext() if is_whole else driver.transaction():
+            rows: Sequence[Any] = await driver.fetch(finished.sql, *arguments, record_class=_Row)
     except BaseException as error:
         if _is_lost(driver, error):
             await connection.invalidate()
@@ -118,8 +126,10 @@ async def fetch_on(
 
 
 def _is_lost(driver: PreludeConnection, error: BaseException) -> bool:
-    """Whether nobody knows what the connection is in the middle of."""
-    return driver.is_closed() or not isinstance(error, asyncpg.PostgresError)
+    """Whether nobody knows what the connection is in the middle of, or it is of no more use."""
+    if driver.is_closed() or not isinstance(error, asyncpg.PostgresError):
+        return True
+    return getattr(error, "sqlstate", None) == READ_ONLY
 
 
 async def _begin(connection: Connection, driver: PreludeConnection) -> None:

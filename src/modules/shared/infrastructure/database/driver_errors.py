@@ -22,7 +22,7 @@ from shared.kernel.errors import (
 
 
 class DatabaseUnavailable(Unavailable):
-    """PostgreSQL does not answer or gave up the connection; the transaction did not commit."""
+    """PostgreSQL does not answer, takes no writes or gave up the connection; nothing was stored."""
 
     code = "database_unavailable"
     title = "The database does not answer; try again"
@@ -89,11 +89,15 @@ class AlreadyExists(Conflict):
 
 ConstraintErrors = Mapping[str, type[TellwireError]]
 
+READ_ONLY: Final = "25006"
+"""SQLSTATE of a server that takes no writes: it was told so, or is the primary no longer."""
+
 _BY_STATE: Final[Mapping[str, type[TellwireError]]] = {
     "23503": InvalidReference,
     "23505": AlreadyExists,
     "23514": InvalidInput,
     "42501": RowSecurityViolation,
+    READ_ONLY: DatabaseUnavailable,
     "40001": TransactionConflict,
     "40P01": TransactionConflict,
     "55P03": TransactionConflict,

@@ -6,15 +6,15 @@ from uuid import uuid4
 
 import asyncpg
 from sqlalchemy import event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.pool import NullPool
 
-from shared.infrastructure.database.driver_errors import DatabaseFailed, translated
+from shared.infrastructure.database.driver_errors import READ_ONLY, DatabaseFailed, translated
 from shared.infrastructure.database.rls import TENANT_SETTING, TenantSession
 from shared.kernel.errors import Misconfigured
 
@@ -22,6 +22,7 @@ SessionFactory = async_sessionmaker[AsyncSession]
 CONNECT_TIMEOUT_SECONDS = 10.0
 COMMAND_TIMEOUT_SECONDS = 60.0
 POOL_TIMEOUT_SECONDS = 10.0
+_PGBOUNCER = "tellwire_pgbouncer"
 _FIRST_OF_THE_DATABASE = 10_000
 """Object ids below are assigned by PostgreSQL's developers and mean the same in every database."""
 
@@ -88,8 +89,8 @@ def create_engine(
 ) -> AsyncEngine:
     """An async engine for `postgresql+asyncpg://` URLs; opens no connection yet.
 
-    With `pgbouncer=True` nothing is prepared under a name that another client may meet, and
-    connections are not pooled twice; use it behind PgBouncer in transaction mode. With
+    With `pgbouncer=True` nothing is prepared under a name that another client may meet; use it
+    behind PgBouncer in transaction mode. There are as many connections as without it. With
     `plans_once=True` PostgreSQL plans each prepared statement once for all values; use it where
     tests show that no statement reads more by such a plan (ADR 17). PgBouncer's clients prepare
     nothing, so that it changes nothing for them.
@@ -111,11 +112,14 @@ def create_engine(
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": lambda: f"tellwire_{uuid4().hex}",
         }
-        pool = {"poolclass": NullPool}
     elif plans_once:
         arguments["server_settings"] = {"plan_cache_mode": "force_generic_plan"}
-    engine = create_async_engine(url, connect_args=arguments, hide_parameters=True, **pool)
+    options = {_PGBOUNCER: pgbouncer}
+    engine = create_async_engine(
+        url, connect_args=arguments, execution_options=options, hide_parameters=True, **pool
+    )
     event.listen(engine.sync_engine.pool, "reset", _forget_prelude)
+    event.listen(engine.sync_engine, "handle_error", _leave_read_only)
     return engine
 
 
@@ -124,6 +128,23 @@ def _forget_prelude(dbapi_connection: Any, _record: Any, _state: Any) -> None:
     driver = getattr(dbapi_connection, "driver_connection", None)
     if isinstance(driver, PreludeConnection):
         driver.set_prelude("")
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Connections to a server that takes no writes are given up: another may be primary by now."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
+
+
+def alone(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine, for statements that are transactions of their own: use its `begin()`.
+
+    They need no BEGIN and COMMIT; but behind PgBouncer, where what prepares a statement and what
+    runs it might come to different connections, and there to the statement of another client.
+    """
+    if engine.sync_engine.get_execution_options().get(_PGBOUNCER):
+        return engine
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def create_session_factory(engine: AsyncEngine) -> SessionFactory:

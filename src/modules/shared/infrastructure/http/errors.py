@@ -67,6 +67,18 @@ class RequestTimedOut(TellwireError):
     title = "The request did not arrive in time"
 
 
+class RangeNotSatisfiable(InvalidInput):
+    """The file is shorter than where the range begins; Content-Range says how long it is."""
+
+    code = "range_not_satisfiable"
+    status = 416
+    title = "The file ends before the range begins"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes", field="Range")
+        self.size = size
+
+
 class BadRequest(InvalidInput):
     """The request cannot be understood."""
 

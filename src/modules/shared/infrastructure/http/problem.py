@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from shared.infrastructure.http.errors import ValidationFailed
+from shared.infrastructure.http.errors import RangeNotSatisfiable, ValidationFailed
 from shared.kernel.errors import TellwireError, Unauthenticated
 
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -54,6 +54,8 @@ def problem_response(error: TellwireError, scope: Scope, **headers: str) -> Resp
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
     return Response(body, error.status, headers, media_type=PROBLEM_TYPE)
 
 

@@ -133,10 +133,14 @@ def _wait(attempt: int, answer: Answer, rng: Random) -> timedelta:
 
 
 class Replayed(NamedTuple):
-    """How many events were queued again, and the last number looked at where there are more."""
+    """How many events were queued again, and the last number looked at where there are more.
+
+    `is_incomplete` where some that were asked for are not there, or not any more.
+    """
 
     queued: int
     last: int | None
+    is_incomplete: bool = False
 
 
 class DeliveryQueue(Protocol):

@@ -139,6 +139,14 @@ class EventLog(Protocol):
         """The events with these ids, in order of their numbers."""
         ...
 
+    async def lacks_some_since(self, moment: datetime, *, after: int) -> bool:
+        """Whether events behind `after` were deleted that may have been recorded since then."""
+        ...
+
+    async def count(self, ids: Sequence[UUID]) -> int:
+        """How many of these events there are."""
+        ...
+
     async def forget(self, *, before: datetime, limit: int) -> int:
         """Delete up to `limit` of the oldest events and logged deliveries; gives how many."""
         ...

@@ -242,3 +242,7 @@ class ReplayResponse(BaseModel):
     last: int | None = Field(
         description="Where there may be more: the number to go on behind, as `after`."
     )
+    incomplete: bool = Field(
+        description="Some events of that time have been deleted for their age, or some of these "
+        "ids are not there (any more): read your messages instead."
+    )

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
-from shared.kernel.errors import InvalidInput
+from shared.infrastructure.http.errors import RangeNotSatisfiable
 from whatsapp.domain.media import MAX_FILENAME_CHARACTERS, Media
 from whatsapp.domain.media_repository import MediaFilter
 from whatsapp.domain.media_type import essence
@@ -49,14 +49,6 @@ _BODY: Final = {
 
 router = APIRouter(prefix=PREFIX, tags=["Media"])
 """Declares routes and holds nothing else."""
-
-
-class RangeNotSatisfiable(InvalidInput):
-    """The file is shorter than where the range begins."""
-
-    code = "range_not_satisfiable"
-    status = 416
-    title = "The file ends before the range begins"
 
 
 class MediaResponse(BaseModel):
@@ -238,7 +230,7 @@ def _range(given: str | None, size: int) -> tuple[int, int | None]:
         return 0, None
     start, last = int(found[1]), int(found[2]) if found[2] else size - 1
     if start >= size:
-        raise RangeNotSatisfiable(f"The file has {size} bytes", field="Range")
+        raise RangeNotSatisfiable(size)
     return (start, min(last, size - 1) - start + 1) if last >= start else (0, None)
 
 

@@ -127,7 +127,10 @@ async def test_endpoint(
 async def replay_events(
     endpoint_id: UUID, wanted: ReplayRequest, services: Services, caller: WebhookWriter
 ) -> ReplayResponse:
-    """Deliver events again, with the ids that they had; what waits anyhow counts too."""
+    """Deliver events again, with the ids that they had; what waits anyhow counts too.
+
+    `incomplete` says that some of what was asked for is not kept any more.
+    """
     replayed = await services.endpoints.replay(
         caller.tenant_id,
         endpoint_id,
@@ -137,7 +140,9 @@ async def replay_events(
         after=wanted.after,
         user_id=caller.key_id,
     )
-    return ReplayResponse(queued=replayed.queued, last=replayed.last)
+    return ReplayResponse(
+        queued=replayed.queued, last=replayed.last, incomplete=replayed.is_incomplete
+    )
 
 
 @router.get("/{endpoint_id}/deliveries", responses=problems(404, 422))

@@ -1,12 +1,14 @@
 """The event worker: serves every endpoint that is due, each by a task of its own.
 
-One that answers slowly or not at all holds up itself: it has a bounded number of requests, and
-after a round in which it took nothing it rests, longer each time, and is then asked with one.
+One that answers slowly or not at all holds up itself: it has a bounded number of requests, gives
+up its place to those who are quick, and after a round in which it took nothing it rests, longer
+each time, and is then asked with one.
 """
 
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -22,7 +24,12 @@ from whatsapp.entrypoints.workers.loop import Loop
 SWEEP_SECONDS: Final = 0.1
 SWEEP_ENDPOINTS: Final = 500
 MAX_ENDPOINTS: Final = 200
-"""Served at once by one worker."""
+"""Served at once by one worker, besides those that are slow."""
+SLOW_SECONDS: Final = 1.0
+"""A round that takes longer is a slow one's."""
+MAX_SLOW: Final = 400
+"""So many slow ones take no place from others. Half of it is for those that are known to take
+nothing, so that there is always some for those that have just become slow."""
 MAX_OF_A_TENANT: Final = 5
 """Of these, so that a tenant with many dead endpoints takes up few places."""
 PARALLEL: Final = 16
@@ -42,6 +49,28 @@ class _Rest:
     until: float
 
 
+@dataclass(slots=True)
+class _Places:
+    """Who is served at the moment: quick ones, slow ones, and how many of each tenant."""
+
+    quick: int
+    slow: int
+    of_tenants: Counter[UUID]
+
+    def take(self, work: EndpointWork, *, is_failing: bool) -> bool:
+        """Whether there is room; one that is known to take nothing has room among the slow."""
+        if self.of_tenants[work.tenant_id] >= MAX_OF_A_TENANT:
+            return False
+        if self.slow >= MAX_SLOW // 2 if is_failing else self.quick >= MAX_ENDPOINTS:
+            return False
+        if is_failing:
+            self.slow += 1
+        else:
+            self.quick += 1
+        self.of_tenants[work.tenant_id] += 1
+        return True
+
+
 @dataclass(slots=True, kw_only=True)
 class EventWorker:
     """Finds endpoints that are due by a rotating cursor, and delivers until nothing is left."""
@@ -50,7 +79,8 @@ class EventWorker:
     deliver: DeliverEvents
     rng: Random = field(default_factory=Random)
     monotonic: Callable[[], float] = time.monotonic
-    _running: set[EndpointWork] = field(default_factory=set, init=False)
+    _running: dict[EndpointWork, float] = field(default_factory=dict, init=False)
+    """Who is served, and since when its round lasts."""
     _resting: dict[EndpointWork, _Rest] = field(default_factory=dict, init=False)
     _cursor: tuple[UUID, UUID] = field(default=(NIL, NIL), init=False)
 
@@ -69,23 +99,28 @@ class EventWorker:
         self._cursor = following or (NIL, NIL)
         # A tenant's turn comes by chance where there is not room for all.
         self.rng.shuffle(shuffled := list(due))
+        places = self._places()
         for work in shuffled:
-            if self._has_room(work):
-                self._running.add(work)
+            if self._may_begin(work) and places.take(work, is_failing=work in self._resting):
+                self._running[work] = self.monotonic()
                 rounds.create_task(self._serve(work, stopping))
         return 0
 
-    def _has_room(self, work: EndpointWork) -> bool:
-        if work in self._running or len(self._running) >= MAX_ENDPOINTS:
-            return False
+    def _places(self) -> "_Places":
+        """What the endpoints that are being served leave for others."""
+        long_ago = self.monotonic() - SLOW_SECONDS
+        slow = sum(since < long_ago or one in self._resting for one, since in self._running.items())
+        quick = len(self._running) - min(slow, MAX_SLOW)
+        return _Places(quick, slow, Counter(one.tenant_id for one in self._running))
+
+    def _may_begin(self, work: EndpointWork) -> bool:
         rest = self._resting.get(work)
-        if rest is not None and rest.until > self.monotonic():
-            return False
-        return sum(one.tenant_id == work.tenant_id for one in self._running) < MAX_OF_A_TENANT
+        return work not in self._running and (rest is None or rest.until <= self.monotonic())
 
     async def _serve(self, work: EndpointWork, stopping: asyncio.Event) -> None:
         try:
             for _ in range(ROUNDS):
+                self._running[work] = self.monotonic()
                 failing = work in self._resting
                 done = await self.deliver(work, limit=1 if failing else PARALLEL)
                 if done.claimed and not done.taken:
@@ -100,7 +135,7 @@ class EventWorker:
         except Exception:
             logger.exception("delivering events failed in an unforeseen way")
         finally:
-            self._running.discard(work)
+            del self._running[work]
 
     def _rest(self, work: EndpointWork) -> None:
         known = self._resting.get(work)

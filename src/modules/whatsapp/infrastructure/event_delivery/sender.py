@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
@@ -44,7 +45,8 @@ class HttpEventSender:
                 allow_redirects=False,
                 timeout=self._timeout,
             ) as answer:
-                status, retry_after = answer.status, _seconds(answer.headers.get("Retry-After"))
+                status, told = answer.status, answer.headers.get("Retry-After")
+                retry_after = _wait(told, at)
                 excerpt = _shown(await answer.content.read(MAX_ANSWER_BYTES))
                 if not answer.content.at_eof():
                     answer.close()
@@ -76,11 +78,19 @@ def _shown(answer: bytes) -> str:
     return answer.decode(errors="replace")[:MAX_EXCERPT_CHARACTERS]
 
 
-def _seconds(header: str | None) -> timedelta | None:
-    """Retry-After in seconds; a date, which nobody sends here, counts as nothing."""
-    if header is None or not header.isascii() or not header.isdigit():
+def _wait(header: str | None, at: datetime) -> timedelta | None:
+    """Retry-After in either of its forms, seconds or a date; None where it is neither, or over."""
+    if header is None:
         return None
-    return timedelta(seconds=int(header[:9]))
+    if header.isascii() and header.isdigit():
+        return timedelta(seconds=int(header[:9]))
+    try:
+        until = parsedate_to_datetime(header)
+    except (ValueError, OverflowError):
+        return None
+    # A date is in GMT, also where it does not say so.
+    wait = until.replace(tzinfo=until.tzinfo or UTC) - at
+    return wait if wait > timedelta() else None
 
 
 _NAMES: Final[Mapping[type[BaseException], str]] = {

@@ -144,5 +144,8 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _discard(file: Any) -> None:
-    file.close()
-    Path(file.name).unlink(missing_ok=True)
+    # Closing writes what is left, for which a full disk has no room; the name goes in any case.
+    with suppress(OSError):
+        file.close()
+    with _told():
+        Path(file.name).unlink(missing_ok=True)

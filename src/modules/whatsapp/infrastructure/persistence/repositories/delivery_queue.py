@@ -9,6 +9,7 @@ from sqlalchemy import Row, TextClause
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.driver_errors import translated
+from shared.infrastructure.database.engine import alone
 from whatsapp.domain.events import ClaimedDelivery, EndpointWork
 from whatsapp.infrastructure.persistence.repositories import delivery_statements as sql
 
@@ -21,7 +22,7 @@ class SQLAlchemyDeliveryQueue:
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = alone(engine)
 
     async def find_work(
         self, *, after: tuple[UUID, UUID], limit: int
@@ -61,5 +62,5 @@ class SQLAlchemyDeliveryQueue:
         ]
 
     async def _run(self, statement: TextClause, **parameters: Any) -> Sequence[Row[Any]]:
-        async with translated(), self._engine.connect() as connection:
+        async with translated(), self._engine.begin() as connection:
             return (await connection.execute(statement, parameters)).all()

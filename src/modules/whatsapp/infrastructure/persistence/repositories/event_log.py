@@ -85,6 +85,16 @@ class SQLAlchemyEventLog:
         """The events with these ids, in order of their numbers."""
         return [_event(row) for row in await self._fetch(sql.LOAD, ids=list(ids))]
 
+    async def lacks_some_since(self, moment: datetime, *, after: int) -> bool:
+        """Whether events behind `after` were deleted that may have been recorded since then."""
+        rows = await self._fetch(sql.LACKS_SINCE, since=moment, after=after)
+        return any(row.is_lacking for row in rows)
+
+    async def count(self, ids: Sequence[UUID]) -> int:
+        """How many of these events there are."""
+        found: int = (await self._fetch(sql.COUNT, ids=list(ids)))[0].found
+        return found
+
     async def forget(self, *, before: datetime, limit: int) -> int:
         """Delete up to `limit` of the oldest events, and as many logged deliveries."""
         count: int = (await self._fetch(sql.FORGET, before=before, limit=limit))[0].forgotten

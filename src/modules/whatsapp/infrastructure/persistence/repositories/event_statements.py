@@ -198,6 +198,25 @@ LOAD: Final = _typed(
     f"{_EVENT} AND e.id = ANY(:ids) ORDER BY e.number", tenant=Uuid(), ids=ARRAY(Uuid())
 )
 
+LACKS_SINCE: Final = _typed(
+    """
+    SELECT s.forgotten_number > :after AND NOT coalesce((
+        SELECT e.recorded_at < :since FROM events e
+        WHERE e.tenant_id = :tenant AND e.number > s.forgotten_number ORDER BY e.number LIMIT 1
+    ), false) AS is_lacking
+    FROM event_streams s WHERE s.tenant_id = :tenant
+    """,
+    tenant=Uuid(),
+    after=BigInteger(),
+    since=DateTime(timezone=True),
+)
+"""What is kept of an earlier time shows that nothing since then was deleted."""
+COUNT: Final = _typed(
+    "SELECT count(*) AS found FROM events WHERE tenant_id = :tenant AND id = ANY(:ids)",
+    tenant=Uuid(),
+    ids=ARRAY(Uuid()),
+)
+
 FORGET: Final = _typed(
     """
     WITH old AS MATERIALIZED (

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.driver_errors import translated
+from shared.infrastructure.database.engine import alone
 from shared.kernel.ids import NIL
 from whatsapp.domain.media_repository import MediaJob, MediaJobKind
 from whatsapp.infrastructure.persistence.repositories.media_statements import CLAIM
@@ -17,7 +18,7 @@ class SQLAlchemyMediaQueue:
     """Leases jobs as the role `tellwire_process`, which sees ids of files and none of them."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = alone(engine)
 
     async def claim(
         self,
@@ -40,7 +41,7 @@ class SQLAlchemyMediaQueue:
             "without": list(without),
             "token": uuid4(),
         }
-        async with translated(), self._engine.connect() as connection:
+        async with translated(), self._engine.begin() as connection:
             rows = (await connection.execute(CLAIM, parameters)).all()
         return [
             MediaJob(

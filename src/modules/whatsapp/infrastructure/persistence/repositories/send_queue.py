@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.direct import fetch_alone
 from shared.infrastructure.database.driver_errors import translated
+from shared.infrastructure.database.engine import alone
 from shared.kernel.ids import NIL
 from whatsapp.domain.send_queue import (
     LANES,
@@ -32,7 +33,7 @@ class SQLAlchemySendQueue:
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = alone(engine)
 
     async def find_work(
         self, *, after: tuple[UUID, UUID] = (NIL, NIL), limit: int = 500

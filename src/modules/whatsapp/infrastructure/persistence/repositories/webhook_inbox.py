@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from shared.infrastructure.database.direct import fetch_on
 from shared.infrastructure.database.driver_errors import DatabaseUnavailable, translated
+from shared.infrastructure.database.engine import alone
 from shared.kernel.ids import new_id_texts
 
 MAX_TOGETHER: Final = 50
@@ -67,7 +68,7 @@ class SQLAlchemyWebhookInbox:
     """Appends bodies as the role `tellwire_intake`, which may do nothing else."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = alone(engine)
         self._waiting = deque[_Waiting]()
         self._tasks = set[asyncio.Task[None]]()
         self._writers = 0

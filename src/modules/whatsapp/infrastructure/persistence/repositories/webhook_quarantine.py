@@ -8,6 +8,7 @@ from sqlalchemy import ARRAY, TEXT, DateTime, Integer, Uuid, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.driver_errors import translated
+from shared.infrastructure.database.engine import alone
 from shared.kernel.ids import new_ids
 from whatsapp.domain.webhook_inbox import LeftOver, LeftOverFilter, Quarantined, SetAside
 
@@ -67,16 +68,16 @@ class SQLAlchemyWebhookQuarantine:
     """Shows and requeues as the role `tellwire_process`; each method is one statement."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = alone(engine)
 
     async def find_time(self) -> datetime:
         """The time by the clock that puts things aside."""
-        async with translated(), self._engine.connect() as connection:
+        async with translated(), self._engine.begin() as connection:
             return cast("datetime", (await connection.execute(_TIME)).scalar_one())
 
     async def count_set_aside(self, *, limit: int = 100) -> Sequence[SetAside]:
         """What lies in quarantine, by reason, the most frequent first."""
-        async with translated(), self._engine.connect() as connection:
+        async with translated(), self._engine.begin() as connection:
             rows = (await connection.execute(_SET_ASIDE, {"limit": limit})).all()
         return [
             SetAside(
@@ -91,7 +92,7 @@ class SQLAlchemyWebhookQuarantine:
 
     async def list_left_over(self, *, limit: int) -> Sequence[LeftOver]:
         """What was put aside last, as it came."""
-        async with translated(), self._engine.connect() as connection:
+        async with translated(), self._engine.begin() as connection:
             rows = (await connection.execute(_LIST, {"limit": limit})).all()
         return [_left_over(row) for row in rows]
 
@@ -110,7 +111,7 @@ class SQLAlchemyWebhookQuarantine:
             "limit": limit,
             "new_ids": new_ids(limit),
         }
-        async with translated(), self._engine.connect() as connection:
+        async with translated(), self._engine.begin() as connection:
             return (await connection.execute(_REQUEUE, parameters)).rowcount
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database.direct import fetch_alone
 from shared.infrastructure.database.driver_errors import translated
+from shared.infrastructure.database.engine import alone
 from shared.kernel.ids import new_ids
 from whatsapp.domain.webhook_inbox import (
     InboxEntry,
@@ -137,7 +138,7 @@ class SQLAlchemyWebhookQueue:
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = alone(engine)
 
     async def claim(self, *, limit: int, lease: timedelta) -> Sequence[InboxEntry]:
         """Lease up to `limit` bodies, the oldest first; processors never share one."""
@@ -153,7 +154,7 @@ class SQLAlchemyWebhookQueue:
 
     async def read_until(self) -> datetime:
         """Everything that came in before this moment has been processed, by the ids' order."""
-        async with translated(), self._engine.connect() as connection:
+        async with translated(), self._engine.begin() as connection:
             return cast("datetime", (await connection.execute(_READ_UNTIL)).scalar_one())
 
     async def routes(self, *, numbers: Collection[str], accounts: Collection[str]) -> Routes:
@@ -183,7 +184,7 @@ class SQLAlchemyWebhookQueue:
             "ids": [entry.id for entry in entries],
             "token": entries[0].lease_token,
         }
-        async with translated(), self._engine.connect() as connection:
+        async with translated(), self._engine.begin() as connection:
             await connection.execute(_RELEASE, parameters)
 
     async def finish(
@@ -214,11 +215,11 @@ class SQLAlchemyWebhookQueue:
 
     async def forget_older_than(self, age: timedelta, *, limit: int) -> int:
         """Forget bodies that came so long ago; gives how many."""
-        async with translated(), self._engine.connect() as connection:
+        async with translated(), self._engine.begin() as connection:
             return (await connection.execute(_FORGET, {"age": age, "limit": limit})).rowcount
 
     async def count_waiting(self) -> Waiting:
         """What waits to be processed."""
-        async with translated(), self._engine.connect() as connection:
+        async with translated(), self._engine.begin() as connection:
             row = (await connection.execute(_WAITING)).one()
         return Waiting(number=row.number, oldest=row.oldest)
