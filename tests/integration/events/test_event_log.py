@@ -115,6 +115,21 @@ async def test_a_failure_is_told_once_for_each_attempt(begin, ana, sent, set_sta
     assert await record(begin, ana, progress(message, "failed", attempt=1)) == 0
 
 
+async def test_a_copy_tells_nothing_behind_what_the_first_one_came_to(begin, ana, sent, set_status):
+    """Of unknown outcome it was sent once more, and then Meta reports on both."""
+    await open_stream(begin, ana)
+    message = await sent(ana)
+    await set_status(message, "read", attempts=2)
+
+    assert await record(begin, ana, progress(message, "read", attempt=1)) == 1
+    for step in ("sent", "delivered", "read"):
+        assert await record(begin, ana, progress(message, step, attempt=2)) == 0
+    assert await record(begin, ana, progress(message, attempt=2)) == 0
+
+    await set_status(message, "played", attempts=2)
+    assert await record(begin, ana, progress(message, "played", attempt=2)) == 1
+
+
 async def test_an_answer_and_a_report_of_the_same_step_are_one_event(begin, ana, sent, set_status):
     await open_stream(begin, ana)
     message = await sent(ana)

@@ -12,6 +12,7 @@ from sqlalchemy import event, text
 
 from shared.infrastructure.database import (
     DatabaseUnavailable,
+    RLSManager,
     SQLAlchemyUnitOfWork,
     create_engine,
     create_session_factory,
@@ -19,7 +20,9 @@ from shared.infrastructure.database import (
 from shared.infrastructure.database.driver_errors import InvalidValue
 from shared.infrastructure.database.engine import PreludeConnection
 from shared.kernel.ids import new_id
+from tenancy.infrastructure.work import tenancy_work_in
 from whatsapp.domain.entities import ChannelNotFound
+from whatsapp.infrastructure.persistence.work import work_in
 
 pytestmark = pytest.mark.postgres
 
@@ -181,3 +184,50 @@ async def test_after_a_commit_a_session_never_uses_the_connection_it_gave_back(
         assert await hers.messages.get_outbound_by_id(stored.id) == stored
         ana_looked.set()
         await bea_at_work
+
+
+async def end_connection(session, superuser):
+    lost = await session.scalar(text("SELECT pg_backend_pid()"))
+    await superuser.fetchval("SELECT pg_terminate_backend($1, 5000)", lost)
+
+
+@pytest.mark.parametrize("way", [tenancy_work_in, work_in])
+async def test_what_was_read_counts_although_the_connection_is_lost_behind_it(
+    sessions, ana, superuser, way
+):
+    async with way(sessions)(ana.tenant_id) as work:
+        await end_connection(work.session, superuser)
+
+
+@pytest.mark.parametrize("way", [tenancy_work_in, work_in])
+async def test_why_a_block_failed_is_told_although_its_connection_is_lost_too(
+    sessions, ana, superuser, way
+):
+    async def fail():
+        async with way(sessions)(ana.tenant_id) as work:
+            await end_connection(work.session, superuser)
+            raise ChannelNotFound
+
+    with pytest.raises(ChannelNotFound):
+        await fail()
+
+
+async def test_a_block_whose_connection_is_lost_before_its_end_says_so(sessions, ana, superuser):
+    async def leave():
+        async with SQLAlchemyUnitOfWork(sessions) as uow, RLSManager(uow.session) as rls:
+            await rls.set_context(tenant_id=ana.tenant_id)
+            await end_connection(uow.session, superuser)
+
+    with pytest.raises(DatabaseUnavailable) as raised:
+        await leave()
+    assert raised.value.__context__ is None
+
+
+async def test_a_unit_of_work_ends_in_peace_although_its_connection_is_lost(
+    sessions, ana, superuser
+):
+    async with SQLAlchemyUnitOfWork(sessions) as uow:
+        async with RLSManager(uow.session) as rls:
+            await rls.set_context(tenant_id=ana.tenant_id)
+            await uow.session.execute(text("SELECT 1"))
+        await end_connection(uow.session, superuser)

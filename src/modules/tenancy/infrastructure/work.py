@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.infrastructure.database import RLSManager, SessionFactory, SQLAlchemyUnitOfWork
-from shared.infrastructure.database.driver_errors import translated
+from shared.infrastructure.database.driver_errors import rolling_back, translated
 from tenancy.application.ports import BeginTenancyWork, TenancyWork
 from tenancy.infrastructure.repositories import (
     SQLAlchemyApiKeyRepository,
@@ -38,5 +38,8 @@ def tenancy_work_in(sessions: SessionFactory) -> BeginTenancyWork:
             yield _TenancyWork(
                 session, SQLAlchemyTenantRepository(session), SQLAlchemyApiKeyRepository(session)
             )
+            # Here and not on the way out: a transaction that is over needs no tenant taken from it.
+            with rolling_back():
+                await session.rollback()
 
     return begin

@@ -4,8 +4,8 @@ The driver's own exception holds parameters and row values, so it is never chain
 walks `__cause__` and `__context__` finds nothing of a tenant.
 """
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import asyncpg
@@ -187,4 +187,14 @@ async def translated(constraints: ConstraintErrors | None = None) -> AsyncGenera
         except TellwireError:
             # Raising set it, since whoever awaits this block still handles the driver's exception.
             ours.__context__ = None
+            raise
+
+
+@contextmanager
+def rolling_back() -> Generator[None]:
+    """Undo a transaction within; where its connection is lost, PostgreSQL has done so itself."""
+    try:
+        yield
+    except _OF_THE_DATABASE as error:
+        if not isinstance(translate(error, {}), DatabaseUnavailable):
             raise

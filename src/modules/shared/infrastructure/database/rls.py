@@ -25,7 +25,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.sql.util import find_tables
 
 from shared.infrastructure.database.base import TenantScoped, belongs_to_tenants
-from shared.infrastructure.database.driver_errors import translated
+from shared.infrastructure.database.driver_errors import rolling_back, translated
 from shared.infrastructure.database.tenant_context import (
     TenantContext,
     TenantContextConflict,
@@ -151,19 +151,22 @@ class RLSManager:
         if not self._session.in_transaction():
             return
         if failed:
-            await self._session.rollback()
+            with rolling_back():
+                await self._session.rollback()
             return
         if self._session.in_nested_transaction():
             # Rolled back later, the savepoint would bring the tenant back.
-            await self._session.rollback()
+            with rolling_back():
+                await self._session.rollback()
             raise TenantContextConflict("A savepoint was still open: all was rolled back")
         await self._session.flush()
-        try:
-            await self._session.execute(_SET, {"tenant": "", "user": ""})
-        except DBAPIError as error:
-            # A statement had failed, and somebody caught that: such a transaction shows nothing.
-            if getattr(error.orig, "sqlstate", None) != _IN_FAILED_TRANSACTION:
-                raise
+        async with translated():
+            try:
+                await self._session.execute(_SET, {"tenant": "", "user": ""})
+            except DBAPIError as error:
+                # A statement failed, and somebody caught that: such a transaction shows nothing.
+                if getattr(error.orig, "sqlstate", None) != _IN_FAILED_TRANSACTION:
+                    raise
 
 
 def _uuid(value: UUID | str) -> UUID:

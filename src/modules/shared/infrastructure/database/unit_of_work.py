@@ -5,7 +5,7 @@ from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from shared.infrastructure.database.driver_errors import translated
+from shared.infrastructure.database.driver_errors import rolling_back, translated
 from shared.kernel.errors import Misconfigured
 
 _configured: dict[str, async_sessionmaker[AsyncSession]] = {}
@@ -56,7 +56,8 @@ class SQLAlchemyUnitOfWork:
             session.sync_session.close()  # Nothing is open, so this sends nothing.
             return
         # AsyncSession's own exit closes (and so rolls back) shielded from cancellation.
-        await session.__aexit__(kind, error, trace)
+        with rolling_back():
+            await session.__aexit__(kind, error, trace)
 
     async def commit(self) -> None:
         """Make everything since the last commit durable; the unit of work can go on afterwards.
@@ -68,4 +69,5 @@ class SQLAlchemyUnitOfWork:
 
     async def rollback(self) -> None:
         """Undo everything since the last commit."""
-        await self.session.rollback()
+        with rolling_back():
+            await self.session.rollback()

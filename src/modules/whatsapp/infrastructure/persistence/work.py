@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.infrastructure.database import RLSManager, SessionFactory, SQLAlchemyUnitOfWork
-from shared.infrastructure.database.driver_errors import translated
+from shared.infrastructure.database.driver_errors import rolling_back, translated
 from whatsapp.application.ports import BeginWork, Work
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyAccountRepository,
@@ -65,6 +65,7 @@ def work_in(sessions: SessionFactory) -> BeginWork:
                 SQLAlchemyAccountRepository(session),
             )
             # Here and not on the way out: a transaction that is over needs no tenant taken from it.
-            await session.rollback()
+            with rolling_back():
+                await session.rollback()
 
     return begin

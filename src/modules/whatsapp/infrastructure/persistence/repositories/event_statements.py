@@ -112,9 +112,12 @@ RECORD_PROGRESS: Final = _typed(
                 AND CASE
                     WHEN x.decided THEN e.type = 'message.' || x.status
                          AND e.occurred_at = x.occurred_at
-                    -- What was decided belongs to no attempt, and ends those before it.
-                    ELSE coalesce(e.attempt, CAST(e.data ->> 'attempt' AS smallint)) >= x.attempt
-                         AND {_rank("substr(e.type, 9)")} >= {_rank("x.status")} END)
+                    -- What was decided belongs to no attempt, and ends those before it. What
+                    -- the phone has stands, whatever becomes of a copy that was sent later.
+                    ELSE {_rank("substr(e.type, 9)")} >= {_rank("x.status")}
+                         AND (e.type IN ('message.delivered', 'message.read', 'message.played')
+                              OR coalesce(e.attempt, CAST(e.data ->> 'attempt' AS smallint))
+                                 >= x.attempt) END)
     ), told AS (
         INSERT INTO events ({_COLUMNS})
         SELECT :tenant, x.id, :before + row_number() OVER (ORDER BY {_rank("x.status")}, x.place),
