@@ -46,7 +46,7 @@ from whatsapp.infrastructure.persistence.repositories import (
 
 TITLE = "Webhook intake"
 CONNECTIONS, SECONDS, ROUNDS = 128, 1.0, 9
-MOST_PER_SECOND = 25_000  # More than any of them takes.
+MOST_PER_SECOND = 60_000  # More than any of them takes.
 PER_SECOND, LATENCY_SECONDS = 320, 15.0
 CROWDED_SECONDS, CROWDED_ROUNDS = 2.0, 5
 """Short, as the server ends half-open connections after ten seconds."""
@@ -64,7 +64,9 @@ STATUSES_REASON = (
     "taking the arrays apart; it writes twice as much to the log as the update alone. The client "
     "adds 4 ms for arrays and answers. Without the reference the ratio is 0.54. Checked once per "
     "statement by a trigger it is 0.52, but then deleting a message could take its reports along "
-    "only by a function with its owner's rights, which the schema has none of."
+    "only by a function with its owner's rights, which the schema has none of. In the newest run "
+    "it was less: while few messages are stored PostgreSQL may walk the whole key instead of "
+    "looking 500 up, 36 ms where it takes 25 ms beside five million."
 )
 OURS, PYWA, BARE = "Tellwire", "pywa", "bare ASGI"
 _numbers = count(1)
