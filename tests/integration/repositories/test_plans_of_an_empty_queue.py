@@ -299,6 +299,23 @@ async def test_what_was_planned_before_there_was_a_history_reads_no_more_of_it_t
         assert 0 < pages <= 80 * GROUP
 
 
+async def test_what_is_planned_while_nobody_has_looked_at_the_messages_reads_those_reported_alone(
+    owner, callers
+) -> None:
+    _, app = callers
+    await owner.execute("ALTER TABLE whatsapp_outbound_messages SET (autovacuum_enabled = false)")
+    await owner.execute(FILL, TENANT, CHANNEL, MADE_AFTER)
+    await app.connection.execute("SET plan_cache_mode = force_generic_plan")
+    ids = [row["id"] for row in await owner.fetch(WAITING, GROUP)]
+
+    entries, pages = await app.reading(app.report(ids, MessageStatus.DELIVERED))
+
+    told = "SELECT count(*) FROM whatsapp_outbound_messages WHERE status = 'delivered'"
+    assert await owner.fetchval(told) == GROUP
+    assert 0 < entries <= 20 * GROUP
+    assert 0 < pages <= 80 * GROUP
+
+
 @pytest.mark.parametrize(
     "content", [MessageContent.text("Hello"), MessageContent.template("news", "en")], ids=repr
 )

@@ -66,6 +66,7 @@ class OutboundMessageModel(TenantScoped, Base):
         Index(
             "ix_whatsapp_outbound_messages_thread",
             *("tenant_id", "channel_id", "recipient", "id"),
+            postgresql_where=text("recipient IS NOT NULL"),  # Always: who names none skips it.
         ),
         Index(None, "tenant_id", "wamid", postgresql_where=text("wamid IS NOT NULL")),
         CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in MessageStatus)})", "status"),

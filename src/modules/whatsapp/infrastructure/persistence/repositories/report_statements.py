@@ -43,11 +43,15 @@ RECORD_STATUSES: Final = typed(
                    ELSE false
                END AS late
         FROM report r
-        LEFT JOIN LATERAL (
-            -- By the key that changing it and checking the reference to it go by as well.
+        -- None is without a report: FULL only keeps PostgreSQL from looking through all messages
+        -- that are named for each report, as it would where it takes them for few.
+        FULL JOIN (
             SELECT i.id, i.status, i.attempts, i.wamid FROM whatsapp_outbound_messages i
-            WHERE i.tenant_id = :tenant AND i.id = r.message_id
+            WHERE i.tenant_id = :tenant AND i.id = ANY(CAST(:message_ids AS uuid[]))
               AND (i.channel_id = :channel) IS TRUE
+        ) named ON named.id = r.message_id
+        CROSS JOIN LATERAL (
+            SELECT named.* WHERE named.id IS NOT NULL
             UNION ALL
             SELECT w.id, w.status, w.attempts, w.wamid FROM whatsapp_outbound_messages w
             WHERE w.tenant_id = :tenant AND w.wamid = r.wamid AND (w.channel_id = :channel) IS TRUE
@@ -56,8 +60,10 @@ RECORD_STATUSES: Final = typed(
             SELECT o.id, o.status, o.attempts, o.wamid FROM whatsapp_status_events e
             JOIN whatsapp_outbound_messages o ON o.tenant_id = :tenant AND o.id = e.message_id
             WHERE e.tenant_id = :tenant AND e.channel_id = :channel AND e.wamid = r.wamid
+            UNION ALL
+            SELECT NULL, NULL, NULL, NULL
             LIMIT 1
-        ) m ON true
+        ) m
     ), kept AS (
         INSERT INTO whatsapp_status_events
             (tenant_id, id, channel_id, message_id, wamid, status, attempt, occurred_at,
@@ -112,7 +118,9 @@ RECORD_STATUSES: Final = typed(
             wamid = CASE WHEN m.status IN ('queued', 'sending', 'retrying', 'unknown')
                          THEN b.wamid ELSE coalesce(m.wamid, b.wamid) END
         FROM best b
-        WHERE m.tenant_id = :tenant AND m.id = b.id
+        -- Named once more as a list: a plan from the time when few were stored would otherwise
+        -- read all of a tenant's messages to find these, and lock them in no order.
+        WHERE m.tenant_id = :tenant AND m.id = ANY(ARRAY(SELECT id FROM best)) AND m.id = b.id
           AND m.status || '>' || b.status IN ({FORWARD_PAIRS})
           AND NOT (b.status = 'failed' AND coalesce(b.attempt < m.attempts, false))
         RETURNING m.id, m.wamid, m.attempts, b.event_id, b.attempt
