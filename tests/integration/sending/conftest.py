@@ -102,8 +102,7 @@ class Office:
             name="Another",
             phone_number_id=str(next(_numbers)),
             access_token=AccessToken("EAAG-another"),
-            messages_per_second=RATE,
-            **more,
+            **{"messages_per_second": RATE} | more,
         )
         made.verify(utc_now())
         stored = await self.work(lambda s: SQLAlchemyChannelRepository(s).add(made))

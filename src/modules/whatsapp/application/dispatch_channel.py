@@ -270,9 +270,11 @@ class DispatchChannel:
                 continue
             lacking = self._gate.lacking
             self._gate.add(slots)
-            if group := self._take(len(slots) - lacking):
-                launching = self._launch(flights, channel, group, at=slots[lacking].at)
-                flights.create_task(launching)
+            # Each group is marked a moment before its own first slot, so that none waits for it.
+            for first in range(lacking, len(slots), MAX_GROUP):
+                if group := self._take(len(slots) - first):
+                    launching = self._launch(flights, channel, group, at=slots[first].at)
+                    flights.create_task(launching)
             # Until the horizon has room for a whole group behind our last slot.
             await asyncio.sleep(slots[-1].at - self.monotonic() - LOOKAHEAD.total_seconds() + span)
 
@@ -346,6 +348,7 @@ class DispatchChannel:
 
     async def _fly(self, channel: Channel, one: Going) -> None:
         """Send one marked message on the next slot; never raises."""
+        self.gates.look()  # A whole group of these begins in one turn of the loop.
         try:
             outcome = await self._sent(channel, one)
         except NotLeaving:

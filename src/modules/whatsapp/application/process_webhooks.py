@@ -35,6 +35,8 @@ from whatsapp.domain.webhook import (
 from whatsapp.domain.webhook_inbox import InboxEntry, Quarantined, Route, Routes, WebhookInbox
 
 MAX_BODIES: Final = 200
+MAX_AT_ONCE: Final = 250
+"""So many elements of one channel are stored together: to compute more at once holds up others."""
 MAX_ATTEMPTS: Final = 5
 """What fails this often goes to quarantine, and does not hold up the others."""
 REMEMBERED_FOR: Final = timedelta(days=1)
@@ -192,7 +194,8 @@ class ProcessWebhooks:
     async def _process(self, entries: Sequence[InboxEntry], came_in: _CameIn) -> None:
         found = await self._find(entries)
         for route, belonging in found.placed.items():
-            await self._apply(route, belonging, came_in)
+            for first in range(0, len(belonging), MAX_AT_ONCE):
+                await self._apply(route, belonging[first : first + MAX_AT_ONCE], came_in)
         await self._finish(entries, found, ())
 
     async def _finish(

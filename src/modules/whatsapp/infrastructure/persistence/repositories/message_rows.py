@@ -118,8 +118,6 @@ _IN_ARRAYS: Final[Mapping[str, Callable[[OutboundMessage], Any]]] = {
     "due_at": attrgetter("due_at"),
 }
 
-_NOTHING: Final = {None}
-
 
 def _object_text(value: Mapping[str, Any]) -> str:
     return json.dumps(dict(value)) if value else "{}"
@@ -141,7 +139,10 @@ def without_blanks(arrays: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
 
     The driver looks at every single element of an array for what it might be.
     """
-    return {name: [] if set(values) == _NOTHING else values for name, values in arrays.items()}
+    return {
+        name: values if any(value is not None for value in values) else []
+        for name, values in arrays.items()
+    }
 
 
 def failure_of(row: OutboundMessageModel) -> FailureReason | None:

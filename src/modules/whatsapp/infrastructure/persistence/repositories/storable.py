@@ -7,12 +7,15 @@ import json
 import re
 from typing import Any, Final
 
+import orjson
+
 from shared.infrastructure.database import InvalidValue
 
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _ESCAPED_NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_PLAIN_JSON: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 _MAX_INTEGER: Final = 2**31 - 1
 _MAX_SMALLINT: Final = 2**15 - 1
 
@@ -35,6 +38,12 @@ def json_text(value: Any) -> str:
 
 
 def _written(value: Any) -> str:
+    try:
+        written = orjson.dumps(value, option=_PLAIN_JSON)
+        if b"null" not in written:  # Which is also what it makes of NaN.
+            return written.decode()
+    except TypeError:  # It is stricter than PostgreSQL about keys, integers and characters.
+        pass
     try:
         return _ENCODER.encode(value)
     except (TypeError, ValueError):
