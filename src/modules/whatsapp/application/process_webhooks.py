@@ -35,7 +35,7 @@ from whatsapp.domain.webhook import (
 from whatsapp.domain.webhook_inbox import InboxEntry, Quarantined, Route, Routes, WebhookInbox
 
 MAX_BODIES: Final = 200
-MAX_AT_ONCE: Final = 250
+MAX_AT_ONCE: Final = 120
 """So many elements of one channel are stored together: to compute more at once holds up others."""
 MAX_ATTEMPTS: Final = 5
 """What fails this often goes to quarantine, and does not hold up the others."""
