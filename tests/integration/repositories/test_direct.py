@@ -17,6 +17,7 @@ from shared.infrastructure.database import (
     create_engine,
     create_session_factory,
 )
+from shared.infrastructure.database.direct import fetch_on
 from shared.infrastructure.database.driver_errors import InvalidValue
 from shared.infrastructure.database.engine import PreludeConnection
 from shared.kernel.ids import new_id
@@ -231,3 +232,33 @@ async def test_a_unit_of_work_ends_in_peace_although_its_connection_is_lost(
             await rls.set_context(tenant_id=ana.tenant_id)
             await uow.session.execute(text("SELECT 1"))
         await end_connection(uow.session, superuser)
+
+
+async def test_rows_have_their_columns_by_name_the_first_time_and_ever_after(engine):
+    columns = text("SELECT 1 AS one, 2 AS keys, 3 AS three")
+    async with engine.connect() as connection:
+        for _ in range(3):
+            (row,) = await fetch_on(connection, columns, {})
+            assert (row.one, row["keys"], row.three) == (1, 2, 3)
+            assert list(row.keys()) == ["one", "keys", "three"]
+            with pytest.raises(AttributeError):
+                _ = row.two
+
+
+async def test_a_column_that_a_migration_takes_away_leaves_the_others_where_they_are(
+    engine, superuser
+):
+    await superuser.execute(
+        "CREATE TABLE seen (gone int, kept int); GRANT SELECT ON seen TO PUBLIC"
+    )
+    await superuser.execute("INSERT INTO seen VALUES (1, 2)")
+    everything = text("SELECT * FROM seen")
+    async with engine.connect() as connection:
+        (row,) = await fetch_on(connection, everything, {})
+        assert (row.gone, row.kept) == (1, 2)
+    await superuser.execute("ALTER TABLE seen DROP COLUMN gone")
+    await engine.dispose()
+    async with engine.connect() as connection:
+        for _ in range(2):
+            (row,) = await fetch_on(connection, everything, {})
+            assert row.kept == 2

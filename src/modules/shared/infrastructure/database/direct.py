@@ -5,10 +5,11 @@ driver take to answer it (docs/benchmarks.md). A statement that was built before
 of that: its SQL, the order of its parameters and the names of its columns are known.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import asyncpg
@@ -32,7 +33,7 @@ class _Row(asyncpg.Record):  # type: ignore[misc]  # asyncpg publishes no types
             raise AttributeError(name) from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Finished:
     """A statement as asyncpg takes it."""
 
@@ -40,6 +41,16 @@ class _Finished:
     order: Sequence[str]
     constants: Mapping[str, Any]  # Parameters that the statement brings along, as of a LIMIT.
     processors: Mapping[str, Callable[[Any], Any]]  # JSON becomes text, for example.
+    _row_class: type[_Row] = field(default=_Row, init=False)  # Until the columns are known.
+
+    async def rows(self, driver: PreludeConnection, arguments: Sequence[Any]) -> Sequence[Any]:
+        """What it gives, asked on `driver`."""
+        found: Sequence[Any] = await driver.fetch(
+            self.sql, *arguments, record_class=self._row_class
+        )
+        if found and self._row_class is _Row:
+            self._row_class = _row_class_of(found[0].keys())
+        return found
 
     def arguments(self, parameters: Mapping[str, Any]) -> list[Any]:
         """The values in the order of their numbers; InvalidValue where one has no such form."""
@@ -51,6 +62,15 @@ class _Finished:
             ]
         except (TypeError, ValueError, RecursionError):
             raise InvalidValue from None  # Its text may hold the value.
+
+
+def _row_class_of(columns: Iterable[str]) -> type[_Row]:
+    """Rows that have these columns: whoever has to find out that it is one takes six times as long.
+
+    By name and not by place, since a migration may take a column away beside a running process.
+    """
+    found_by = {name: property(itemgetter(name)) for name in columns if not hasattr(_Row, name)}
+    return type(_Row.__name__, (_Row,), {"__slots__": ()} | found_by)
 
 
 @lru_cache(maxsize=100)
@@ -83,7 +103,7 @@ async def fetch(
     arguments = finished.arguments(parameters)
     try:
         await _begin(connection, driver)
-        rows: Sequence[Any] = await driver.fetch(finished.sql, *arguments, record_class=_Row)
+        rows = await finished.rows(driver, arguments)
     except BaseException as error:
         if _is_lost(driver, error):
             await session.run_sync(lambda _: connection.invalidate())
@@ -117,7 +137,7 @@ async def fetch_on(
     is_whole = inner.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
     try:
         async with nullcontext() if is_whole else driver.transaction():
-            rows: Sequence[Any] = await driver.fetch(finished.sql, *arguments, record_class=_Row)
+            rows = await finished.rows(driver, arguments)
     except BaseException as error:
         if _is_lost(driver, error):
             await connection.invalidate()
