@@ -1,7 +1,7 @@
 """Whether one channel is kept at Meta's highest rate, with every report stored on the way."""
 
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 from benchmarks.harness import Context, Figure
 from benchmarks.plant import plant
@@ -11,6 +11,7 @@ from shared.kernel.ids import new_id
 
 RATE: Final = 1000
 SECONDS: Final = 10
+ROUNDS: Final = 3
 USED_BOUND: Final = 0.99
 SPACED_SECOND: Final = 1.008
 WORKERS: Final = 1
@@ -27,31 +28,46 @@ REASON: Final = (
 
 
 async def run(context: Context) -> list[Figure]:
-    """A backlog of one channel, sent by one worker while its reports come in."""
-    database = await context.database("sustaining")
-    number = RATE * max(5, round(SECONDS * context.scale))
+    """A backlog of one channel, sent by one worker while its reports come in, some times over."""
+    seconds = max(5, round(SECONDS * context.scale))
+    task = context.progress.add_task("sustaining", total=ROUNDS)
+    runs = list[_Run]()
+    for round_number in range(ROUNDS):
+        runs.append(await _send_backlog(context, f"sustaining_{round_number}", RATE * seconds))
+        context.progress.advance(task)
+    middle = sorted(runs)[ROUNDS // 2]
+    return [
+        Figure(
+            f"share of its {RATE} per second that one channel uses, sent and fully tracked by "
+            f"{WORKERS} worker, over {seconds} s",
+            [run.per_second * SPACED_SECOND / RATE for run in runs],
+            USED_BOUND,
+            at_least=True,
+            detail=f"{middle.per_second:.0f} per second between the first and the last tenth; all "
+            f"sent after {middle.sent_after:.1f} s, all read after {middle.read_after:.1f} s",
+            reason=REASON,
+        )
+    ]
+
+
+class _Run(NamedTuple):
+    """How fast the core of a backlog went out, and after how many seconds all was done."""
+
+    per_second: float
+    sent_after: float
+    read_after: float
+
+
+async def _send_backlog(context: Context, name: str, number: int) -> _Run:
+    database = await context.database(name)
     async with plant(context.servers, database) as place:
         await place.start_api()
         channels = await place.channels(1, rate=RATE)
         since = new_id()
         await traffic.enqueue(place, channels, number)
         await place.warm(channels)
-        task = context.progress.add_task("sustaining", total=1)
         await place.start_workers(WORKERS)
         began = time.perf_counter()
         sent_at = await traffic.until(place, channels, since, "sent", "delivered", "read")
         read_at = await traffic.until(place, channels, since, "read")
-        core = await place.rate_of(channels)
-        context.progress.advance(task)
-    return [
-        Figure(
-            f"share of its {RATE} per second that one channel uses, sent and fully tracked by "
-            f"{WORKERS} worker, over {number // RATE} s",
-            [core * SPACED_SECOND / RATE],
-            USED_BOUND,
-            at_least=True,
-            detail=f"{core:.0f} per second between the first and the last tenth; all sent after "
-            f"{sent_at - began:.1f} s, all read after {read_at - began:.1f} s",
-            reason=REASON,
-        )
-    ]
+        return _Run(await place.rate_of(channels), sent_at - began, read_at - began)
