@@ -14,6 +14,7 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from shared.kernel.secret import Secret
 from whatsapp.application.change_endpoint import EndpointChange
@@ -126,7 +127,7 @@ class ReplayRequest(BaseModel):
     @model_validator(mode="after")
     def _ids_or_a_time(self) -> Self:
         if (self.event_ids is None) == (self.since is None):
-            raise ValueError("either event_ids or since")
+            raise PydanticCustomError("one_of", "either event_ids or since is needed")
         return self
 
 
