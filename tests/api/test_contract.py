@@ -32,7 +32,7 @@ async def stored_file(client, customer):
         ("GET", "/v26.0/1001/messages", {"POST"}),
         ("POST", "/healthz", {"GET", "HEAD"}),
     ],
-)  # fmt: skip
+)
 async def test_allow_names_every_method_that_an_address_takes(client, method, path, taken) -> None:
     answer = await client.request(method, path)
 
@@ -200,3 +200,19 @@ async def test_what_may_be_tried_again_is_described_with_its_header(client) -> N
                 assert "Retry-After" in answers[status]["headers"], (method, path, status)
             if "401" in answers and "graph" not in path and not path.startswith("/v{"):
                 assert "WWW-Authenticate" in answers["401"]["headers"], (method, path)
+
+
+@pytest.mark.parametrize("given", [1_893_456_000, 1_893_456_000_000, "1893456000", "2030-01-01"])
+async def test_a_time_is_spelled_out_and_never_guessed_from_a_number(client, ana, given) -> None:
+    listed = await client.get("/v1/messages", params={"created_from": given}, headers=ana.headers)
+    replayed = await client.post(f"{ENDPOINT}/replay", json={"since": given}, headers=ana.headers)
+    retried = await client.post(
+        "/v1/messages/retry", json={"created_before": given}, headers=ana.headers
+    )
+
+    for answer, field in (
+        (listed, "created_from"),
+        (replayed, "since"),
+        (retried, "created_before"),
+    ):
+        assert (answer.status_code, answer.json().get("field")) == (422, field)
