@@ -122,4 +122,4 @@ async def test_a_slow_sender_is_cut_off_however_steadily_it_sends(caller, monkey
 async def test_meta_is_given_five_seconds() -> None:
     limit = tellwire.api.body_limit_of(WEBHOOK)
 
-    assert limit == BodyLimit(3 * MEBIBYTE, within=timedelta(seconds=5))
+    assert limit == BodyLimit(3 * MEBIBYTE, within=timedelta(seconds=5), is_signed=True)

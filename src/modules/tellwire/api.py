@@ -93,7 +93,7 @@ MEBIBYTE: Final = 1024 * 1024
 REQUEST_LIMIT: Final = BodyLimit(MEBIBYTE, within=timedelta(seconds=15))
 MEDIA_LIMIT: Final = BodyLimit(100 * MEBIBYTE, within=timedelta(minutes=10), is_streamed=True)
 BATCH_LIMIT: Final = BodyLimit(8 * MEBIBYTE, within=timedelta(seconds=30))
-WEBHOOK_LIMIT: Final = BodyLimit(MAX_BODY_BYTES, within=timedelta(seconds=5))
+WEBHOOK_LIMIT: Final = BodyLimit(MAX_BODY_BYTES, within=timedelta(seconds=5), is_signed=True)
 
 
 ROUTERS: Final = (
@@ -125,7 +125,8 @@ class _Api(FastAPI):
     """The app, and in front of it the short way of webhooks, before anything of FastAPI's runs."""
 
     def __init__(self, *, metrics: HttpMetrics, trusted_proxies: str, **given: Any) -> None:
-        super().__init__(**given)
+        # A redirect would lead to wherever the caller's Host says, with the key and without TLS.
+        super().__init__(redirect_slashes=False, **given)
         self._intake = WebhookIntake(
             ProxyHeadersMiddleware(super().__call__, trusted_proxies),  # type: ignore[arg-type]  # its own names of the same types
             services=partial(getattr, self.state, STATE),

@@ -1,6 +1,6 @@
 """A tenant's own files: taken in once by what they hold, and given back as they are stored."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -145,7 +145,7 @@ class ReadMedia:
 
     async def content(
         self, media: Media, *, start: int = 0, length: int | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """The bytes in pieces; the first raises MediaNotReady, MediaNotAvailable and the like."""
         async with self.store.reading(media.key, start=start, length=length) as pieces:
             async for piece in pieces:

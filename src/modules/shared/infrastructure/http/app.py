@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 
 from shared.infrastructure.http.body import BodyLimit, BoundedBody
 from shared.infrastructure.http.errors import (
@@ -24,6 +25,7 @@ from shared.infrastructure.http.request_context import RequestContext
 from shared.infrastructure.observability.metrics import HttpMetrics
 from shared.kernel.errors import TellwireError
 
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _PLACES: Final = frozenset({"body", "query", "path", "header", "cookie"})
 _FIELD_NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,39}")
 _NO_OBJECT: Final = "A JSON object is needed"
@@ -74,8 +76,20 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         malformed = MalformedBody("JSON in UTF-8 is needed, nested a thousand levels deep at most")
         return problem_response(malformed, request.scope)
     ours = _BY_STATUS.get(error.status_code, BadRequest)
-    allowed = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
+    allowed = {"Allow": _methods_at(request)} if ours is MethodNotAllowed else {}
     return problem_response(ours(), request.scope, **allowed)
+
+
+def _methods_at(request: Request) -> str:
+    """What the address takes by all routes together; Starlette names those of the first alone."""
+    routes: Sequence[BaseRoute] = request.app.routes
+    return ", ".join(
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    )
 
 
 def validation_error(faults: Sequence[Any], prefix: str = "") -> TellwireError:

@@ -9,24 +9,32 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.infrastructure.http.errors import BadRequest, BodyTooLarge, RequestTimedOut
+from shared.infrastructure.http.errors import (
+    BadRequest,
+    BodyTooLarge,
+    EncodingRefused,
+    RequestTimedOut,
+)
 from shared.infrastructure.http.problem import problem_response
 from shared.kernel.errors import TellwireError
 
 UNDECLARED: Final = -1
 UNREADABLE: Final = -2
+_AS_IT_IS: Final = frozenset({b"", b"identity"})
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
     """How large a body may be, and how long all of it together may take to arrive.
 
-    A streamed one is passed on piece by piece within the same bounds, for files.
+    A streamed one is passed on piece by piece within the same bounds, for files. One that is
+    signed counts as its bytes are, whatever its headers say.
     """
 
     max_bytes: int
     within: timedelta
     is_streamed: bool = False
+    is_signed: bool = False
 
 
 class _ClientGone(Exception):
@@ -34,7 +42,7 @@ class _ClientGone(Exception):
 
 
 class BoundedBody:
-    """Middleware that reads the body by the limit of its path, and answers 413 and 408 itself.
+    """Middleware that reads the body by the limit of its path; answers 413, 408 and 415 itself.
 
     A declared length is refused before a byte is read, an undeclared one as soon as it is passed;
     the connection is closed then, so that nobody goes on sending. Servers set no time for a
@@ -112,6 +120,11 @@ def _refuse_declared(scope: Scope, limit: BodyLimit) -> None:
         raise BodyTooLarge(f"At most {limit.max_bytes} bytes")
     if declared_length(scope) == UNREADABLE:
         raise BadRequest("Content-Length is a number")
+    if not limit.is_signed and any(
+        name == b"content-encoding" and value.strip().lower() not in _AS_IT_IS
+        for name, value in scope["headers"]
+    ):
+        raise EncodingRefused(field="Content-Encoding")
 
 
 def declared_length(scope: Scope) -> int:

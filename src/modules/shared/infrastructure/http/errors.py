@@ -58,6 +58,14 @@ class BodyTooLarge(InvalidInput):
     title = "The body is too large"
 
 
+class EncodingRefused(InvalidInput):
+    """The body is compressed, and would be taken for what it is not."""
+
+    code = "encoding_refused"
+    status = 415
+    title = "Bodies are sent as they are, without Content-Encoding"
+
+
 class RequestTimedOut(TellwireError):
     """The request did not arrive in time; nothing was done."""
 

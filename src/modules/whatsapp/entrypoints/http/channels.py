@@ -19,7 +19,7 @@ from whatsapp.entrypoints.http.channel_shapes import (
     read_token,
 )
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
-from whatsapp.entrypoints.http.documentation import problems
+from whatsapp.entrypoints.http.documentation import made, problems
 from whatsapp.entrypoints.http.services import Services
 
 PREFIX = "/v1/channels"
@@ -27,7 +27,7 @@ router = APIRouter(prefix=PREFIX, tags=["Channels"])
 """Declares routes and holds nothing else."""
 
 
-@router.post("", status_code=201, responses=problems(409, 422))
+@router.post("", status_code=201, responses=problems(409, 422) | made("Taken in"))
 async def create_channel(
     wanted: CreateChannelRequest, response: Response, services: Services, caller: ChannelWriter
 ) -> ChannelResponse:

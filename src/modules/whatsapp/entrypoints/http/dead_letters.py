@@ -4,13 +4,12 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from whatsapp.application.message_views import MessageFilter
 from whatsapp.entrypoints.http.caller import Reader, Sender
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
 from whatsapp.entrypoints.http.documentation import problems
-from whatsapp.entrypoints.http.requests import RetryDeadLettersRequest
+from whatsapp.entrypoints.http.requests import Instant, RetryDeadLettersRequest
 from whatsapp.entrypoints.http.responses import (
     MessagePageResponse,
     MessageResponse,
@@ -31,8 +30,8 @@ async def list_dead_letters(
     code: Annotated[
         int | None, Query(ge=0, le=2**31 - 1, description="Meta's code of the failure.")
     ] = None,
-    created_from: AwareDatetime | None = None,
-    created_before: AwareDatetime | None = None,
+    created_from: Instant | None = None,
+    created_before: Instant | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
 ) -> MessagePageResponse:

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -14,6 +13,7 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from shared.kernel.secret import Secret
 from whatsapp.application.change_endpoint import EndpointChange
@@ -32,6 +32,7 @@ from whatsapp.domain.events.endpoint import (
     MAX_OVERLAP,
     MAX_URL_CHARACTERS,
 )
+from whatsapp.entrypoints.http.requests import Instant
 
 MAX_REPLAYED_IDS = 1000
 _Url = Annotated[
@@ -119,14 +120,14 @@ class ReplayRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     event_ids: list[UUID] | None = Field(None, min_length=1, max_length=MAX_REPLAYED_IDS)
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     after: StrictInt = Field(0, ge=0, le=2**63 - 1, description="The `last` of the answer before.")
 
     @model_validator(mode="after")
     def _ids_or_a_time(self) -> Self:
         if (self.event_ids is None) == (self.since is None):
-            raise ValueError("either event_ids or since")
+            raise PydanticCustomError("one_of", "either event_ids or since is needed")
         return self
 
 

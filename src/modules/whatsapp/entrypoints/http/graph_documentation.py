@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from whatsapp.entrypoints.http.documentation import RETRY_AFTER
+
 _TEXT: Final = {"type": "string"}
 _ERROR: Final[dict[str, Any]] = {
     "type": "object",
@@ -50,6 +52,8 @@ _MEANINGS: Final = {
     404: "Nothing is at this address (code 2500)",
     408: "The request did not arrive in time",
     413: "The body is too large (code 100)",
+    415: "The body is compressed",
+    500: "A fault of Tellwire or of its installation (code 131000)",
     503: "Something does not answer (code 2); `Retry-After` says when to try again",
 }
 
@@ -59,7 +63,11 @@ GRAPH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "content": {"application/json": {"schema": _ACCEPTED}},
     },
     **{
-        code: {"description": meaning, "content": {"application/json": {"schema": _ERROR}}}
+        code: {
+            "description": meaning,
+            "content": {"application/json": {"schema": _ERROR}},
+            **({"headers": RETRY_AFTER} if code in {408, 503} else {}),
+        }
         for code, meaning in _MEANINGS.items()
     },
 }

@@ -82,6 +82,7 @@ _BY_CODE: Final[Mapping[str, _Shape]] = MappingProxyType(
         "route_not_found": _Shape(404, 2500, "Unknown path components", is_bare=True),
         "method_not_allowed": _Shape(405, 100, "Unsupported request", is_bare=True),
         "body_too_large": _Shape(413, 100, "Invalid parameter"),
+        "encoding_refused": _Shape(415, 100, "Invalid parameter"),
     }
 )
 

@@ -3,6 +3,7 @@
 import mimetypes
 import re
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Final, Self
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from whatsapp.domain.media_repository import MediaFilter
 from whatsapp.domain.media_type import essence
 from whatsapp.entrypoints.http.caller import Reader, Sender
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
-from whatsapp.entrypoints.http.documentation import Responses, problems
+from whatsapp.entrypoints.http.documentation import Responses, made, problems
 from whatsapp.entrypoints.http.media_forms import FORM_SCHEMA, MediaForm, body_of, is_form
 from whatsapp.entrypoints.http.services import Services
 
@@ -26,14 +27,22 @@ PREFIX: Final = "/v1/media"
 _RANGE: Final = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
 _TAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _ANY: Final = "application/octet-stream"
+_BYTES: Final = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+_TEXT: Final = {"schema": {"type": "string"}}
+_OF_FILE: Final = dict.fromkeys(
+    (
+        *("Content-Disposition", "Accept-Ranges", "ETag", "Cache-Control"),
+        "Content-Security-Policy",
+    ),
+    _TEXT,
+)
+_HEAD: Final[Responses] = {200: {"description": "The file is there", "headers": _OF_FILE}}
 _FILE: Final[Responses] = {
-    200: {
-        "description": "The file",
-        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
-    },
+    200: {"description": "The file", "content": _BYTES, "headers": _OF_FILE},
     206: {
         "description": "The part that was asked for",
-        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+        "content": _BYTES,
+        "headers": {**_OF_FILE, "Content-Range": _TEXT},
     },
 }
 _BODY: Final = {
@@ -101,7 +110,9 @@ _KNOWN: Final[Responses] = {
 }
 
 
-@router.post("", status_code=201, responses=_KNOWN | problems(415), openapi_extra=_BODY)
+@router.post(
+    "", status_code=201, responses=_KNOWN | made("Taken in") | problems(415), openapi_extra=_BODY
+)
 async def upload_media(
     request: Request,
     response: Response,
@@ -131,6 +142,8 @@ async def upload_media(
         )
     services.metrics.media_uploaded(media, is_new=is_new)
     response.status_code = 201 if is_new else 200
+    if is_new:
+        response.headers["Location"] = f"{PREFIX}/{media.id}"
     return MediaResponse.of(media)
 
 
@@ -194,16 +207,7 @@ async def get_media_content(
     pieces = services.read_media.content(media, start=start, length=length)
     # What can go wrong shows with the first piece, while there is still time to say so.
     first = await anext(pieces, b"")
-    sent = size if length is None else length
-    headers = {
-        "Content-Length": str(sent),
-        "Content-Disposition": disposition(media),
-        "Accept-Ranges": "bytes",
-        "ETag": f'"{media.sha256.hex() if media.sha256 else media.id}"',
-        "Cache-Control": "private, no-transform",
-        # Should a browser show it after all, it may do nothing.
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-    }
+    headers = _headers(media, size if length is None else length)
     if length is not None:
         headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
     return StreamingResponse(
@@ -212,6 +216,31 @@ async def get_media_content(
         headers=headers,
         media_type=essence(media.mime_type) or _ANY,
     )
+
+
+@router.head(
+    "/{media_id}/content", response_class=Response, responses=_HEAD | problems(404, 409, 410)
+)
+async def head_media_content(media_id: UUID, services: Services, caller: Reader) -> Response:
+    """Whether the file can be had, how long it is and of which type, without its bytes."""
+    media = await services.read_media.find(caller.tenant_id, media_id, user_id=caller.key_id)
+    async with aclosing(services.read_media.content(media, length=1)) as pieces:
+        await anext(pieces, b"")
+    return Response(
+        headers=_headers(media, media.size or 0), media_type=essence(media.mime_type) or _ANY
+    )
+
+
+def _headers(media: Media, sent: int) -> dict[str, str]:
+    return {
+        "Content-Length": str(sent),
+        "Content-Disposition": disposition(media),
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{media.sha256.hex() if media.sha256 else media.id}"',
+        "Cache-Control": "private, no-transform",
+        # Should a browser show it after all, it may do nothing.
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
 
 
 def disposition(media: Media) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AwareDatetime, ValidationError
+from pydantic import ValidationError
 
 from shared.infrastructure.http.app import validation_error
 from shared.infrastructure.http.problem import problem
@@ -18,6 +18,7 @@ from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
 from whatsapp.entrypoints.http.documentation import IDEMPOTENT, problems
 from whatsapp.entrypoints.http.requests import (
     BatchEntry,
+    Instant,
     SendBatchRequest,
     SendMessageRequest,
     read_key,
@@ -95,8 +96,8 @@ async def list_messages(
     recipient: Annotated[
         str | None, Query(max_length=140, description="A phone number with + or a user id.")
     ] = None,
-    created_from: AwareDatetime | None = None,
-    created_before: AwareDatetime | None = None,
+    created_from: Instant | None = None,
+    created_before: Instant | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
 ) -> MessagePageResponse:

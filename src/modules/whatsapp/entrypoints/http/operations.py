@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from shared.infrastructure.http.errors import NotReady
 from shared.kernel.errors import Unauthenticated
 from shared.kernel.secret import Secret
-from whatsapp.entrypoints.http.documentation import problems
+from whatsapp.entrypoints.http.documentation import Responses, problems
 
 READY_WITHIN: Final = timedelta(milliseconds=800)
 Check = Callable[[], Coroutine[Any, Any, object]]
@@ -76,6 +76,10 @@ _bearer = HTTPBearer(
 )
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
+_METRICS: Final[Responses] = {
+    200: {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+
 
 def operations_router(
     readiness: Readiness, registry: CollectorRegistry, *, metrics_token: Secret | None = None
@@ -84,17 +88,19 @@ def operations_router(
     router = APIRouter(tags=["Operations"])
 
     @router.get("/healthz")
+    @router.head("/healthz")
     async def healthz() -> dict[str, str]:
         """The process is alive; this says nothing of what it depends on."""
         return {"status": "ok"}
 
     @router.get("/readyz", responses=problems(503))
+    @router.head("/readyz", responses=problems(503))
     async def readyz() -> dict[str, str]:
         """PostgreSQL and Redis answer; told within a second, 503 otherwise."""
         await readiness.ensure()
         return {"status": "ok"}
 
-    @router.get("/metrics", response_class=Response, responses=problems(401))
+    @router.get("/metrics", response_class=Response, responses=_METRICS | problems(401))
     async def metrics(credentials: Credentials) -> Response:
         """Metrics in Prometheus's text format; 401 without the installation's token."""
         if metrics_token is not None and (

@@ -1,17 +1,20 @@
 """What callers may send; the content of a message is checked by the domain, with its own paths."""
 
+import re
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SkipValidation,
     StrictInt,
     StringConstraints,
 )
+from pydantic_core import PydanticCustomError
 
 from whatsapp.application.accept_message import NewMessage
 from whatsapp.application.message_views import MessageFilter
@@ -29,6 +32,17 @@ from whatsapp.domain.value_objects import (
 )
 
 MAX_BATCH: Final = 1000
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}.")
+
+
+def _spelled_out(given: object) -> object:
+    if isinstance(given, str) and _DATE.match(given) is not None:
+        return given
+    raise PydanticCustomError("time_form", "a time with its zone is needed: 2026-12-01T09:00:00Z")
+
+
+Instant: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_spelled_out)]
+"""A time as the API takes it; a number would have to be guessed at, seconds or milliseconds."""
 _MetaObject = dict[str, Any] | None
 _T = MessageType
 SendableType: TypeAlias = Literal[
@@ -103,10 +117,10 @@ class SendMessageRequest(BaseModel):
     template: _MetaObject = _content("template")
     reaction: _MetaObject = _content("reaction")
     context: MessageContext | None = None
-    send_at: AwareDatetime | None = Field(
+    send_at: Instant | None = Field(
         None, description="Not before this time; at most 366 days ahead."
     )
-    expires_at: AwareDatetime | None = Field(
+    expires_at: Instant | None = Field(
         None, description="Not after this time: a message still waiting then is not sent."
     )
     priority: Priority = Field(Priority.NORMAL, description="The lane in the channel's queue.")
@@ -172,8 +186,8 @@ class RetryDeadLettersRequest(BaseModel):
     code: StrictInt | None = Field(
         None, ge=0, le=2**31 - 1, description="Meta's code of the failure."
     )
-    created_from: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_from: Instant | None = None
+    created_before: Instant | None = None
     limit: StrictInt = Field(MAX_BATCH, ge=1, le=MAX_BATCH, description="At most so many at once.")
     cursor: str | None = Field(None, max_length=64, description="Where the last call ended.")
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from whatsapp.domain.events import EndpointNotFound
 from whatsapp.entrypoints.http.caller import WebhookReader, WebhookWriter
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
-from whatsapp.entrypoints.http.documentation import problems
+from whatsapp.entrypoints.http.documentation import made, problems
 from whatsapp.entrypoints.http.endpoint_shapes import (
     ChangeEndpointRequest,
     CreateEndpointRequest,
@@ -24,18 +24,20 @@ from whatsapp.entrypoints.http.endpoint_shapes import (
 )
 from whatsapp.entrypoints.http.services import Services
 
-router = APIRouter(prefix="/v1/webhook-endpoints", tags=["Webhook endpoints"])
+PREFIX = "/v1/webhook-endpoints"
+router = APIRouter(prefix=PREFIX, tags=["Webhook endpoints"])
 """Declares routes and holds nothing else."""
 
 
-@router.post("", status_code=201, responses=problems(404, 409, 422))
+@router.post("", status_code=201, responses=problems(404, 409, 422) | made("Taken in"))
 async def create_endpoint(
-    wanted: CreateEndpointRequest, services: Services, caller: WebhookWriter
+    wanted: CreateEndpointRequest, response: Response, services: Services, caller: WebhookWriter
 ) -> EndpointWithSecretResponse:
     """Take in an endpoint; the answer shows its secret, once. It hears what happens from now on."""
     endpoint, secret = await services.endpoints.create(
         caller.tenant_id, wanted.to_wanted(), user_id=caller.key_id
     )
+    response.headers["Location"] = f"{PREFIX}/{endpoint.id}"
     return EndpointWithSecretResponse.with_secret(endpoint, secret)
 
 
