@@ -33,7 +33,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 Ready = Callable[[], Awaitable[bool]]
 Write = Callable[[str, str], None]
-"""Takes the name of a process and one line that it wrote; where it raises OSError the line is lost."""
+"""Takes the name of a process and one line that it wrote; after an OSError that line is lost."""
 
 
 class PortTaken(TellwireError):
