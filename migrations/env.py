@@ -13,6 +13,8 @@ LOCK_TIMEOUT = "5s"
 """A migration that would block traffic for longer gives up; run it again at a quieter time."""
 ADVISORY_LOCK = 0x7E11_317E
 """Two processes that migrate at once take turns."""
+TURN_PAUSE_SECONDS = 0.2
+"""Between questions for a turn: a question that waited would hold up indexes made concurrently."""
 
 
 def _run(connection: Connection) -> None:
@@ -31,8 +33,11 @@ async def _migrate() -> None:
     try:
         async with engine.connect() as connection:
             # A turn may take as long as the migration that has it; the bound is for tables alone.
-            await connection.execute(text("SET lock_timeout = 0"))
-            await connection.execute(text(f"SELECT pg_advisory_lock({ADVISORY_LOCK})"))
+            while not await connection.scalar(
+                text(f"SELECT pg_try_advisory_lock({ADVISORY_LOCK})")
+            ):
+                await connection.rollback()
+                await asyncio.sleep(TURN_PAUSE_SECONDS)
             await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
             await connection.commit()
             await connection.run_sync(_run)

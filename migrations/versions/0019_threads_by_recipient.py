@@ -8,6 +8,7 @@ leaves none out, and only a statement that names one can use the index.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,16 +19,30 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 INDEX, TABLE = "ix_whatsapp_outbound_messages_thread", "whatsapp_outbound_messages"
+BESIDE = f"{INDEX}_beside"
 COLUMNS = ["tenant_id", "channel_id", "recipient", "id"]
 
 
 def upgrade() -> None:
     """Apply."""
-    op.drop_index(INDEX, TABLE)
-    op.create_index(INDEX, TABLE, COLUMNS, postgresql_where=sa.text("recipient IS NOT NULL"))
+    _replace(postgresql_where=sa.text("recipient IS NOT NULL"))
 
 
 def downgrade() -> None:
     """Undo."""
-    op.drop_index(INDEX, TABLE)
-    op.create_index(INDEX, TABLE, COLUMNS)
+    _replace()
+
+
+def _replace(**options: Any) -> None:
+    """Make the index anew beside the old one, while messages are stored, sent and listed.
+
+    Of a run that was cut off at any point nothing is in the way of the next one.
+    """
+    with op.get_context().autocommit_block():
+        bound = op.get_bind().scalar(sa.text("SHOW lock_timeout"))
+        op.execute("SET lock_timeout = 0")  # What is made beside traffic waits, and blocks nobody.
+        op.drop_index(BESIDE, TABLE, if_exists=True, postgresql_concurrently=True)
+        op.create_index(BESIDE, TABLE, COLUMNS, postgresql_concurrently=True, **options)
+        op.drop_index(INDEX, TABLE, if_exists=True, postgresql_concurrently=True)
+        op.execute(f"SET lock_timeout = '{bound}'")
+        op.execute(f"ALTER INDEX {BESIDE} RENAME TO {INDEX}")

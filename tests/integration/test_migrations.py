@@ -12,13 +12,28 @@ from shared.kernel.errors import Misconfigured
 from tellwire.database import alembic_config, load_models, migrate_async, refuse_other_schema
 
 ADVISORY_LOCK = 0x7E11_317E
-# Longer than a migration waits for a lock of a table.
-WAITS_LONG = """
+INDEX = "ix_whatsapp_outbound_messages_thread"
+ASKED_FOR_A_TURN = """
     SELECT EXISTS (
-        SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
-        WHERE locktype = 'advisory' AND NOT granted AND clock_timestamp() - query_start > '6 s'
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE '%advisory_lock%'
+          AND pid <> pg_backend_pid() AND query NOT LIKE '%pg_stat_activity%'
+          AND state_change > :since
     )
 """
+WAITS_FOR_A_TRANSACTION = """
+    SELECT EXISTS (
+        SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+        WHERE datname = current_database() AND NOT granted
+    )
+"""
+
+
+async def seen(connection, statement, **values) -> None:
+    """Wait until `statement` is true."""
+    async with asyncio.timeout(60):
+        while not await connection.scalar(text(statement), values):  # noqa: ASYNC110  # the server's state
+            await asyncio.sleep(0.05)
 
 
 async def test_the_models_and_the_migrations_describe_the_same_schema(database) -> None:
@@ -48,19 +63,50 @@ def test_migrations_can_be_undone(database) -> None:
 
 
 async def test_who_migrates_beside_a_migration_that_takes_long_waits_for_it(database) -> None:
-    engine = create_async_engine(database.superuser_url)
+    engine = create_async_engine(database.superuser_url, isolation_level="AUTOCOMMIT")
     async with engine.connect() as other, engine.connect() as watcher:
         await other.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": ADVISORY_LOCK})
+        since = await watcher.scalar(text("SELECT clock_timestamp()"))
         migrating = asyncio.create_task(migrate_async(database.url("tellwire_owner")))
-        async with asyncio.timeout(60):
-            while not migrating.done() and not await watcher.scalar(text(WAITS_LONG)):
-                await watcher.rollback()
-                await asyncio.sleep(0.1)
+        await seen(watcher, ASKED_FOR_A_TURN, since=since)
+
+        # Who has the turn would wait for a transaction that waits for the turn.
+        await other.execute(text("SET statement_timeout = '30s'"))
+        await other.execute(text("CREATE INDEX CONCURRENTLY beside ON tenants (name)"))
         assert not migrating.done(), "it gave up"
 
         await other.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": ADVISORY_LOCK})
         await migrating
     await engine.dispose()
+
+
+@pytest.mark.parametrize("step", [command.downgrade, command.upgrade])
+async def test_messages_flow_while_the_index_of_threads_is_made_anew(database, step) -> None:
+    config = alembic_config(database.url("tellwire_owner"))
+    before, after = ("0018", "0019") if step is command.upgrade else ("0019", "0018")
+    if before == "0018":
+        await asyncio.to_thread(command.downgrade, config, before)
+    superuser = create_async_engine(database.superuser_url)
+    async with superuser.connect() as sending, superuser.connect() as watcher:
+        await sending.execute(text("LOCK whatsapp_outbound_messages IN ROW EXCLUSIVE MODE"))
+        # What a run that was cut off left behind is in nobody's way.
+        await watcher.execution_options(isolation_level="AUTOCOMMIT")
+        await watcher.execute(text(f"ALTER INDEX {INDEX} RENAME TO {INDEX}_beside"))
+        migrating = asyncio.create_task(asyncio.to_thread(step, config, after))
+        await seen(watcher, WAITS_FOR_A_TRANSACTION)
+
+        await watcher.execute(text("SET lock_timeout = '1s'"))
+        await watcher.execute(text("DELETE FROM whatsapp_outbound_messages"))
+        await sending.commit()
+        await migrating
+
+        made = await watcher.scalar(
+            text("SELECT pg_get_indexdef(CAST(:i AS regclass))"), {"i": INDEX}
+        )
+        assert made is not None
+        assert ("WHERE" in made) is (after == "0019")
+        assert not await watcher.scalar(text("SELECT count(*) FROM pg_index WHERE NOT indisvalid"))
+    await superuser.dispose()
 
 
 async def test_a_process_refuses_to_start_on_a_schema_that_is_not_its_own(database) -> None:

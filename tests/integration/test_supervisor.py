@@ -57,6 +57,20 @@ sys.exit(asyncio.run(supervisor.run(work if sys.argv[2] == "work" else None)))
 """
 
 
+# Its lines meet a full disk, or a reader that is gone.
+UNHEARD = SUPERVISE.replace("print(name, line, flush=True)", "os.write(1, line.encode())").replace(
+    "import asyncio, sys", "import asyncio, os, sys"
+)
+# More than a pipe and its reader hold together.
+TALKATIVE = """
+import pathlib, time
+for _ in range(5000):
+    print("x" * 200)
+pathlib.Path({mark!r}).touch()
+time.sleep(100)
+"""
+
+
 class Said:
     """Collects what children write, and waits for it."""
 
@@ -288,3 +302,23 @@ def test_children_die_with_a_supervisor_that_is_killed():
         process.kill()
         process.wait()
         until(lambda: all(is_gone(pid) for pid in pids))
+
+
+@pytest.mark.parametrize("reader", ["a full disk", "nobody"])
+def test_children_go_on_and_end_although_nothing_can_be_written_anymore(tmp_path, reader):
+    mark = tmp_path / "done"
+    command = [sys.executable, "-c", UNHEARD, "20", "serve", TALKATIVE.format(mark=str(mark))]
+    if reader == "nobody":
+        gone, into = os.pipe()
+        os.close(gone)
+    else:
+        into = os.open("/dev/full", os.O_WRONLY)
+    running = subprocess.Popen(command, stdout=into)  # noqa: S603  # our own code
+    os.close(into)
+    try:
+        until(mark.exists)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(30) == 0
+    finally:
+        running.kill()
+        running.wait()

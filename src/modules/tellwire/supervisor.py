@@ -33,7 +33,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 Ready = Callable[[], Awaitable[bool]]
 Write = Callable[[str, str], None]
-"""Takes the name of a process and one line that it wrote."""
+"""Takes the name of a process and one line that it wrote; after an OSError that line is lost."""
 
 
 class PortTaken(TellwireError):
@@ -253,10 +253,15 @@ class _Kept:
     def __init__(self, child: Child, patience: Patience, write: Write) -> None:
         self._child = child
         self._patience = patience
-        self._write = partial(write, child.name)
+        self._sink = partial(write, child.name)
         self._asked_to_end = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._last_lines: deque[str] = deque(maxlen=_LINES_IN_ERROR)
+
+    def _write(self, line: str) -> None:
+        """Lose a line that cannot be written: a child whose pipe nobody reads stands still."""
+        with contextlib.suppress(OSError):
+            self._sink(line)
 
     async def keep(self) -> None:
         """Run the child again and again; returns once asked to end, raises if it keeps failing."""
