@@ -85,6 +85,41 @@ async def test_each_step_is_told_once_however_often_it_is_reported(begin, ana, s
     assert told == ["message.sent", "message.delivered", "message.read"]
 
 
+@pytest.mark.parametrize("status", ["delivered", "read"])
+@pytest.mark.parametrize("attempts", [(1, 2), (2, 1)])
+async def test_what_the_phone_has_is_told_once_of_both_copies_that_are_reported_together(
+    begin, ana, sent, set_status, status, attempts
+):
+    await open_stream(begin, ana)
+    message = await sent(ana)
+    await set_status(message, status, attempts=2)
+    every = [progress(message, status, attempt=attempt) for attempt in attempts]
+
+    assert await record(begin, ana, *every) == 1
+
+    (event,) = await events_of(begin, ana)
+    assert event.data["attempt"] == attempts[0]
+
+
+async def test_copies_that_went_out_are_told_for_each_attempt_and_none_behind_a_later_one(
+    begin, ana, sent, set_status
+):
+    await open_stream(begin, ana)
+    one, other = await sent(ana), await sent(ana)
+    for message in (one, other):
+        await set_status(message, "sent", attempts=2)
+
+    await record(
+        begin,
+        ana,
+        *(progress(one, "sent", attempt=attempt) for attempt in (1, 2)),
+        *(progress(other, "sent", attempt=attempt) for attempt in (2, 1)),
+    )
+
+    told = [(event.subject_id, event.data["attempt"]) for event in await events_of(begin, ana)]
+    assert told == [(one.id, 1), (one.id, 2), (other.id, 2)]
+
+
 async def test_a_step_behind_one_that_was_told_is_not_told_any_more(begin, ana, sent, set_status):
     await open_stream(begin, ana)
     message = await sent(ana)

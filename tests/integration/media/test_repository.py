@@ -85,6 +85,7 @@ CALLS = {
     "record_uploaded": lambda m, g: m.record_uploaded(g.upload, "1", at=AT, expires_at=AT),
     "postpone": lambda m, g: m.postpone(g.fetch, DAY),
     "find_uploads": lambda m, g: m.find_uploads(g.customer.channel.id, [g.outbound.id], at=AT),
+    "keep": lambda m, g: m.keep([g.outbound.id], needed_at=AT),
     "take_for_removal": lambda m, _: m.take_for_removal(before=AT, limit=5),
 }
 every_call = pytest.mark.parametrize("name", CALLS)

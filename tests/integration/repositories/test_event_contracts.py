@@ -115,7 +115,8 @@ METHODS = {
         1,
         False,
     ),
-    "events.forget": (lambda g: g.events.forget(before=utc_now() - WEEK, limit=9), 1, 0),
+    # Forgetting waits for replays as well, and they for it.
+    "events.forget": (lambda g: g.events.forget(before=utc_now() - WEEK, limit=9), 2, 0),
     "endpoints.get_by_id": (lambda g: g.endpoints.get_by_id(g.endpoint.id), 1, None),
     "endpoints.get_for_change": (lambda g: g.endpoints.get_for_change(g.endpoint.id), 1, None),
     "endpoints.list": (lambda g: g.endpoints.list(), 1, []),
@@ -138,7 +139,7 @@ METHODS = {
     "deliveries.clear": (lambda g: g.deliveries.clear(g.endpoint.id), 1, 0),
     "deliveries.replay": (
         lambda g: g.deliveries.replay(g.endpoint, event_ids=[g.event.id], limit=9, look_at=9),
-        1,
+        2,
         Replayed(0, None),
     ),
     "deliveries.list_attempts": (

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from whatsapp.application.handfuls import MAX_AT_ONCE
 from whatsapp.application.lateness import LATE_GROUP_SECONDS
-from whatsapp.application.process_webhooks import MAX_AT_ONCE
 from whatsapp.domain.outcome import Accepted
 from whatsapp.domain.rate_limit import RateLimitState, Reservation, Slot
 from whatsapp.domain.value_objects import MessageStatus

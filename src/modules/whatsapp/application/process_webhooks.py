@@ -1,8 +1,8 @@
 """From the webhook inbox to the tenants: every element of every body, each to whom it belongs.
 
-Bodies are processed several at a time, and what they say about one channel is stored in one
-transaction under that channel's tenant. Everything is stored once however often it comes, so that
-a processor may die anywhere: its entries are leased again and repeat nothing.
+Bodies are processed several at a time, and what they say about one channel is stored by handfuls,
+each in one transaction under that channel's tenant. Everything is stored once however often it
+comes, so that a processor may die anywhere: its entries are leased again and repeat nothing.
 
 Where something cannot be stored, the handful is taken apart: first into bodies, then into elements,
 so that what is broken stands alone in the end and its neighbours are stored.
@@ -21,6 +21,7 @@ from shared.kernel.errors import TellwireError
 from whatsapp.application.applied import Applied, Placed
 from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.count_inbound import CountInbound
+from whatsapp.application.handfuls import handfuls
 from whatsapp.application.heed_reports import HeedReports
 from whatsapp.domain.webhook import (
     FieldChanged,
@@ -35,8 +36,6 @@ from whatsapp.domain.webhook import (
 from whatsapp.domain.webhook_inbox import InboxEntry, Quarantined, Route, Routes, WebhookInbox
 
 MAX_BODIES: Final = 200
-MAX_AT_ONCE: Final = 120
-"""So many elements of one channel are stored together: to compute more at once holds up others."""
 MAX_ATTEMPTS: Final = 5
 """What fails this often goes to quarantine, and does not hold up the others."""
 REMEMBERED_FOR: Final = timedelta(days=1)
@@ -148,7 +147,8 @@ class ProcessWebhooks:
         refused = [
             one
             for route, belonging in found.placed.items()
-            for one in await self._apply_sound(route, belonging, came_in)
+            for handful in handfuls(belonging)
+            for one in await self._apply_sound(route, handful, came_in)
         ]
         batch = self.parse(entry.body)
         bodies = batch.alone() if refused else ()
@@ -194,8 +194,8 @@ class ProcessWebhooks:
     async def _process(self, entries: Sequence[InboxEntry], came_in: _CameIn) -> None:
         found = await self._find(entries)
         for route, belonging in found.placed.items():
-            for first in range(0, len(belonging), MAX_AT_ONCE):
-                await self._apply(route, belonging[first : first + MAX_AT_ONCE], came_in)
+            for handful in handfuls(belonging):
+                await self._apply(route, handful, came_in)
         await self._finish(entries, found, ())
 
     async def _finish(

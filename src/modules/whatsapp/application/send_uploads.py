@@ -63,15 +63,16 @@ async def want_uploads(work: Work, messages: Sequence[OutboundMessage], at: date
 
     They are kept at least until the last of the messages may go.
     """
-    by_channel = defaultdict[UUID, list[OutboundMessage]](list)
+    by_channel, needed_at = defaultdict[UUID, set[UUID]](set), at
     for message in messages:
         if message.content.uploads:
-            by_channel[message.channel_id].append(message)
+            by_channel[message.channel_id] |= {used.media_id for used in message.content.uploads}
+            needed_at = max(needed_at, message.send_at or at)
+    if len(by_channel) > 1:  # Whoever deletes one of them takes it before its uploads, too.
+        await work.media.keep(sorted(set().union(*by_channel.values())), needed_at=needed_at)
     for channel_id in sorted(by_channel):
-        some = by_channel[channel_id]
-        ids = sorted({used.media_id for one in some for used in one.content.uploads})
-        needed_at = max(one.send_at or at for one in some)
-        await work.media.want_uploads(channel_id, ids, at=at, needed_at=max(needed_at, at))
+        ids = sorted(by_channel[channel_id])
+        await work.media.want_uploads(channel_id, ids, at=at, needed_at=needed_at)
 
 
 async def find_uploads(
@@ -110,6 +111,7 @@ async def _known(
         if _is_stale(one, known.get(used.media_id))
     }
     if stale:
+        await work.media.keep(sorted(stale), needed_at=at)  # Before their uploads, as above.
         await work.media.forget_uploads(channel_id, sorted(stale))
     missing = [media_id for media_id in ids if media_id in stale or media_id not in known]
     if missing:

@@ -118,6 +118,10 @@ class MediaRepository(Protocol):
         """Give the job back, due after `wait`, if the lease holds."""
         ...
 
+    async def keep(self, ids: Sequence[UUID], *, needed_at: datetime) -> int:
+        """Count these stored media as used until `needed_at`; gives how many were not yet."""
+        ...
+
     async def want_uploads(
         self, channel_id: UUID, ids: Sequence[UUID], *, at: datetime, needed_at: datetime
     ) -> None:

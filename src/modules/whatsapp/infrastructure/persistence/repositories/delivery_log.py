@@ -20,11 +20,12 @@ from whatsapp.domain.events import (
     WebhookEndpoint,
 )
 from whatsapp.infrastructure.persistence.repositories import delivery_statements as sql
+from whatsapp.infrastructure.persistence.repositories import event_statements as event_sql
 from whatsapp.infrastructure.persistence.repositories.storable import storable_text
 
 
 class SQLAlchemyDeliveryLog:
-    """The deliveries of the tenant that the session serves; every method is one statement."""
+    """The deliveries of the session's tenant; every method but `replay` is one statement."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -54,7 +55,11 @@ class SQLAlchemyDeliveryLog:
         limit: int,
         look_at: int,
     ) -> Replayed:
-        """Queue events again that the endpoint wants; see the protocol."""
+        """Queue events again that the endpoint wants; see the protocol.
+
+        Two statements: events that are being forgotten are waited for, and then gone.
+        """
+        await self._fetch(event_sql.KEEP_EVENTS)
         given: dict[str, Any] = {"endpoint": endpoint.id, "since": since, "until": until}
         given |= {"after": after, "limit": limit, "look_at": look_at}
         if event_ids is None:

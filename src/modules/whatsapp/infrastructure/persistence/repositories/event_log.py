@@ -96,7 +96,11 @@ class SQLAlchemyEventLog:
         return found
 
     async def forget(self, *, before: datetime, limit: int) -> int:
-        """Delete up to `limit` of the oldest events, and as many logged deliveries."""
+        """Delete up to `limit` of the oldest events, and as many logged deliveries.
+
+        Takes the lock that replays share until the transaction ends: commit at once.
+        """
+        await self._fetch(sql.BEGIN_FORGETTING)
         count: int = (await self._fetch(sql.FORGET, before=before, limit=limit))[0].forgotten
         return count
 

@@ -118,6 +118,12 @@ RECORD_PROGRESS: Final = _typed(
                          AND (e.type IN ('message.delivered', 'message.read', 'message.played')
                               OR coalesce(e.attempt, CAST(e.data ->> 'attempt' AS smallint))
                                  >= x.attempt) END)
+          -- Nor one that this statement tells before it: of both copies of a message, for one.
+          AND (x.decided OR NOT EXISTS (
+              SELECT FROM matched y
+              WHERE y.subject_id = x.subject_id AND y.status = x.status AND y.place < x.place
+                AND NOT y.decided
+                AND (y.status IN ('delivered', 'read', 'played') OR y.attempt >= x.attempt)))
     ), told AS (
         INSERT INTO events ({_COLUMNS})
         SELECT :tenant, x.id, :before + row_number() OVER (ORDER BY {_rank("x.status")}, x.place),
@@ -219,6 +225,18 @@ COUNT: Final = _typed(
     tenant=Uuid(),
     ids=ARRAY(Uuid()),
 )
+
+KEEP_EVENTS: Final = _typed(
+    "SELECT pg_advisory_xact_lock_shared(hashtextextended(CAST(:tenant AS text), 3002))",
+    tenant=Uuid(),
+)
+"""Until the transaction ends nothing of the tenant is forgotten, so that what refers to an event
+finds it. A statement of its own: the next one sees what was forgotten before."""
+BEGIN_FORGETTING: Final = _typed(
+    "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:tenant AS text), 3002))",
+    tenant=Uuid(),
+)
+"""Waits for those that need events to stay, and lets others wait."""
 
 FORGET: Final = _typed(
     """

@@ -91,6 +91,15 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
         """Give the job back, due after `wait`, if the lease holds."""
         return bool(await self._rows(sql.POSTPONE, _of_job(job) | {"wait": wait}))
 
+    async def keep(self, ids: Sequence[UUID], *, needed_at: datetime) -> int:
+        """Count these stored media as used until `needed_at`; gives how many were not yet.
+
+        Who wants uploads for several channels in one transaction, or forgets some before, keeps
+        the media first: deleting one takes it before its uploads, too.
+        """
+        parameters = {"ids": sorted(ids), "needed_at": needed_at}
+        return len(await self._rows(sql.KEEP, parameters))
+
     async def want_uploads(
         self, channel_id: UUID, ids: Sequence[UUID], *, at: datetime, needed_at: datetime
     ) -> None:

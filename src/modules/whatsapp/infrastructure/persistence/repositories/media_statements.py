@@ -144,16 +144,27 @@ POSTPONE: Final = _statement(
 # An upload without id and failure always has a job: both are written and ended together. What is
 # as it should be is only read: thousands of messages may carry one picture, and must not wait for
 # each other's commits at its row.
-WANT_UPLOADS: Final = _statement(
-    """
-    WITH used AS (
-        UPDATE whatsapp_media SET used_at = :needed_at
+# The media come before their uploads, as where somebody deletes one.
+_USED: Final = """
+    used AS MATERIALIZED (
+        SELECT id FROM whatsapp_media
         WHERE tenant_id = :tenant AND id = ANY(:ids) AND status = 'stored'
           AND direction = 'outbound' AND used_at < :needed_at - interval '1 hour'
-    ), wanted AS (
+        ORDER BY id FOR NO KEY UPDATE
+    ), noted AS (
+        UPDATE whatsapp_media m SET used_at = :needed_at FROM used
+        WHERE m.tenant_id = :tenant AND m.id = used.id
+        RETURNING m.id
+    )
+"""
+KEEP: Final = _statement(f"WITH {_USED} SELECT id FROM noted")  # noqa: S608  # a constant of this module
+WANT_UPLOADS: Final = _statement(
+    f"""
+    WITH {_USED}, wanted AS (
         INSERT INTO whatsapp_media_uploads AS u (tenant_id, id, media_id, channel_id)
         SELECT :tenant, given.upload_id, m.id, :channel
-        FROM unnest(CAST(:upload_ids AS uuid[]), CAST(:ids AS uuid[])) AS given(upload_id, id)
+        FROM (SELECT count(*) FROM noted) before
+        CROSS JOIN unnest(CAST(:upload_ids AS uuid[]), CAST(:ids AS uuid[])) AS given(upload_id, id)
         JOIN whatsapp_media m ON m.tenant_id = :tenant AND m.id = given.id
           AND m.status = 'stored' AND m.direction = 'outbound'
         LEFT JOIN whatsapp_media_uploads old ON old.tenant_id = :tenant
@@ -168,7 +179,7 @@ WANT_UPLOADS: Final = _statement(
     INSERT INTO whatsapp_media_jobs (tenant_id, id, kind, media_id, channel_id)
     SELECT :tenant, id, 'upload', media_id, :channel FROM wanted
     ON CONFLICT (tenant_id, id) DO NOTHING
-    """
+    """  # noqa: S608  # a constant of this module
 )
 FIND_UPLOADS: Final = _statement(
     """
@@ -200,7 +211,8 @@ TAKE_FOR_REMOVAL: Final = _statement(
     """  # noqa: S608  # constants of this module
 )
 # What Meta has of it is forgotten too, and what is on its way is not waited for: a message that
-# waits to send the file must not find an id by which it still could. Jobs first, as where one ends.
+# waits to send the file must not find an id by which it still could. Jobs first, as where one ends;
+# uploads by their channels, as where messages are accepted.
 MARK_FOR_REMOVAL: Final = _statement(
     f"""
     WITH marked AS (
@@ -218,10 +230,13 @@ MARK_FOR_REMOVAL: Final = _statement(
         DELETE FROM whatsapp_media_jobs j USING uploads
         WHERE j.tenant_id = :tenant AND j.id = uploads.id
         RETURNING j.id
+    ), in_order AS MATERIALIZED (
+        SELECT u.id FROM (SELECT count(*) FROM undone) afterwards CROSS JOIN uploads
+        JOIN whatsapp_media_uploads u ON u.tenant_id = :tenant AND u.id = uploads.id
+        ORDER BY u.channel_id FOR UPDATE OF u
     ), forgotten AS (
-        DELETE FROM whatsapp_media_uploads u
-        USING uploads, (SELECT count(*) FROM undone) afterwards
-        WHERE u.tenant_id = :tenant AND u.id = uploads.id
+        DELETE FROM whatsapp_media_uploads u USING in_order
+        WHERE u.tenant_id = :tenant AND u.id = in_order.id
     )
     SELECT {_COLUMNS} FROM marked
     """  # noqa: S608  # constants of this module

@@ -1,0 +1,216 @@
+"""What one channel is told is stored by handfuls: nothing is lost, doubled or waits for itself."""
+
+import asyncio
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from webhook_bodies import APP, body, inbound_to, messages_of, new_wamid, number_of, status_of
+from whatsapp.application.handfuls import MAX_AT_ONCE
+from whatsapp.application.record_events import RecordEvents
+from whatsapp.infrastructure.cloud_api.callback import callback_data
+from whatsapp.infrastructure.persistence.work import work_in
+
+pytestmark = pytest.mark.postgres
+
+RATE = 80
+_numbers = count(1)
+
+
+@pytest.fixture
+def database(module_database):
+    """Each test has tenants of its own; one database does for all."""
+    return module_database
+
+
+@pytest.fixture
+async def told(intake, sessions, ana):
+    """`await told()`: the types of the events that Ana has been told, by the wamid in them."""
+    followers = [RecordEvents(), intake]
+    intake.process = replace(
+        intake.process, apply=replace(intake.process.apply, followers=followers)
+    )
+    async with work_in(sessions)(ana.tenant_id) as work:
+        await work.events.open()
+        await work.commit()
+
+    async def told():
+        return await intake.column(
+            "SELECT type || ' ' || coalesce(data ->> 'wamid', data ->> 'message_id') FROM events"
+            " WHERE tenant_id = $1 ORDER BY number",
+            ana.tenant_id,
+        )
+
+    return told
+
+
+@pytest.fixture
+def is_waiting(superuser):
+    """Until somebody waits for a lock of another transaction, or `task` is done without."""
+
+    async def is_waiting(task):
+        async with asyncio.timeout(30):
+            while not task.done() and not await superuser.fetchval(  # noqa: ASYNC110  # nobody tells
+                "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            ):
+                await asyncio.sleep(0.005)
+
+    return is_waiting
+
+
+@pytest.fixture
+def sent(left, superuser, ana):
+    """`await sent()`: the id of a message of Ana's that Meta has called by its wamid."""
+
+    async def sent():
+        message_id = await left(ana, f"+49151{next(_numbers):08}")
+        await superuser.execute(
+            "UPDATE whatsapp_outbound_messages SET status = 'sent', wamid = $2 WHERE id = $1",
+            message_id,
+            f"wamid.{message_id}",
+        )
+        return message_id
+
+    return sent
+
+
+def named(customer, message_id, status="delivered"):
+    return status_of(
+        customer, f"wamid.{message_id}", status, biz_opaque_callback_data=_echo(message_id)
+    )
+
+
+def unnamed(customer, message_id, status="delivered"):
+    return status_of(customer, f"wamid.{message_id}", status)
+
+
+def trouble(customer, code):
+    return messages_of(customer, errors=[{"code": code, "title": "x"}])
+
+
+def _echo(message_id):
+    return callback_data(message_id=message_id, attempt=1)
+
+
+async def statuses(superuser, *ids):
+    return {
+        await superuser.fetchval("SELECT status FROM whatsapp_outbound_messages WHERE id = $1", one)
+        for one in ids
+    }
+
+
+async def test_bodies_that_name_each_others_unnamed_messages_wait_for_each_other(
+    intake, ana, sent, is_waiting, superuser
+) -> None:
+    """Each names one message and does not name the other: neither is undone to go on."""
+    one, other = await sent(), await sent()
+    reached, go = asyncio.Event(), asyncio.Event()
+    apply = intake.process.apply
+    record = apply.statuses
+
+    async def stopping(work, route, reported):
+        fetch = work.messages._fetch
+
+        async def stopping_after(statement, *args):
+            rows = await fetch(statement, *args)
+            if "whatsapp_status_events" in str(statement) and not reached.is_set():
+                reached.set()
+                await go.wait()
+            return rows
+
+        work.messages._fetch = stopping_after
+        return await record(work, route, reported)
+
+    first = replace(intake.process, apply=replace(apply, statuses=stopping))
+    await intake.inbox.append(APP, body(named(ana, one), unnamed(ana, other)))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        processing = tasks.create_task(first())
+        await reached.wait()
+        await intake.inbox.append(APP, body(named(ana, other, "read"), unnamed(ana, one, "read")))
+        beside = tasks.create_task(intake.process())
+        await is_waiting(beside)
+        go.set()
+
+    assert (processing.result(), beside.result()) == (1, 1)
+    assert await statuses(superuser, one, other) == {"read"}
+
+
+async def test_a_body_of_many_handfuls_is_stored_told_and_counted_once(
+    intake, ana, sent, told, superuser
+) -> None:
+    number = MAX_AT_ONCE + 7
+    ids = [await sent() for _ in range(5)]
+    many = [inbound_to(ana) for _ in range(number)]
+    reports = [named(ana, ids[0]), unnamed(ana, ids[1]), named(ana, ids[2], "read")]
+    long = body(*many[:60], *reports, *many[60:], unnamed(ana, ids[0]), named(ana, ids[1], "read"))
+
+    await intake.take_in(long, body(*many[:3], *reports), long)
+
+    assert len(await intake.inbound(ana)) == number
+    assert intake.debits.taken == [(number_of(ana), number, RATE)]
+    assert intake.counted["inbound", "applied"] == number
+    assert intake.counted["status", "applied"] == len(await intake.reports(ana)) == 4
+    events = await told()
+    assert len(events) == len(set(events)) == number + 4
+    assert await statuses(superuser, ids[1], ids[2]) == {"read"}
+
+
+async def test_what_is_broken_in_a_later_handful_is_kept_alone(intake, ana, told) -> None:
+    poison = new_wamid()
+    intake.poison.add(poison)
+    number = 2 * MAX_AT_ONCE
+    many = [inbound_to(ana) for _ in range(number)]
+
+    await intake.take_in(body(*many, inbound_to(ana, poison)), body(*many[:2], inbound_to(ana)))
+    await intake.wait_out_leases(attempts=5)
+
+    assert len(await intake.inbound(ana)) == number + 1
+    assert sum(taken for _, taken, _ in intake.debits.taken) == number + 1
+    assert intake.counted["inbound", "applied"] == number + 1
+    events = await told()
+    assert len(events) == len(set(events)) == number + 1
+    assert len(await intake.quarantine()) == 1
+    assert await intake.column("SELECT count(*) FROM webhook_inbox") == [0]
+
+
+async def test_who_dies_between_handfuls_leaves_the_rest_to_the_next(intake, ana, told) -> None:
+    number = 2 * MAX_AT_ONCE + 1
+    troubles = [trouble(ana, 131000), trouble(ana, 131016)]
+    apply, calls = intake.process.apply, 0
+
+    async def dying(route, belonging):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise asyncio.CancelledError
+        return await apply(route, belonging)
+
+    await intake.inbox.append(APP, body(*troubles, *(inbound_to(ana) for _ in range(number))))
+    with pytest.raises(asyncio.CancelledError):
+        await replace(intake.process, apply=dying)()
+    await intake.wait_out_leases()
+
+    assert len(await intake.inbound(ana)) == number
+    assert sum(taken for _, taken, _ in intake.debits.taken) == number
+    assert len(await intake.kept(ana)) == 2
+    events = await told()
+    assert len(events) == len(set(events)) == number
+
+
+async def test_what_is_said_without_a_time_is_judged_the_same_across_handfuls(intake, ana) -> None:
+    """The same words with others between are news, also where they stand handfuls apart."""
+    between = [inbound_to(ana) for _ in range(MAX_AT_ONCE)]
+    words = [trouble(ana, code) for code in (131000, 131016, 131000)]
+    said = body(words[0], *between, words[1], *between[:5], words[2])
+
+    await intake.inbox.append(APP, said)
+    copies = await intake.superuser.fetch("SELECT id, app_id, body FROM webhook_inbox")
+    await intake.take_in()
+    for copy in copies:  # As if the processor had died before it took them out.
+        await intake.superuser.execute(
+            "INSERT INTO webhook_inbox (id, app_id, body) VALUES ($1, $2, $3)", *copy.values()
+        )
+    await intake.take_in()
+
+    assert len(await intake.kept(ana)) == 3
