@@ -12,6 +12,7 @@ from shared.infrastructure.database import (
     TenantNotFound,
     create_session_factory,
 )
+from shared.infrastructure.encryption import DecryptionFailed
 from shared.infrastructure.settings import DatabaseRole, Settings
 from shared.kernel.clock import Clock, utc_now
 from shared.kernel.secret import Secret
@@ -40,6 +41,7 @@ from whatsapp.domain.entities.meta_app import (
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
 from whatsapp.infrastructure.persistence.repositories.meta_app_repository import (
     SQLAlchemyMetaAppRepository,
+    StoredApp,
 )
 from whatsapp.infrastructure.persistence.repositories.webhook_quarantine import (
     SQLAlchemyWebhookQuarantine,
@@ -141,29 +143,36 @@ class Installation:
         return RequeueQuarantined(quarantine=self.quarantine)
 
     async def add_app(self, app_id: str, *, secret: Secret, verify_token: Secret) -> None:
-        """Store a Meta app; the secret it had before stays valid beside the new one.
+        """Store a Meta app; the secret it had before stays valid beside the new one, if it opens.
 
         Raises InvalidMetaApp for an id at which no webhook could ever come in.
         """
         if APP_ID.fullmatch(app_id) is None:
             raise InvalidMetaApp("1 to 64 letters, digits, - and _ are needed", field="app_id")
         new = MetaApp(app_id=app_id, secret=secret, verify_token=verify_token)
-        known = await self.apps.find_app(app_id)
-        if known is not None:
-            changed = known.with_secret(secret)
-            new = replace(new, previous_secret=changed.previous_secret)
-        await self.apps.save_app(new)
+
+        def change(known: StoredApp) -> MetaApp:
+            if not isinstance(known, MetaApp):
+                return new
+            return replace(new, previous_secret=known.with_secret(secret).previous_secret)
+
+        await self.apps.change_app(app_id, change)
 
     async def rotate_app_secret(self, app_id: str, secret: Secret | None) -> None:
-        """Go over to `secret`, or end the overlap where it is None; raises MetaAppNotFound.
+        """Go over to `secret`, or end the overlap where it is None.
 
-        Until the overlap ends the secret before it counts as well.
+        Until the overlap ends the secret before it counts as well. Raises MetaAppNotFound, and
+        DecryptionFailed where the stored secrets do not open: `add_app` sets them anew.
         """
-        known = await self.apps.find_app(app_id)
-        if known is None:
-            raise MetaAppNotFound
-        changed = known.without_previous() if secret is None else known.with_secret(secret)
-        await self.apps.save_app(changed)
+
+        def change(known: StoredApp) -> MetaApp:
+            if known is None:
+                raise MetaAppNotFound
+            if isinstance(known, DecryptionFailed):
+                raise known
+            return known.without_previous() if secret is None else known.with_secret(secret)
+
+        await self.apps.change_app(app_id, change)
 
     async def refuse_unknown_tenant(self, tenant_id: UUID) -> None:
         """Raise TenantNotFound rather than let an empty list be taken for an answer."""

@@ -191,3 +191,20 @@ async def test_operators_can_list_all_tenants_by_page(ana, bea, database) -> Non
 
     assert [*first, *rest] == sorted([ana.tenant_id, bea.tenant_id])
     assert isinstance(first[0], UUID)
+
+
+async def test_no_older_copy_of_a_key_takes_its_revocation_back(ana, new_key, begin) -> None:
+    issued = await new_key(ana.tenant_id)
+    async with begin(ana.tenant_id) as work:
+        older = await work.api_keys.get_by_id(issued.key.id)
+    revoked = await RevokeApiKey(begin=begin)(ana.tenant_id, issued.key.id)
+
+    older.name = "renamed"
+    async with begin(ana.tenant_id) as work:
+        stored = await work.api_keys.update(older)
+        await work.commit()
+
+    assert (stored.name, stored.revoked_at) == ("renamed", revoked.revoked_at)
+    older.revoke(revoked.revoked_at + timedelta(seconds=1))
+    async with begin(ana.tenant_id) as work:
+        assert (await work.api_keys.update(older)).revoked_at == revoked.revoked_at

@@ -1,11 +1,9 @@
 """Asking for the same app at the same time."""
 
 import asyncio
-from datetime import timedelta
 
 import pytest
 
-from shared.kernel.clock import utc_now
 from shared.kernel.errors import Unavailable
 from shared.kernel.secret import Secret
 from whatsapp.application.receive_webhook import REMEMBERED_FOR, KnownApps
@@ -31,12 +29,12 @@ class Apps:
 
 
 async def test_those_who_ask_at_the_same_time_wait_for_one_answer_each_time_it_is_forgotten():
-    apps, now = Apps(APP), utc_now()
-    known = KnownApps(apps=apps, now=lambda: now)
+    apps, now = Apps(APP), 0.0
+    known = KnownApps(apps=apps, monotonic=lambda: now)
     for _ in range(2):
         assert await asyncio.gather(*(known("1") for _ in range(50))) == [APP] * 50
         assert await known("1") == APP
-        now += REMEMBERED_FOR + timedelta(seconds=1)
+        now += REMEMBERED_FOR.total_seconds() + 1
 
     assert apps.asked == ["1", "1"]
     assert await asyncio.gather(known("2"), known("2"), known("no id")) == [None] * 3

@@ -34,6 +34,20 @@ class InvalidInput(TellwireError):
     title = "The input is not valid"
 
 
+def ensure_type(
+    value: object,
+    kinds: type | tuple[type, ...],
+    error: type[InvalidInput] = InvalidInput,
+    *,
+    field: str | None = None,
+) -> None:
+    """Raise `error` unless `value` is one of these kinds; it names the types alone."""
+    if not isinstance(value, kinds):
+        wanted = kinds if isinstance(kinds, tuple) else (kinds,)
+        names = " or ".join(kind.__name__ for kind in wanted)
+        raise error(f"{names} is needed, not {type(value).__name__}", field=field)
+
+
 class NotFoundException(TellwireError):
     """The thing asked for does not exist in this tenant."""
 

@@ -3,13 +3,14 @@
 import unicodedata
 from typing import Final
 
-from shared.kernel.errors import InvalidInput
+from shared.kernel.errors import InvalidInput, ensure_type
 
 MAX_NAME_CHARACTERS: Final = 200
 
 
 def checked_name(name: str, error: type[InvalidInput]) -> str:
     """The name without spaces around it; raises `error` for one that nobody could read."""
+    ensure_type(name, str, error, field="name")
     name = name.strip()
     if not name:
         raise error("A name is needed", field="name")

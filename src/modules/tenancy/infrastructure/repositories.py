@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from typing import ClassVar
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from shared.infrastructure.database import SQLAlchemyRepository
+from shared.infrastructure.database.arguments import given
 from shared.infrastructure.database.driver_errors import ConstraintErrors, translated
 from shared.infrastructure.database.rls import bound_tenant
 from shared.infrastructure.database.tenant_context import TenantContextConflict
-from tenancy.domain import ApiKey, Scope, Tenant, TenantAlreadyExists
+from tenancy.domain import ApiKey, ApiKeyNotFound, Scope, Tenant, TenantAlreadyExists
 from tenancy.infrastructure.models import ApiKeyModel, TenantModel
 
 MAX_PAGE = 1000
@@ -48,6 +49,28 @@ class SQLAlchemyApiKeyRepository(SQLAlchemyRepository[ApiKey, ApiKeyModel]):
 
     model = ApiKeyModel
     constraint_errors: ClassVar[ConstraintErrors] = {}
+
+    async def update(self, entity: ApiKey) -> ApiKey:
+        """As the base's; a revocation is for good: no older copy takes it back or moves its time.
+
+        Raises ApiKeyNotFound.
+        """
+        key = self._to_model(given(ApiKey, entity, "entity"))
+        query = (
+            update(ApiKeyModel)
+            .where(ApiKeyModel.tenant_id == self.tenant_id, ApiKeyModel.id == key.id)
+            .values(
+                name=key.name,
+                scopes=key.scopes,
+                expires_at=key.expires_at,
+                revoked_at=func.coalesce(ApiKeyModel.revoked_at, key.revoked_at),
+            )
+            .returning(ApiKeyModel)
+        )
+        updated = self._one(await self._execute(query))
+        if updated is None:
+            raise ApiKeyNotFound
+        return updated
 
     def _to_entity(self, row: ApiKeyModel) -> ApiKey:
         return ApiKey(

@@ -2,13 +2,13 @@
 
 import asyncio
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final, Protocol, TypeAlias
 
-from shared.kernel.clock import Clock, utc_now
 from shared.kernel.errors import InvalidInput, Unauthenticated
 from shared.kernel.secret import Secret
 from whatsapp.domain.entities.meta_app import APP_ID, MetaApp
@@ -51,14 +51,15 @@ CheckSignature: TypeAlias = Callable[[bytes, bytes | None, Sequence[Secret]], bo
 class KnownApps:
     """The apps, remembered for some seconds; ids that do not exist are not remembered.
 
-    Whoever asks for one while it is being looked up waits for that answer.
+    Whoever asks for one while it is being looked up waits for that answer. For how long is measured
+    by a clock that nobody sets, so that no secret counts longer where one is set back.
     """
 
     apps: MetaAppRepository
-    now: Clock = utc_now
+    monotonic: Callable[[], float] = time.monotonic
     remembered_for: timedelta = REMEMBERED_FOR
-    _remembered: OrderedDict[str, tuple[datetime, MetaApp]] = field(
-        default_factory=OrderedDict[str, tuple[datetime, MetaApp]], repr=False
+    _remembered: OrderedDict[str, tuple[float, MetaApp]] = field(
+        default_factory=OrderedDict[str, tuple[float, MetaApp]], repr=False
     )
     _asked: dict[str, asyncio.Task[MetaApp | None]] = field(
         default_factory=dict[str, "asyncio.Task[MetaApp | None]"], repr=False
@@ -68,7 +69,7 @@ class KnownApps:
         """The app, or None; what cannot be an id costs no query."""
         if APP_ID.fullmatch(app_id) is None:
             return None
-        at = self.now()
+        at = self.monotonic()
         until, app = self._remembered.get(app_id, (at, None))
         if app is not None and at < until:
             return app
@@ -78,7 +79,7 @@ class KnownApps:
         return await asyncio.shield(asking)  # Whoever gives up waiting takes it from nobody else.
 
     async def _ask(self, app_id: str) -> MetaApp | None:
-        at = self.now()
+        at = self.monotonic()
         try:
             app = await self.apps.find_app(app_id)
         finally:
@@ -86,7 +87,7 @@ class KnownApps:
         if app is None:
             self._remembered.pop(app_id, None)
             return None
-        self._remembered[app_id] = (at + self.remembered_for, app)
+        self._remembered[app_id] = (at + self.remembered_for.total_seconds(), app)
         while len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
         return app

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 from uuid import UUID
 
 from sqlalchemy import Executable, Result, delete, insert, inspect, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from shared.infrastructure.database.arguments import given, limit_given
 from shared.infrastructure.database.base import TenantScoped
 from shared.infrastructure.database.direct import fetch
 from shared.infrastructure.database.driver_errors import (
@@ -39,6 +40,15 @@ class SQLAlchemyRepository(ABC, Generic[Entity, Model]):
 
     model: ClassVar[type[Any]]
     constraint_errors: ClassVar[ConstraintErrors] = {}
+    _entity_type: ClassVar[type[Any]] = object
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Learn what it stores, to refuse what is something else."""
+        super().__init_subclass__(**kwargs)
+        for base in vars(cls).get("__orig_bases__", ()):
+            stored = get_args(base)
+            if stored and isinstance(stored[0], type):
+                cls._entity_type = stored[0]
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -58,18 +68,20 @@ class SQLAlchemyRepository(ABC, Generic[Entity, Model]):
 
     async def get_by_id(self, entity_id: UUID) -> Entity | None:
         """The entity with this id, or None where this tenant has none."""
-        tenant = self.tenant_id
-        query = select(self.model).where(self.model.tenant_id == tenant, self.model.id == entity_id)
+        tenant, ident = self.tenant_id, given(UUID, entity_id, "id")
+        query = select(self.model).where(self.model.tenant_id == tenant, self.model.id == ident)
         return self._one(await self._execute(query))
 
     async def add(self, entity: Entity) -> Entity:
         """Insert `entity` and return it as stored (defaults of the database filled in)."""
+        entity = given(self._entity_type, entity, "entity")
         values = self._values(self._to_model(entity))
         stored = await self._execute(insert(self.model).values(**values).returning(self.model))
         return self._to_entity(stored.scalar_one())
 
     async def update(self, entity: Entity) -> Entity:
         """Overwrite the stored row with `entity`; NotFoundException where this tenant has none."""
+        entity = given(self._entity_type, entity, "entity")
         values = self._values(self._to_model(entity))
         query = (
             update(self.model)
@@ -89,7 +101,10 @@ class SQLAlchemyRepository(ABC, Generic[Entity, Model]):
         """
         query = (
             delete(self.model)
-            .where(self.model.tenant_id == self.tenant_id, self.model.id == entity_id)
+            .where(
+                self.model.tenant_id == self.tenant_id,
+                self.model.id == given(UUID, entity_id, "id"),
+            )
             .returning(self.model.id)
         )
         try:
@@ -103,10 +118,10 @@ class SQLAlchemyRepository(ABC, Generic[Entity, Model]):
             select(self.model)
             .where(self.model.tenant_id == self.tenant_id)
             .order_by(self.model.id)
-            .limit(min(limit, MAX_PAGE))
+            .limit(limit_given(limit, MAX_PAGE))
         )
         if after is not None:
-            query = query.where(self.model.id > after)
+            query = query.where(self.model.id > given(UUID, after, "after"))
         rows = await self._execute(query)
         return [self._to_entity(row) for row in rows.scalars()]
 

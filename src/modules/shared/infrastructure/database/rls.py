@@ -137,7 +137,9 @@ class RLSManager:
         binding: _Binding = self._session.sync_session.info[_BINDING]
         try:
             if binding.depth == 1:
-                await self._leave_transaction(failed=kind is not None)
+                # After a commit that failed nothing more can be said in what is left of it.
+                is_over = kind is not None or not self._session.is_active
+                await self._leave_transaction(failed=is_over)
         finally:
             binding.depth -= 1
             if binding.depth == 0:

@@ -63,9 +63,15 @@ class SQLAlchemyUnitOfWork:
         """Make everything since the last commit durable; the unit of work can go on afterwards.
 
         Raises DatabaseFailed where a statement had failed before, since then nothing was stored.
+        Also after a commit that failed it can go on, in a transaction that is new.
         """
         async with translated():
-            await self.session.commit()
+            try:
+                await self.session.commit()
+            except Exception:
+                with rolling_back():
+                    await self.session.rollback()
+                raise
 
     async def rollback(self) -> None:
         """Undo everything since the last commit."""

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final, Self, TypedDict
 from uuid import UUID
 
-from shared.kernel.errors import Conflict, InvalidInput, NotFoundException
+from shared.kernel.errors import Conflict, InvalidInput, NotFoundException, ensure_type
 from shared.kernel.ids import new_id
 from whatsapp.domain.value_objects import AccessToken, AccessTokenUnreadable
 
@@ -14,6 +14,12 @@ DEFAULT_MESSAGES_PER_SECOND: Final = 80
 """Meta's default for a number, in and out together (Meta, Cloud API, throughput)."""
 MAX_MESSAGES_PER_SECOND: Final = 10_000
 _MAX_PROVIDER_ID_CHARACTERS: Final = 64
+_KINDS: Final = {
+    "name": str,
+    "phone_number_id": str,
+    "access_token": AccessToken,
+    "messages_per_second": int,
+}
 
 
 class ChannelNotFound(NotFoundException):
@@ -135,6 +141,8 @@ class Channel:
     updated_at: datetime | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            ensure_type(getattr(self, name), kind, InvalidChannel, field=name)
         if not 0 < self.messages_per_second <= MAX_MESSAGES_PER_SECOND:
             raise InvalidChannel(
                 f"Between 1 and {MAX_MESSAGES_PER_SECOND}", field="messages_per_second"

@@ -8,9 +8,11 @@ edit, and nothing after a removal, in whatever order the reports come in. The or
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import NoneType
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from shared.kernel.errors import ensure_type
 from shared.kernel.ids import new_id
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.value_objects import (
@@ -61,6 +63,14 @@ class InboundMessage:
     conversation_ids: tuple[UUID, ...] = field(default=(), compare=False)
     has_new_names: bool = field(default=False, compare=False)
     amendments: "tuple[InboundMessage, ...]" = field(default=(), repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ensure_type(self.wamid, str, field="wamid")
+        ensure_type(self.content, InboundContent, field="content")
+        ensure_type(self.sent_at, datetime, field="sent_at")
+        ensure_type(self.sender, (PhoneNumber, NoneType), field="sender")
+        ensure_type(self.sender_user_id, (UserId, NoneType), field="sender_user_id")
+        ensure_type(self.raw, Mapping, field="raw")
 
     @property
     def is_in_group(self) -> bool:

@@ -10,18 +10,22 @@ from typing import Any, Final, Self
 from uuid import UUID
 
 from shared.kernel.clock import utc_now
-from shared.kernel.errors import Conflict, InvalidInput, NotFoundException
+from shared.kernel.errors import Conflict, InvalidInput, NotFoundException, ensure_type
 from shared.kernel.ids import new_id, text_of
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.value_objects import (
     FORWARD,
     RETRY,
     IdempotencyKey,
+    InvalidContent,
+    InvalidIdempotencyKey,
+    InvalidRecipient,
     MessageContent,
     MessageStatus,
     PhoneNumber,
     Priority,
     Recipient,
+    UserId,
     message_id_behind,
 )
 
@@ -105,6 +109,7 @@ class OutboundMessage:
     phone: PhoneNumber | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.idempotency_key is None:  # pyright: ignore[reportUnnecessaryComparison]  # see field
             self.key_is_derived = True
             self.idempotency_key = IdempotencyKey.derive(
@@ -129,6 +134,23 @@ class OutboundMessage:
         for name, value in zip(_NAMES, _VALUES(self), strict=True):
             setattr(twin, name, value)
         return twin
+
+    def _check_kinds(self) -> None:
+        """Refuse what the value objects have not looked at, as a text in place of one."""
+        ensure_type(self.recipient, (PhoneNumber, UserId), InvalidRecipient, field="recipient")
+        ensure_type(self.content, MessageContent, InvalidContent, field="content")
+        ensure_type(self.priority, Priority, field="priority")
+        ensure_type(self.envelope, Mapping, field="envelope")
+        ensure_type(self.metadata, Mapping, InvalidMetadata, field="metadata")
+        for text in (*self.metadata, *self.metadata.values()):
+            ensure_type(text, str, InvalidMetadata, field="metadata")
+        for name in ("send_at", "expires_at", "created_at"):
+            at = getattr(self, name)
+            if at is not None:
+                ensure_type(at, datetime, InvalidSchedule, field=name)
+        key = self.idempotency_key
+        if key is not None:  # pyright: ignore[reportUnnecessaryComparison]  # see field
+            ensure_type(key, IdempotencyKey, InvalidIdempotencyKey, field="idempotency_key")
 
     def _check_schedule(self) -> None:
         for name in ("send_at", "expires_at"):

@@ -3,7 +3,7 @@
 import re
 from typing import Never
 
-from shared.kernel.errors import Conflict, InvalidInput, SecretUnreadable
+from shared.kernel.errors import Conflict, InvalidInput, SecretUnreadable, ensure_type
 from shared.kernel.secret import Secret
 
 MAX_TOKEN_CHARACTERS = 2048  # Meta's are some 200; a header of this size still passes every proxy
@@ -34,6 +34,7 @@ class AccessToken(Secret):
     __slots__ = ()
 
     def __init__(self, text: str) -> None:
+        ensure_type(text, str, InvalidAccessToken)
         if not text:
             raise InvalidAccessToken("the access token is empty")
         if len(text) > MAX_TOKEN_CHARACTERS:

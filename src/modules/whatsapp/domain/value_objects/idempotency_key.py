@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Self
 from uuid import UUID
 
-from shared.kernel.errors import InvalidInput
+from shared.kernel.errors import InvalidInput, ensure_type
 from whatsapp.domain.value_objects.masked import Masked
 from whatsapp.domain.value_objects.phone_number import PhoneNumber
 from whatsapp.domain.value_objects.recipient import Recipient
@@ -31,6 +31,7 @@ class IdempotencyKey(Masked):
     value: str
 
     def __post_init__(self) -> None:
+        ensure_type(self.value, str, InvalidIdempotencyKey)
         if _VISIBLE_ASCII.fullmatch(self.value) is None:
             raise InvalidIdempotencyKey(
                 f"{len(self.value)} characters; 1 to {MAX_KEY_CHARACTERS} visible ASCII are needed"

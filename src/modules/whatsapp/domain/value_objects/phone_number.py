@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
-from shared.kernel.errors import InvalidInput
+from shared.kernel.errors import InvalidInput, ensure_type
 from whatsapp.domain.value_objects.masked import Masked
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -51,6 +51,7 @@ class PhoneNumber(Masked):
     e164: str
 
     def __post_init__(self) -> None:
+        ensure_type(self.e164, str, InvalidPhoneNumber)
         if _E164.fullmatch(self.e164) is None:
             raise InvalidPhoneNumber(
                 f"{len(self.e164)} characters, not a plus and 7 to 15 digits without a leading 0"
@@ -63,6 +64,7 @@ class PhoneNumber(Masked):
         Refused: a number without its plus (see the module), and the trunk zero of `+44 (0)20`,
         which is dialled at home only and would make it another number.
         """
+        ensure_type(text, str, InvalidPhoneNumber)
         if len(text) > _MAX_WRITTEN_CHARACTERS:
             raise InvalidPhoneNumber(f"{len(text)} characters are too many for a phone number")
         if "(0)" in text:
@@ -75,6 +77,7 @@ class PhoneNumber(Masked):
     @classmethod
     def from_wa_id(cls, digits: str) -> Self:
         """The number behind a `wa_id`: 7 to 15 digits with their country code and no plus."""
+        ensure_type(digits, str, InvalidPhoneNumber)
         if _WA_ID.fullmatch(digits) is None:
             raise InvalidPhoneNumber(
                 f"{len(digits)} characters, not a wa_id: 7 to 15 digits without a leading 0"

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from shared.kernel.errors import InvalidInput
+from shared.kernel.errors import InvalidInput, ensure_type
 from whatsapp.domain.value_objects.masked import Masked
 
 _BSUID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
@@ -27,6 +27,7 @@ class UserId(Masked):
     value: str
 
     def __post_init__(self) -> None:
+        ensure_type(self.value, str, InvalidUserId)
         if _BSUID.fullmatch(self.value) is None:
             raise InvalidUserId(
                 f"{len(self.value)} characters that are not a country code, a dot and "

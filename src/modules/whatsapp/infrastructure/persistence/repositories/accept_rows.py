@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from shared.kernel.errors import TellwireError
+from shared.infrastructure.database.arguments import all_given
+from shared.kernel.errors import InvalidInput, TellwireError
 from whatsapp.domain.entities import (
     ChannelStatus,
     IdempotencyKeyReused,
@@ -21,6 +22,22 @@ from whatsapp.infrastructure.persistence.repositories.message_rows import (
     stored_as_is,
 )
 
+MAX_BATCH: Final = 1000
+
+
+class BatchTooLarge(InvalidInput):
+    """More messages at once than one statement takes; nothing was stored."""
+
+    code = "batch_too_large"
+    title = f"At most {MAX_BATCH} messages at once"
+
+
+def batch_of(messages: Sequence[OutboundMessage]) -> Sequence[OutboundMessage]:
+    """The messages; BatchTooLarge where they are too many, InvalidValue where one is none."""
+    if len(all_given(OutboundMessage, messages, "messages")) > MAX_BATCH:
+        raise BatchTooLarge
+    return messages
+
 
 def accept_parameters(messages: Sequence[OutboundMessage], at: datetime) -> dict[str, Any]:
     """The messages and what their channels must allow at `at`, as one array for each column."""
@@ -33,6 +50,7 @@ def accept_parameters(messages: Sequence[OutboundMessage], at: datetime) -> dict
 
 def judge_parameters(messages: Sequence[OutboundMessage], at: datetime) -> dict[str, Any]:
     """Stored messages, and what their channels must allow at `at`."""
+    all_given(OutboundMessage, messages, "messages")
     return {
         "id": [message.id for message in messages],
         "channel_id": [message.channel_id for message in messages],

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Interval, LargeBinary, Table, bindparam, func, select, type_coerce, update
 
 from shared.infrastructure.database import SQLAlchemyRepository
+from shared.infrastructure.database.arguments import given
 from shared.infrastructure.database.driver_errors import ConstraintErrors
 from shared.infrastructure.encryption import EncryptedString
 from shared.kernel.errors import SecretUnreadable
@@ -69,14 +70,16 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
         With `for_change` its row is locked until the transaction ends.
         """
         statement = _FIND_FOR_CHANGE if for_change else _FIND
-        row = await self._find(statement, {"tenant": self.tenant_id, "id": channel_id})
+        row = await self._find(
+            statement, {"tenant": self.tenant_id, "id": given(UUID, channel_id, "id")}
+        )
         return None if row is None else _entity(row, _TOKEN.open(row.access_token))
 
     async def get_by_phone_number_id(self, phone_number_id: str) -> Channel | None:
         """The channel of the number that Meta knows by this id."""
         query = select(ChannelModel).where(
             ChannelModel.tenant_id == self.tenant_id,
-            ChannelModel.phone_number_id == phone_number_id,
+            ChannelModel.phone_number_id == given(str, phone_number_id, "phone_number_id"),
         )
         return self._one(await self._execute(query))
 
@@ -89,7 +92,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             select(ChannelModel)
             .where(
                 ChannelModel.tenant_id == self.tenant_id,
-                ChannelModel.tenant_id == organization_id,
+                ChannelModel.tenant_id == given(UUID, organization_id, "organization_id"),
             )
             .order_by(ChannelModel.id)
         )
@@ -119,6 +122,7 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
         return _entity(row, row.access_token)
 
     def _to_model(self, entity: Channel) -> ChannelModel:
+        given(AccessToken, entity.access_token, "access_token")
         token = {"access_token": entity.access_token} if entity.access_token.is_readable else {}
         return ChannelModel(
             **token,

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 from uuid import UUID
 
 from shared.infrastructure.database import SQLAlchemyRepository
+from shared.infrastructure.database.arguments import all_given, given, limit_given
 from shared.infrastructure.database.driver_errors import ConstraintErrors
-from shared.kernel.errors import InvalidInput, TellwireError
+from shared.kernel.errors import TellwireError
 from whatsapp.domain.entities import (
     ChannelNotFound,
     InboundMessage,
@@ -31,8 +32,10 @@ from whatsapp.infrastructure.persistence.repositories import message_statements 
 from whatsapp.infrastructure.persistence.repositories import report_statements as report_sql
 from whatsapp.infrastructure.persistence.repositories import retry_statements as retry_sql
 from whatsapp.infrastructure.persistence.repositories.accept_rows import (
+    MAX_BATCH,
     accept_parameters,
     accepted,
+    batch_of,
     judge_parameters,
     refusal_of,
     saved,
@@ -56,15 +59,6 @@ from whatsapp.infrastructure.persistence.repositories.report_rows import (
     report_arrays,
     settled_by,
 )
-
-MAX_BATCH: Final = 1000
-
-
-class BatchTooLarge(InvalidInput):
-    """More messages at once than one statement takes; nothing was stored."""
-
-    code = "batch_too_large"
-    title = f"At most {MAX_BATCH} messages at once"
 
 
 class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, OutboundMessageModel]):
@@ -111,9 +105,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         A key that comes twice in one batch is stored once. Raises what `save_outbound` raises, for
         the batch as a whole: nothing of it is stored then.
         """
-        if len(messages) > MAX_BATCH:
-            raise BatchTooLarge
-        if not messages:
+        if not batch_of(messages):
             return []
         # One order for all batches: two of them that share keys wait for, not on, each other.
         firsts = {m.idempotency_key.value: m for m in reversed(messages)}
@@ -134,9 +126,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         stored (ChannelNotFound, ChannelNotActive, ServiceWindowClosed, IdempotencyKeyReused). What
         was stored under its key before comes back whatever the channel takes now.
         """
-        if len(messages) > MAX_BATCH:
-            raise BatchTooLarge
-        if not messages:
+        if not batch_of(messages):
             return []
         firsts = {m.idempotency_key.value: m for m in reversed(messages)}
         ordered = [firsts[key] for key in sorted(firsts)]
@@ -174,7 +164,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
     async def get_outbound_by_idempotency_key(self, key: IdempotencyKey) -> OutboundMessage | None:
         """The outbound message that was stored under `key`, to answer a repetition with."""
-        parameters = {"tenant": self.tenant_id, "key": key.value}
+        parameters = {"tenant": self.tenant_id, "key": given(IdempotencyKey, key, "key").value}
         return self._entity_of(await self._find(sql.GET_BY_KEY, parameters))
 
     async def get_failed_for_retry(self, limit: int = 100) -> Sequence[OutboundMessage]:
@@ -183,9 +173,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         They stay locked until the transaction ends, and other workers skip them: `requeue()` and
         `update_outbound()` them before it commits.
         """
-        rows: Any = await self._run(
-            sql.FAILED_FOR_RETRY, {"tenant": self.tenant_id, "limit": min(limit, MAX_BATCH)}
-        )
+        parameters = {"tenant": self.tenant_id, "limit": limit_given(limit, MAX_BATCH)}
+        rows: Any = await self._run(sql.FAILED_FOR_RETRY, parameters)
         return [self._to_entity(row) for row in rows]
 
     async def requeue_due(self, *, at: datetime, limit: int = 200) -> int:
@@ -272,7 +261,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
         A row that no message can be made of holds up none of the others.
         """
-        parameters = {"tenant": self.tenant_id, "ids": list(ids)}
+        parameters = {"tenant": self.tenant_id, "ids": list(all_given(UUID, ids, "ids"))}
         rows = await self._fetch(sql.LOAD_FOR_SENDING, parameters)
         return [readable(row, row.known_number) for row in rows]
 
@@ -296,7 +285,8 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
 
         Until the transaction ends; for reports that do not carry our id, before they are recorded.
         """
-        await self._run(report_sql.EXPECT_ANSWERS, {"channel": channel_id, "wamids": list(wamids)})
+        parameters = {"channel": channel_id, "wamids": list(all_given(str, wamids, "wamids"))}
+        await self._run(report_sql.EXPECT_ANSWERS, parameters)
 
     async def record_statuses(
         self, channel_id: UUID, reports: Sequence[StatusReport]

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
+from shared.infrastructure.database.arguments import all_given, given
 from shared.kernel.ids import new_id, new_ids
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
@@ -125,6 +126,7 @@ def _object_text(value: Mapping[str, Any]) -> str:
 
 def columns_of(message: OutboundMessage) -> dict[str, Any]:
     """What the columns of an outbound message hold."""
+    given(OutboundMessage, message, "message")
     return {name: value_of(message) for name, value_of in _COLUMNS.items()}
 
 
@@ -188,6 +190,7 @@ def inbound_columns_of(message: InboundMessage) -> dict[str, Any]:
 
 def attempt_arrays(results: Sequence[AttemptResult]) -> dict[str, Any]:
     """What recording results needs: each column's values as one array."""
+    all_given(AttemptResult, results, "results")
     arrays: dict[str, list[Any]] = {
         "ids": [result.message_id for result in results],
         "tokens": [result.lease_token for result in results],
@@ -228,6 +231,7 @@ def late_failure(
 
 def inbound_parameters(message: InboundMessage) -> dict[str, Any]:
     """What saving an inbound message needs: its columns, and how its sender is known."""
+    given(InboundMessage, message, "message")
     known_by = () if message.is_in_group else (message.sender, message.sender_user_id)
     addresses = all_addresses_of(*known_by)
     return inbound_columns_of(message) | {

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from shared.infrastructure.database.arguments import all_given
 from shared.kernel.ids import new_ids
 from whatsapp.domain.repositories import (
     LateFailure,
@@ -30,6 +31,7 @@ def report_arrays(reports: Sequence[StatusReport]) -> dict[str, Any]:
 
     Where one of them tells which message a wamid is of, the others need not.
     """
+    all_given(StatusReport, reports, "reports")
     named = {report.wamid: report.message_id for report in reports if report.message_id}
     arrays: dict[str, list[Any]] = {
         "event_ids": new_ids(len(reports)),

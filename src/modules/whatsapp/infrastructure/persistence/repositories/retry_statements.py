@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from shared.infrastructure.database.arguments import all_given
 from shared.kernel.ids import new_ids
 from whatsapp.domain.repositories import FailedAttempt, Revival
 from whatsapp.domain.send_queue import RETRY_LANES
@@ -167,6 +168,7 @@ COUNT_ALIKE: Final = text(
 
 def send_again_parameters(revivals: Sequence[Revival], at: datetime) -> dict[str, Any]:
     """The columns of `revivals` as arrays, in one order for all transactions."""
+    all_given(Revival, revivals, "revivals")
     ordered = sorted(revivals, key=lambda one: one.message.id)
     return {
         "at": at,
@@ -182,6 +184,7 @@ def send_again_parameters(revivals: Sequence[Revival], at: datetime) -> dict[str
 
 def count_alike_parameters(failed: Sequence[FailedAttempt]) -> dict[str, Any]:
     """The columns of `failed` as arrays, in its order."""
+    all_given(FailedAttempt, failed, "failed")
     return {
         "ids": [one.message_id for one in failed],
         "numbers": [one.number for one in failed],
