@@ -107,6 +107,7 @@ LATER = UUID("80000000-0000-0000-0000-000000000000")
 """Where half of a list has been read."""
 PICTURE = seeded("300").bytes
 READ = [seeded(f"m{number}") for number in (302, 314, 338)]
+MUCH_READ = [seeded(f"m{number}") for number in range(402, 642, 4)]
 ENTRY = InboxEntry(MESSAGE, "1", b"{}", 1, LEASE, None)
 
 
@@ -184,6 +185,7 @@ def reported() -> TemplateReported:
 
 OF_TENANT = {
     "record progress": (SQLAlchemyEventLog, lambda e: e.record(progress=[*map(progress, READ)])),
+    "record much": (SQLAlchemyEventLog, lambda e: e.record(progress=[*map(progress, MUCH_READ)])),
     "record others": (SQLAlchemyEventLog, lambda e: e.record(others=[something()])),
     "load events": (SQLAlchemyEventLog, lambda e: e.load(OTHERS)),
     "list events": (SQLAlchemyEventLog, lambda e: e.list_after(150_000, limit=50)),

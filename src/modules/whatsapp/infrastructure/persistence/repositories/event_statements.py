@@ -99,8 +99,14 @@ RECORD_PROGRESS: Final = _typed(
             WHERE o.tenant_id = :tenant AND o.wamid = g.wamid
             LIMIT 1
         ) m
+    ), placed AS (
+        SELECT m.*, bool_or(NOT m.decided) OVER earlier AS reported_before,
+               max(m.attempt) FILTER (WHERE NOT m.decided) OVER earlier AS attempt_before
+        FROM matched m
+        WINDOW earlier AS (PARTITION BY m.subject_id, m.status ORDER BY m.place
+                           ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     ), onward AS (
-        SELECT x.* FROM matched x
+        SELECT x.* FROM placed x
         WHERE x.status = ANY(:told)
           -- As far as it stands, or a step on the way there.
           AND (x.status = x.current
@@ -119,11 +125,9 @@ RECORD_PROGRESS: Final = _typed(
                               OR coalesce(e.attempt, CAST(e.data ->> 'attempt' AS smallint))
                                  >= x.attempt) END)
           -- Nor one that this statement tells before it: of both copies of a message, for one.
-          AND (x.decided OR NOT EXISTS (
-              SELECT FROM matched y
-              WHERE y.subject_id = x.subject_id AND y.status = x.status AND y.place < x.place
-                AND NOT y.decided
-                AND (y.status IN ('delivered', 'read', 'played') OR y.attempt >= x.attempt)))
+          AND (x.decided OR NOT coalesce(
+              CASE WHEN x.status IN ('delivered', 'read', 'played') THEN x.reported_before
+                   ELSE x.attempt_before >= x.attempt END, false))
     ), told AS (
         INSERT INTO events ({_COLUMNS})
         SELECT :tenant, x.id, :before + row_number() OVER (ORDER BY {_rank("x.status")}, x.place),
