@@ -48,6 +48,21 @@ async def superuser(database) -> AsyncIterator[Any]:
     await connection.close()
 
 
+@pytest.fixture
+def is_waiting(superuser) -> Callable[[asyncio.Task[Any]], Coroutine[Any, Any, None]]:
+    """`await is_waiting(task)`: until somebody waits for another's lock, or `task` is done."""
+
+    async def is_waiting(task: asyncio.Task[Any]) -> None:
+        async with asyncio.timeout(30):
+            while not task.done() and not await superuser.fetchval(  # noqa: ASYNC110  # nobody tells
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            ):
+                await asyncio.sleep(0.005)
+
+    return is_waiting
+
+
 @pytest.fixture(autouse=True)
 def encryption() -> Iterator[EncryptionManager]:
     manager = EncryptionManager(KeyRing.generate())

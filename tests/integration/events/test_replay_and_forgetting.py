@@ -36,20 +36,6 @@ async def old_events(begin, ana, superuser):
     return [one.id for one in happened]
 
 
-@pytest.fixture
-def is_waiting(superuser):
-    """Until somebody waits for a lock of another transaction, or `task` is done without."""
-
-    async def is_waiting(task):
-        async with asyncio.timeout(30):
-            while not task.done() and not await superuser.fetchval(  # noqa: ASYNC110  # nobody tells
-                "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            ):
-                await asyncio.sleep(0.005)
-
-    return is_waiting
-
-
 @pytest.mark.parametrize("is_named", [False, True])
 async def test_a_replay_beside_the_forgetting_queues_what_is_left(
     begin, ana, listener, endpoint_of, old_events, is_waiting, superuser, is_named

@@ -46,20 +46,6 @@ async def told(intake, sessions, ana):
 
 
 @pytest.fixture
-def is_waiting(superuser):
-    """Until somebody waits for a lock of another transaction, or `task` is done without."""
-
-    async def is_waiting(task):
-        async with asyncio.timeout(30):
-            while not task.done() and not await superuser.fetchval(  # noqa: ASYNC110  # nobody tells
-                "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            ):
-                await asyncio.sleep(0.005)
-
-    return is_waiting
-
-
-@pytest.fixture
 def sent(left, superuser, ana):
     """`await sent()`: the id of a message of Ana's that Meta has called by its wamid."""
 

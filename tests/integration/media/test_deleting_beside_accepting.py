@@ -104,20 +104,6 @@ def expired(begin, ana, superuser):
 
 
 @pytest.fixture
-def is_waiting(superuser):
-    """Until somebody waits for a lock of another transaction, or `task` is done without."""
-
-    async def is_waiting(task):
-        async with asyncio.timeout(30):
-            while not task.done() and not await superuser.fetchval(  # noqa: ASYNC110  # nobody tells
-                "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            ):
-                await asyncio.sleep(0.005)
-
-    return is_waiting
-
-
-@pytest.fixture
 def remove(begin, ana, media):
     async def remove():
         async with begin(ana.tenant_id) as work:

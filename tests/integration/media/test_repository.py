@@ -220,7 +220,7 @@ async def test_hot_statements_walk_no_table(database, ana, given) -> None:
 
 
 async def test_an_upload_that_was_asked_for_beside_the_deletion_leads_nobody_to_the_file(
-    sessions, ana, given, superuser
+    sessions, ana, given, superuser, is_waiting
 ) -> None:
     """Accepted while somebody deletes: the deletion waits, and does not see the new upload."""
     media, channel, begin = given.new_outbound(), ana.channel.id, work_in(sessions)
@@ -235,9 +235,9 @@ async def test_an_upload_that_was_asked_for_beside_the_deletion_leads_nobody_to_
 
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks, begin(ana.tenant_id) as work:
         await work.media.want_uploads(channel, [media.id], at=AT, needed_at=AT + DAY)
-        tasks.create_task(remove())
-        while not await superuser.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110  # PostgreSQL tells nobody
-            await asyncio.sleep(0.005)
+        removing = tasks.create_task(remove())
+        await is_waiting(removing)
+        assert not removing.done()
         await work.commit()
     token = new_id()
     job = await superuser.fetchrow(

@@ -25,7 +25,6 @@ RANK = {S.SENT: 0, S.FAILED: 1, S.DELIVERED: 2, S.READ: 3}
 REPORTED = tuple(RANK)
 ROUNDS, MESSAGES, REPORTS = 40, 8, 60
 LOCK = "SELECT id FROM whatsapp_outbound_messages"
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 @pytest.fixture
@@ -160,7 +159,7 @@ async def test_whatever_is_mixed_ends_as_the_model_says(
 
 @pytest.mark.parametrize("turn", [sorted, lambda ids: sorted(ids, reverse=True)])
 async def test_messages_are_taken_in_the_order_of_their_ids(
-    at, ana, stored, superuser, database, turn
+    at, ana, stored, superuser, database, is_waiting, turn
 ) -> None:
     """So that two batches wait for, and not on, each other: seen where one has to wait midway."""
     ids = sorted(await stored(ana, 60))
@@ -179,8 +178,7 @@ async def test_messages_are_taken_in_the_order_of_their_ids(
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks, other.transaction():
             await other.fetch(f"{LOCK} WHERE id = $1 FOR UPDATE", ids[30])
             telling = tasks.create_task(tell())
-            while not (telling.done() or await superuser.fetchval(WAITING)):  # noqa: ASYNC110  # PostgreSQL tells nobody
-                await asyncio.sleep(0.005)
+            await is_waiting(telling)
             free = await superuser.fetch(
                 f"{LOCK} WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED", ids
             )
