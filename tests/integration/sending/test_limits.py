@@ -99,6 +99,32 @@ async def test_what_is_given_back_unsent_does_not_count_for_its_person(office) -
     assert {one.status for one in await office.read(messages)} == {MessageStatus.SENT}
 
 
+@pytest.mark.parametrize("asks_first", [False, True])
+async def test_a_number_that_has_to_rest_loses_nothing_by_being_served(
+    office, superuser, asks_first
+) -> None:
+    channel = await office.channel(keeps_order=False)
+    messages = await office.store(channel, *[BEA] * 40)
+    await office.limiter.hold(channel.phone_number_id, timedelta(minutes=1))
+
+    class OnItsSlot:
+        async def send(self, *given, leave):
+            await leave(lambda: None)
+            return await office.meta.send(*given)
+
+    for _ in range(2):  # More than the 45 that one person may get at once, if they counted.
+        dispatcher = replace(office.dispatcher(channel), asks_first=asks_first, sender=OnItsSlot())
+        assert bool(await dispatcher.run()) is not asks_first
+        assert timedelta(seconds=50) < dispatcher.resting <= timedelta(minutes=1)
+
+    assert not office.meta.sent
+    entries = await superuser.fetch("SELECT state, attempt, lease_token FROM whatsapp_send_queue")
+    assert [tuple(entry) for entry in entries] == [("ready", 0, None)] * 40
+    turns = await office.limiter.take_pairs(channel.phone_number_id, [BEA] * 40)
+    assert [n for n, turn in enumerate(turns) if turn.wait] == []
+    assert {one.status for one in await office.read(messages)} == {MessageStatus.QUEUED}
+
+
 async def know_zoe(office, channel) -> None:
     """As a webhook would that names her by both, with the number as Meta spells it."""
     phone, user_id = PhoneNumber(ZOE_TOO), UserId(ZOE_BY_ID)

@@ -23,7 +23,8 @@ class Dispatcher:
     key: tuple
     stance: Stance = Stance.ALONE
     forfeited: int = 0
-    resting: None = None
+    resting: timedelta | None = None
+    asks_first: bool = False
     has_sent: bool = True
     is_sending: bool = True
     messages_per_second: int = 80
@@ -62,8 +63,17 @@ class Installation:
     left: list = field(default_factory=list)
     asked: int = 0
     rate: int = 80
+    looks: list[int] = field(default_factory=list)
+    may_look: asyncio.Event = field(default_factory=asyncio.Event)
+    seconds: float = 0.0  # That whoever asks has to wait.
+
+    def __post_init__(self) -> None:
+        self.may_look.set()
 
     async def find_work(self, *, after, limit):
+        await self.may_look.wait()
+        self.looks.append(limit)
+        await asyncio.sleep(self.seconds)
         keys = sorted(key for key in self.channels if key > after)[:limit]
         tended = self.is_tended
         return [
@@ -77,6 +87,7 @@ class Installation:
 
     async def drive(self, stances):
         self.asked += 1
+        await asyncio.sleep(self.seconds)
         if self.is_gone:
             raise Unavailable
         self.stances |= stances
@@ -242,6 +253,65 @@ async def test_a_few_are_served_at_once_however_much_they_send() -> None:
         assert len(installation.serving) == 16
         installation.served[0].is_sending = False
         await until(lambda: len(installation.serving) == 17)
+
+
+async def test_while_some_wait_no_more_are_looked_at_than_may_begin_soon() -> None:
+    installation = Installation([(new_id(), new_id()) for _ in range(600)])
+    async with working(installation, max_channels=16) as worker:
+        await until(lambda: len(installation.looks) >= 4)
+        assert installation.looks[:4] == [500, 100, 100, 100]
+
+        now = worker.monotonic()
+        worker.monotonic = lambda: now + 0.6
+        await until(lambda: installation.looks.count(500) == 2)
+
+        installation.channels = [one.key for one in installation.served]
+        looks = len(installation.looks)
+        await until(lambda: installation.looks[looks:].count(500) >= 3)
+
+
+async def test_a_place_that_becomes_free_is_filled_without_another_look() -> None:
+    installation = Installation([(new_id(), new_id()) for _ in range(60)])
+    async with working(installation, max_channels=16):
+        await until(lambda: len(installation.serving) == 16)
+        installation.may_look.clear()
+        for number in range(16, 50):
+            installation.served[number - 16].ended.set()
+            await until(lambda number=number: len(installation.served) > number)
+        order = sorted(installation.channels)[:50]
+        assert [one.key for one in installation.served[:50]] == order
+        installation.may_look.set()
+        await until(lambda: len(installation.looks) >= 3)
+
+
+async def test_no_channel_is_begun_twice_by_a_look_and_a_place_that_becomes_free() -> None:
+    installation = Installation([(new_id(), new_id()) for _ in range(40)])
+    installation.seconds = 0.03
+    most = 0
+    async with working(installation, max_channels=16):
+        while len(installation.served) < 300:
+            await asyncio.sleep(0.005)
+            live = [one.key for one in installation.served if not one.ended.is_set()]
+            most = max(most, len(live) - len(set(live)))
+            if live:
+                next(one for one in installation.served if not one.ended.is_set()).ended.set()
+    assert not most
+
+
+async def test_a_channel_that_had_to_rest_asks_before_it_claims(installation) -> None:
+    async with working(installation):
+        await until(lambda: len(installation.serving) == 5)
+        assert not any(one.asks_first for one in installation.served)
+        rested = installation.served[0]
+        rested.resting = timedelta(seconds=0.05)
+        rested.ended.set()
+        await until(lambda: len(installation.served) == 6)
+        assert installation.served[5].key == rested.key
+        assert installation.served[5].asks_first
+
+        installation.served[5].ended.set()
+        await until(lambda: len(installation.served) == 7)
+        assert not installation.served[6].asks_first
 
 
 async def test_many_workers_look_less_often_each(installation) -> None:

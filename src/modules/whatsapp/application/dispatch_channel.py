@@ -29,11 +29,12 @@ from whatsapp.application.departures import Departures
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.fresh_channel import FreshChannel, Readings
 from whatsapp.application.gates import Gates
+from whatsapp.application.going import GiveBack, Going
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.late_failures import LateFailures
-from whatsapp.application.load_claimed import Going, LoadClaimed
-from whatsapp.application.mark_time import MarkTime
+from whatsapp.application.load_claimed import LoadClaimed
+from whatsapp.application.mark_group import MarkGroup
 from whatsapp.application.next_step import NextStep
 from whatsapp.application.ports import BeginWork, Go, NotLeaving, Sender
 from whatsapp.application.record_results import Observe, RecordResults, ignore
@@ -71,6 +72,9 @@ class DispatchChannel:
     readings: Readings = field(default_factory=dict)
     """These two are the process's: channels are late alike, and what is read of one is shared."""
 
+    asks_first: bool = False
+    """Ask the limit before claiming: where the number has to rest, that would be for nothing."""
+
     resting: timedelta = field(default=timedelta(), init=False)
     """After `run`: how long it makes no sense to come back, because the channel may not send."""
 
@@ -84,7 +88,6 @@ class DispatchChannel:
     _open: int = field(default=0, init=False)  # Claimed, and neither recorded nor given back.
     _aloft: int = field(default=0, init=False)  # On their way to the gate, and at it.
     _in_flight: int = field(default=0, init=False)  # Left, and not answered yet.
-    _marking: MarkTime = field(default_factory=MarkTime, init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For launching.
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For claiming.
     _use: SlotUse = field(default_factory=SlotUse, init=False)
@@ -93,15 +96,14 @@ class DispatchChannel:
     _claims: ClaimDue = field(init=False)
     _recorder: RecordResults = field(init=False)
     _heed: HeedOutcome = field(init=False)
+    _give_back: GiveBack = field(init=False)
     _load: LoadClaimed = field(init=False)
+    _mark: MarkGroup = field(init=False)
     _next_step: NextStep = field(init=False)
 
     def __post_init__(self) -> None:
         self._gate = Departures(
-            use=self._use,
-            changed=self._changed.set,
-            gates=self.gates,
-            monotonic=self.monotonic,
+            use=self._use, changed=self._changed.set, gates=self.gates, monotonic=self.monotonic
         )
         self._claims = ClaimDue(
             tenant_id=self.tenant_id,
@@ -120,14 +122,21 @@ class DispatchChannel:
             stored=self._closed,
             late=self.late,
         )
+        settle, now = self._recorder.put, self.now
+        self._give_back = GiveBack(limiter=self.limiter, settle=settle, now=now)
         self._load = LoadClaimed(
             tenant_id=self.tenant_id,
             begin=self.begin,
             queue=self.queue,
             limiter=self.limiter,
-            now=self.now,
-            settle=self._recorder.put,
+            give_back=self._give_back,
+            now=now,
+            settle=settle,
             closed=self._closed,
+        )
+        lease, closed = self.settings.lease, self._closed
+        self._mark = MarkGroup(
+            queue=self.queue, lease=lease, closed=closed, monotonic=self.monotonic
         )
         self._next_step = NextStep(self.tenant_id, self.begin, self.settings, self.rng)
         self._heed = HeedOutcome(tenant_id=self.tenant_id, begin=self.begin, limiter=self.limiter)
@@ -139,9 +148,8 @@ class DispatchChannel:
             monotonic=self.monotonic,
             readings=self.readings,
         )
-        lateness, fresh = self.gates.lateness, self._fresh
         self._take_slots = TakeSlots(
-            limiter=self.limiter, lateness=lateness, use=self._use, fresh=fresh
+            limiter=self.limiter, lateness=self.gates.lateness, use=self._use, fresh=self._fresh
         )
 
     @property
@@ -199,7 +207,7 @@ class DispatchChannel:
                     await self._stage(self._launch_all(flights))
                     self._gate.close()
                 self._use.gave_up(self._gate.left_over)
-                await self._load.give_back(self._ready)
+                await self._give_back(self._ready)
             finally:
                 self._recorder.finish()
         if self._trouble is not None:
@@ -233,7 +241,8 @@ class DispatchChannel:
             self._changed.set()
 
     async def _claim(self, channel: Channel) -> bool:
-        if not self._claims.claimed:  # Where the number has to rest, it would be for nothing.
+        if self.asks_first:
+            self.asks_first = False
             rate, number = channel.messages_per_second, channel.phone_number_id
             if self._rests((await self.limiter.check_rate_limit(number, rate=rate)).retry_after):
                 return False
@@ -320,31 +329,17 @@ class DispatchChannel:
     ) -> None:
         """Mark a group a moment before its first slot, and send it to the gate; never raises."""
         try:
-            await asyncio.sleep(at - self._marking.lead_seconds - self.monotonic())
-            going = await self._marked(group)
+            await asyncio.sleep(at - self._mark.lead_seconds - self.monotonic())
+            going = await self._mark(group)
         except Exception as error:  # noqa: BLE001  # `run` raises it in the end
             self._aloft -= len(group)
             self._fail(error)
-            await self._load.give_back(group)
+            await self._give_back(group)
             return
         self._aloft -= len(group) - len(going)
         for one in going:
             flights.create_task(self._fly(channel, one))
         self._changed.set()
-
-    async def _marked(self, group: list[Going]) -> list[Going]:
-        """Those of the group that are still ours; the mark of each is durable."""
-        if not group:
-            return group
-        began, lease = self.monotonic(), self._marking.lease(self.settings.lease)
-        held = await self.queue.mark([one.entry for one in group], lease=lease.length)
-        self._marking.took(self.monotonic() - began)
-        until = began + lease.to_leave.total_seconds()
-        going = [one for one in group if one.entry.message_id in held]
-        for one in going:
-            one.until = until
-        self._closed(len(group) - len(going))
-        return going
 
     async def _fly(self, channel: Channel, one: Going) -> None:
         """Send one marked message on the next slot; never raises."""
@@ -352,7 +347,7 @@ class DispatchChannel:
         try:
             outcome = await self._sent(channel, one)
         except NotLeaving:
-            await self._load.give_back([one])
+            await self._give_back.together(one, self._ready if self._ended else deque())
             return
         finally:
             if one.left_at is None:

@@ -1,20 +1,18 @@
 """From claimed entries to messages that may go out now."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, TypeAlias
 from uuid import UUID
 
 from shared.kernel.clock import Clock
-from shared.kernel.errors import Unavailable
 from whatsapp.application.attempt import not_sent, taken_back
+from whatsapp.application.going import GiveBack, Going
 from whatsapp.application.heed_outcome import pair_name
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.send_uploads import REST, find_uploads
 from whatsapp.domain.entities import Channel, OutboundMessage
-from whatsapp.domain.rate_limit import PairTurn, RateLimiter
+from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.repositories import AttemptResult, UnreadableMessage
 from whatsapp.domain.send_queue import EXPIRED_UNSENT, ClaimedEntry, SendQueue
 from whatsapp.domain.value_objects import MessageStatus
@@ -25,20 +23,7 @@ MAX_LOAD: Final = 32
 # commit that says so; the queue is what counts.
 _SENDABLE: Final = frozenset({MessageStatus.QUEUED, MessageStatus.RETRYING})
 
-
-logger = logging.getLogger(__name__)
 _Found: TypeAlias = dict[UUID, OutboundMessage | UnreadableMessage]
-
-
-@dataclass(slots=True, eq=False)
-class Going:
-    """A claimed message; once it is marked, it leaves before `until` or not at all."""
-
-    entry: ClaimedEntry
-    message: OutboundMessage
-    until: float = float("inf")
-    left_at: datetime | None = None
-    turn: PairTurn | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +39,7 @@ class LoadClaimed:
     begin: BeginWork
     queue: SendQueue
     limiter: RateLimiter
+    give_back: GiveBack
     now: Clock
     settle: Callable[[AttemptResult], None]
     closed: Callable[[int], None]
@@ -71,14 +57,6 @@ class LoadClaimed:
             for entry in left:
                 self.settle(taken_back(entry, self.now()))
             raise
-
-    async def give_back(self, unsent: Sequence[Going]) -> None:
-        """Undo claims, marks and counts of what has not left; recorded, whatever that takes."""
-        try:
-            await self._uncount(unsent)  # Before somebody else claims and counts them.
-        finally:
-            for one in unsent:
-                self.settle(taken_back(one.entry, self.now()))
 
     async def _messages(self, entries: Sequence[ClaimedEntry]) -> _Found:
         ids, found = [entry.message_id for entry in entries], _Found()
@@ -136,16 +114,7 @@ class LoadClaimed:
             try:
                 await self.queue.rest(resting)
             except Exception:
-                await self._uncount(loaded)
+                await self.give_back.uncount(loaded)
                 raise
             self.closed(len(resting))
         return [one for one in loaded if one.entry not in resting]
-
-    async def _uncount(self, unsent: Sequence[Going]) -> None:
-        """Where that fails, their people have to wait a little longer than they would."""
-        try:
-            await self.limiter.give_back_pairs([one.turn for one in unsent if one.turn])
-        except Unavailable as error:
-            logger.warning("what was not sent still counts for its people: %s", error.code)
-        except Exception:
-            logger.exception("giving turns back failed in an unforeseen way")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -19,6 +19,12 @@ from whatsapp.entrypoints.workers.loop import Loop, steadily
 
 SWEEP_SECONDS: Final = 0.1
 SWEEP_CHANNELS: Final = 500
+CROWDED_CHANNELS: Final = 100
+"""So many are looked at while some wait for room: twice as many as can be begun at once."""
+WIDE_SECONDS: Final = 0.5
+"""So often all are looked at even then, since some may have to be tended."""
+FILL_SECONDS: Final = 0.02
+"""So soon a place that becomes free is given to one that waits."""
 DRIVE_SECONDS: Final = 0.1
 """So often a worker says that it still serves its channels."""
 MOST_STRETCH: Final = 4.0
@@ -83,6 +89,8 @@ class SendWorker:
     _seen: set[_Key] = field(default_factory=set, init=False)
     _to_leave: set[UUID] = field(default_factory=set, init=False)  # Served to the end.
     _cursor: _Key = field(default=(NIL, NIL), init=False)
+    _waiting: list[_Key] = field(default_factory=list, init=False)  # For room, as seen last.
+    _wide_at: float = field(default=0.0, init=False)  # From then on all are looked at.
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then finish what has left."""
@@ -91,9 +99,13 @@ class SendWorker:
             async def sweep() -> int:
                 return await self._sweep(dispatchers)
 
+            async def fill() -> int:
+                return await self._fill(dispatchers)
+
             async with asyncio.TaskGroup() as loops:
                 for name, work, pause, stretch in (
                     ("find work", sweep, SWEEP_SECONDS, self.stretch),
+                    ("fill places", fill, FILL_SECONDS, steadily),
                     ("go on driving", self._go_on, DRIVE_SECONDS, steadily),
                     ("tend channels", self._tend, TEND_SECONDS, self.stretch),
                     ("hold abandoned", self._hold_abandoned, self._abandoned_seconds, self.stretch),
@@ -115,25 +127,53 @@ class SendWorker:
     async def _sweep(self, dispatchers: asyncio.TaskGroup) -> int:
         """Look at the next handful of channels; 0, so that the loop pauses between sweeps."""
         self._let_go()
-        found = await self.queue.find_work(after=self._cursor, limit=SWEEP_CHANNELS)
+        limit, after = self._width(), self._cursor
+        found = await self.queue.find_work(after=after, limit=limit)
         keys = {(work.tenant_id, work.channel_id): work for work in found}
         due = [key for key, work in keys.items() if work.sending and not self._is_served(key)]
-        room = self._room()
-        stances = dict.fromkeys((channel for _, channel in due[:room]), Stance.ALONE)
-        stances |= dict.fromkeys((channel for _, channel in due[room:]), Stance.LOOK)
-        ours = await self._drive(stances)
-        for key in due[:room]:
-            if key[1] in ours:
-                self._start(key, dispatchers)
-        waiting = [key for key in due[room:] if key[1] in ours]
+        self._waiting = []
+        waiting = await self._begin(due, dispatchers)
         self._seen.update(keys)
         self._to_tend |= {
             key: work
             for key, work in keys.items()
             if work.retrying or work.unknown or work.expiring
         }
-        self._move_on(list(keys), waiting)
+        self._waiting = waiting
+        if waiting:  # Whoever has to wait is the first of the next sweep.
+            after = max((key for key in keys if key < waiting[0]), default=after)
+        else:
+            after = (NIL, NIL) if len(keys) < limit else max(keys)
+        self._cursor = after
         self._make_room(len(waiting))
+        return 0
+
+    def _width(self) -> int:
+        """How many to look at: no more than may be begun soon, while some of them wait for that."""
+        now = self.monotonic()
+        if self._waiting and now < self._wide_at:
+            return CROWDED_CHANNELS
+        self._wide_at = now + WIDE_SECONDS
+        return SWEEP_CHANNELS
+
+    async def _begin(self, due: Sequence[_Key], dispatchers: asyncio.TaskGroup) -> list[_Key]:
+        """Serve as many as there is room for; gives those that wait for some."""
+        room = self._room()
+        stances = dict.fromkeys((channel for _, channel in due[:room]), Stance.ALONE)
+        stances |= dict.fromkeys((channel for _, channel in due[room:]), Stance.LOOK)
+        ours = await self._drive(stances)
+        for key in due[:room]:
+            if key[1] in ours and key not in self._running:
+                self._start(key, dispatchers)
+        return [key for key in due[room:] if key[1] in ours]
+
+    async def _fill(self, dispatchers: asyncio.TaskGroup) -> int:
+        """Give places that have become free to those that wait; 0, so that the loop pauses."""
+        self._let_go()
+        if self._waiting and (room := self._room()):
+            first, self._waiting = self._waiting[:room], self._waiting[room:]
+            self._cursor = first[-1]
+            await self._begin(first, dispatchers)
         return 0
 
     def _let_go(self) -> None:
@@ -150,14 +190,6 @@ class SendWorker:
         unused = (MOST_PER_SECOND - per_second) // DEFAULT_RATE
         left = self.max_channels - len(self._running)
         return max(0, min(left, max(FEW_CHANNELS - len(sending), unused)))
-
-    def _move_on(self, keys: list[_Key], waiting: list[_Key]) -> None:
-        """Begin the next sweep behind this one's end; whoever has to wait is then the first."""
-        if waiting:
-            before = keys.index(waiting[0])
-            self._cursor = keys[before - 1] if before else self._cursor
-        else:
-            self._cursor = keys[-1] if len(keys) == SWEEP_CHANNELS else (NIL, NIL)
 
     async def _drive(self, stances: Mapping[UUID, Stance]) -> Collection[UUID]:
         """Those that this worker is to serve; all of them where nobody can say, it is a hint."""
@@ -188,9 +220,9 @@ class SendWorker:
         return self._resting.get(key, 0.0) > self.monotonic()
 
     def _start(self, key: _Key, dispatchers: asyncio.TaskGroup) -> None:
-        self._resting.pop(key, None)
         self._to_leave.discard(key[1])
         serving = _Serving(self.dispatch(*key), self.monotonic())
+        serving.dispatcher.asks_first = self._resting.pop(key, None) is not None
         self._running[key] = serving
         dispatchers.create_task(self._serve(key, serving))
 
