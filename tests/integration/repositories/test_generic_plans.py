@@ -4,6 +4,7 @@ After five executions a prepared statement may get such a plan, and it takes a c
 as the average. What a statement reads is counted in rows and index entries, not in time.
 """
 
+import time
 from datetime import timedelta
 
 import asyncpg
@@ -89,7 +90,7 @@ STATEMENTS = {
             "wamids": [f"wamid.{i}" for i in range(REPORTS)],
             "statuses": ["sent"] * REPORTS,
             "attempts": [1] * REPORTS,
-            "occurred": [utc_now()] * REPORTS,
+            "seconds": [time.time()] * REPORTS,
         }
         | {name: [None] * REPORTS for name in ("errors", "pricing", "codes", "titles", "details")},
     ),

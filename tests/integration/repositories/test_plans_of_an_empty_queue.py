@@ -4,6 +4,7 @@ A queue is empty most of the time, and PostgreSQL keeps its plans for up to a mi
 a hundred thousand messages came in. What is read is counted in rows and index entries, not in time.
 """
 
+import time
 from datetime import timedelta
 
 import asyncpg
@@ -166,7 +167,7 @@ class Caller:
             wamids=[f"wamid.{one}" for one in ids],
             statuses=[status.value] * len(ids),
             attempts=[attempt] * len(ids),
-            occurred=[utc_now()] * len(ids),
+            seconds=[time.time()] * len(ids),
             **dict.fromkeys(names, none),
         )
 

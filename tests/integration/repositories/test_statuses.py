@@ -1,13 +1,15 @@
 """Reports of Meta in any order, cut and repeated at will, and results of attempts under a lease."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.infrastructure.database import InvalidValue
 from shared.kernel.clock import utc_now
 from whatsapp.domain.entities import ChannelNotFound
 from whatsapp.domain.outcome import FailureReason
@@ -195,6 +197,31 @@ async def test_numbers_nobody_can_store_do_not_fail_the_neighbours(at, ana, mess
         )
         told = [odd, report(two, S.READ, wamid="wamid.2")]
         assert await counts(desk, ana, told) == (2, 2, 0)
+
+
+async def test_when_it_happened_is_kept_to_the_microsecond(at, ana, message, superuser):
+    first = datetime(2009, 1, 1, tzinfo=timezone(timedelta(hours=-3)))
+    apart = timedelta(days=29, microseconds=1_004_003)
+    moments = {f"wamid.{n}": first + n * apart for n in range(1000)}
+    async with at(ana) as desk:
+        saved = await desk.messages.save_outbound(message(ana))
+        told = [
+            replace(report(saved, S.SENT, wamid=wamid), occurred_at=moment)
+            for wamid, moment in moments.items()
+        ]
+        assert (await counts(desk, ana, told))[0] == len(moments)
+    (_, kept, _) = await shape(superuser, saved)
+    assert {one["wamid"]: one["occurred_at"] for one in kept} == moments
+
+
+@pytest.mark.parametrize("moment", [datetime(2026, 11, 29), "2026-11-29T00:00:00Z", None])  # noqa: DTZ001  # refused
+async def test_a_time_that_is_none_is_refused_before_anything_is_sent(at, ana, message, moment):
+    async with at(ana) as desk:
+        saved = await desk.messages.save_outbound(message(ana))
+        with pytest.raises(InvalidValue) as refused:
+            await counts(desk, ana, [replace(report(saved, S.SENT), occurred_at=moment)])
+        assert refused.value.field == "occurred_at"
+        assert await counts(desk, ana, [report(saved, S.SENT)]) == (1, 1, 0)
 
 
 async def test_reports_of_two_transactions_at_once_end_at_the_furthest(at, ana, message):

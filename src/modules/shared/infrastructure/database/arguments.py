@@ -24,8 +24,9 @@ def all_given(kind: type[ValueT], values: Any, field: str) -> Sequence[ValueT]:
     if isinstance(values, str | bytes):
         raise InvalidValue(f"A sequence of {kind.__name__} is needed", field=field)
     found: Sequence[Any] = given(Sequence, values, field)  # type: ignore[type-abstract]  # asked, not made
-    for value in found:
-        given(kind, value, field)
+    if not {*map(type, found)} <= {kind}:  # Nearly always they are of the kind itself.
+        for value in found:
+            given(kind, value, field)
     return found
 
 

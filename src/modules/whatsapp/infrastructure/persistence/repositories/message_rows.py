@@ -130,13 +130,13 @@ def columns_of(message: OutboundMessage) -> dict[str, Any]:
     return {name: value_of(message) for name, value_of in _COLUMNS.items()}
 
 
-def arrays_of(messages: Sequence[OutboundMessage]) -> dict[str, list[Any]]:
+def arrays_of(messages: Sequence[OutboundMessage]) -> dict[str, Sequence[Any]]:
     """The columns of many messages, each as one array; JSON as text."""
     arrays = {name: list(map(value_of, messages)) for name, value_of in _IN_ARRAYS.items()}
     return without_blanks(arrays)
 
 
-def without_blanks(arrays: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+def without_blanks(arrays: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
     """A column without any value as an empty array, which `unnest` fills up.
 
     The driver looks at every single element of an array for what it might be.
@@ -161,6 +161,8 @@ def json_of(value: object) -> str | None:
 
 def failures_of(failures: Sequence[FailureReason | None]) -> dict[str, list[Any]]:
     """Failures as three arrays, with nothing where there was none."""
+    if not any(failures):
+        return {"codes": [], "titles": [], "details": []}
     return {
         "codes": [failure and storable_code(failure.code) for failure in failures],
         "titles": [failure and storable_text(failure.title) for failure in failures],

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import ARRAY, TEXT, DateTime, Integer, SmallInteger, Uuid
+from sqlalchemy import ARRAY, TEXT, Double, Integer, SmallInteger, Uuid
 
 from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.infrastructure.persistence.repositories.message_statements import (
@@ -17,12 +17,12 @@ _RANK = " ".join(
 RECORD_STATUSES: Final = typed(
     f"""
     WITH report AS (
-        SELECT * FROM unnest(
+        SELECT r.*, to_timestamp(r.seconds) AS occurred_at FROM unnest(
             CAST(:event_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:wamids AS text[]),
             CAST(:statuses AS text[]), CAST(:attempts AS smallint[]),
-            CAST(:occurred AS timestamptz[]), CAST(:errors AS text[]), CAST(:pricing AS text[]),
+            CAST(:seconds AS float8[]), CAST(:errors AS text[]), CAST(:pricing AS text[]),
             CAST(:codes AS integer[]), CAST(:titles AS text[]), CAST(:details AS text[])
-        ) WITH ORDINALITY AS r(event_id, message_id, wamid, status, attempt, occurred_at,
+        ) WITH ORDINALITY AS r(event_id, message_id, wamid, status, attempt, seconds,
                                errors, pricing, code, title, details, number)
     ), matched AS MATERIALIZED (
         SELECT r.*, m.id, m.wamid AS standing,
@@ -153,7 +153,7 @@ RECORD_STATUSES: Final = typed(
     wamids=ARRAY(TEXT()),
     statuses=ARRAY(TEXT()),
     attempts=ARRAY(SmallInteger()),
-    occurred=ARRAY(DateTime(timezone=True)),
+    seconds=ARRAY(Double()),
     errors=ARRAY(TEXT()),
     pricing=ARRAY(TEXT()),
     codes=ARRAY(Integer()),
@@ -195,12 +195,12 @@ NOTE_DOUBLES: Final = typed(
     INSERT INTO whatsapp_message_attempts
         (tenant_id, id, message_id, number, started_at, finished_at, outcome, reason, wamid)
     SELECT DISTINCT ON (x.message_id, x.wamid)
-           :tenant, x.event_id, x.message_id, x.attempt, x.occurred_at, x.occurred_at, 'duplicate',
-           'Meta reports that it sent this one too', x.wamid
+           :tenant, x.event_id, x.message_id, x.attempt, to_timestamp(x.seconds),
+           to_timestamp(x.seconds), 'duplicate', 'Meta reports that it sent this one too', x.wamid
     FROM unnest(
         CAST(:event_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:wamids AS text[]),
-        CAST(:statuses AS text[]), CAST(:attempts AS smallint[]), CAST(:occurred AS timestamptz[])
-    ) AS x(event_id, message_id, wamid, status, attempt, occurred_at)
+        CAST(:statuses AS text[]), CAST(:attempts AS smallint[]), CAST(:seconds AS float8[])
+    ) AS x(event_id, message_id, wamid, status, attempt, seconds)
     WHERE NOT coalesce((
               SELECT true FROM whatsapp_message_attempts a
               WHERE a.tenant_id = :tenant AND a.message_id = x.message_id AND a.wamid = x.wamid
@@ -221,7 +221,7 @@ NOTE_DOUBLES: Final = typed(
     wamids=ARRAY(TEXT()),
     statuses=ARRAY(TEXT()),
     attempts=ARRAY(SmallInteger()),
-    occurred=ARRAY(DateTime(timezone=True)),
+    seconds=ARRAY(Double()),
 )
 """Note second copies of messages among their attempts, each once; gives those that are noted."""
 
