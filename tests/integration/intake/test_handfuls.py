@@ -200,3 +200,38 @@ async def test_what_is_said_without_a_time_is_judged_the_same_across_handfuls(in
     await intake.take_in()
 
     assert len(await intake.kept(ana)) == 3
+
+
+async def test_others_are_looked_after_between_any_two_bodies(intake, ana) -> None:
+    """A handful of bodies is read in one go: requests whose slot comes meanwhile have to leave."""
+    bodies, seen = 30, []
+
+    class Inbox(type(intake.process.inbox)):
+        async def routes(self, **asked):
+            seen.append("routes")
+            return await super().routes(**asked)
+
+    def parse(raw):
+        seen.append("parse")
+        return intake_parses(raw)
+
+    async def apply(*given):
+        seen.append("apply")
+        return await intake_applies(*given)
+
+    intake_parses, intake_applies = intake.process.parse, intake.process.apply
+    intake.process = replace(
+        intake.process,
+        inbox=Inbox(intake.process.inbox._engine),
+        parse=parse,
+        apply=apply,
+        look=lambda: seen.append("look"),
+    )
+    for _ in range(bodies):
+        await intake.inbox.append(APP, body(inbound_to(ana)))
+
+    assert await intake.process() == bodies
+
+    read, placed = seen[: seen.index("routes")], seen[seen.index("routes") + 1 :]
+    assert read == ["look", "parse"] * bodies
+    assert placed[: placed.index("apply")] == ["look"] * bodies

@@ -216,15 +216,16 @@ class ProcessWebhooks:
         )
         found = _Found(defaultdict(list), [], [])
         for entry, batch in batches:
+            self.look()
             nobodys, said = list[int](), Counter[str]()
-            came_at = entry.came_at
+            came_as, came_at = entry.came_as, entry.came_at
             for place, one in enumerate(batch.elements):
                 said_before = 0
                 if isinstance(one, FieldChanged | TroubleReported) and one.reported_at is None:
                     found.undated.append(entry)
                     said_before = _say(said, one)
                 owners = _owners(entry, one, routes)
-                placed = Placed(entry.came_as, believed(one, came_at), place, said_before)
+                placed = Placed(came_as, believed(one, came_at), place, said_before)
                 for route in owners:
                     found.placed[route].append(placed)
                 if not owners:

@@ -18,10 +18,11 @@ class Priority(StrEnum):
     @classmethod
     def from_lane(cls, lane: int) -> "Priority":
         """The priority of a lane's number; `ValueError` for a number that is none."""
-        for priority in cls:
-            if priority.lane == lane:
-                return priority
-        raise ValueError(f"{lane} is not a valid lane")
+        try:
+            return _PRIORITIES[lane]
+        except KeyError:
+            raise ValueError(f"{lane} is not a valid lane") from None
 
 
 _LANES = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BULK: 2}
+_PRIORITIES = {lane: priority for priority, lane in _LANES.items()}
