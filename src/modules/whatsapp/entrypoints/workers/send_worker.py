@@ -22,7 +22,7 @@ SWEEP_CHANNELS: Final = 500
 CROWDED_CHANNELS: Final = 100
 """So many are looked at while some wait for room: twice as many as can be begun at once."""
 WIDE_SECONDS: Final = 0.5
-"""So often all are looked at even then, since some may have to be tended."""
+"""So often many more are looked at even then, in turn, since some may have to be tended."""
 FILL_SECONDS: Final = 0.02
 """So soon a place that becomes free is given to one that waits."""
 DRIVE_SECONDS: Final = 0.1
@@ -71,8 +71,9 @@ class SendWorker:
 
     Of several workers one serves a channel, as long as it keeps up; the others step in within half
     a second when it is silent. At most `max_channels` dispatch at once, and fewer where they have
-    much to send; while others wait, those that were served longest claim nothing more. `run`
-    returns when `stopping` is set and every request under way has its outcome recorded.
+    much to send; while others wait, those that were served longest claim nothing more. Once
+    `stopping` is set nothing is begun nor claimed any more, whatever else is under way, and `run`
+    returns when every request that has left has its outcome recorded.
     """
 
     queue: SendQueue
@@ -90,7 +91,11 @@ class SendWorker:
     _to_leave: set[UUID] = field(default_factory=set, init=False)  # Served to the end.
     _cursor: _Key = field(default=(NIL, NIL), init=False)
     _waiting: list[_Key] = field(default_factory=list, init=False)  # For room, as seen last.
-    _wide_at: float = field(default=0.0, init=False)  # From then on all are looked at.
+    _is_crowded: bool = field(default=False, init=False)  # Some waited in this walk.
+    _wide_at: float = field(default=0.0, init=False)  # From then on many more are looked at.
+    _tend_cursor: _Key = field(default=(NIL, NIL), init=False)  # Of those looks.
+    _beginning: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _is_stopped: bool = field(default=False, init=False)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then finish what has left."""
@@ -112,8 +117,9 @@ class SendWorker:
                 ):
                     loop = Loop(name=name, work=work, pause_seconds=pause, stretch=stretch)
                     loops.create_task(loop.run(stopping))
-            await self._stop(list(self._running))
-        await self._leave(self._to_leave)
+                await stopping.wait()
+                await self._stop()
+            await self._leave(self._to_leave)  # Also what the last turns were given.
 
     def stretch(self) -> float:
         """How much longer than a worker alone this one may pause between looks at anything."""
@@ -127,50 +133,66 @@ class SendWorker:
     async def _sweep(self, dispatchers: asyncio.TaskGroup) -> int:
         """Look at the next handful of channels; 0, so that the loop pauses between sweeps."""
         self._let_go()
-        limit, after = self._width(), self._cursor
+        await self._look_widely()
+        limit = CROWDED_CHANNELS if self._waiting else SWEEP_CHANNELS
+        after = self._cursor
         found = await self.queue.find_work(after=after, limit=limit)
         keys = {(work.tenant_id, work.channel_id): work for work in found}
         due = [key for key, work in keys.items() if work.sending and not self._is_served(key)]
         self._waiting = []
         waiting = await self._begin(due, dispatchers)
-        self._seen.update(keys)
-        self._to_tend |= {
-            key: work
-            for key, work in keys.items()
-            if work.retrying or work.unknown or work.expiring
-        }
+        self._note(keys)
         self._waiting = waiting
         if waiting:  # Whoever has to wait is the first of the next sweep.
             after = max((key for key in keys if key < waiting[0]), default=after)
         else:
             after = (NIL, NIL) if len(keys) < limit else max(keys)
         self._cursor = after
+        self._is_crowded = bool(waiting) or (self._is_crowded and after != (NIL, NIL))
         self._make_room(len(waiting))
         return 0
 
-    def _width(self) -> int:
-        """How many to look at: no more than may be begun soon, while some of them wait for that."""
+    async def _look_widely(self) -> None:
+        """While some wait, see who has to be tended: also those whose turn to send comes late."""
         now = self.monotonic()
-        if self._waiting and now < self._wide_at:
-            return CROWDED_CHANNELS
-        self._wide_at = now + WIDE_SECONDS
-        return SWEEP_CHANNELS
+        if not self._is_crowded:
+            self._wide_at, self._tend_cursor = now + WIDE_SECONDS, (NIL, NIL)
+        elif now >= self._wide_at:
+            self._wide_at = now + WIDE_SECONDS
+            found = await self.queue.find_work(after=self._tend_cursor, limit=SWEEP_CHANNELS)
+            keys = {(work.tenant_id, work.channel_id): work for work in found}
+            self._note(keys)
+            self._tend_cursor = (NIL, NIL) if len(keys) < SWEEP_CHANNELS else max(keys)
+
+    def _note(self, found: Mapping[_Key, ChannelWork]) -> None:
+        """Remember who has to be tended, and who may have been abandoned."""
+        self._seen.update(found)
+        self._to_tend |= {
+            key: work
+            for key, work in found.items()
+            if work.retrying or work.unknown or work.expiring
+        }
 
     async def _begin(self, due: Sequence[_Key], dispatchers: asyncio.TaskGroup) -> list[_Key]:
-        """Serve as many as there is room for; gives those that wait for some."""
-        room = self._room()
-        stances = dict.fromkeys((channel for _, channel in due[:room]), Stance.ALONE)
-        stances |= dict.fromkeys((channel for _, channel in due[room:]), Stance.LOOK)
-        ours = await self._drive(stances)
-        for key in due[:room]:
-            if key[1] in ours and key not in self._running:
-                self._start(key, dispatchers)
-        return [key for key in due[room:] if key[1] in ours]
+        """Serve as many as there is room for; gives those that wait for some.
+
+        One at a time: room is still there when the drivers have answered.
+        """
+        async with self._beginning:
+            due = [key for key in due if key not in self._running]
+            room = 0 if self._is_stopped else self._room()
+            stances = dict.fromkeys((channel for _, channel in due[:room]), Stance.ALONE)
+            stances |= dict.fromkeys((channel for _, channel in due[room:]), Stance.LOOK)
+            ours = await self._drive(stances)
+            for key in due[:room]:
+                if key[1] in ours:
+                    self._start(key, dispatchers)
+            return [key for key in due[room:] if key[1] in ours]
 
     async def _fill(self, dispatchers: asyncio.TaskGroup) -> int:
         """Give places that have become free to those that wait; 0, so that the loop pauses."""
         self._let_go()
-        if self._waiting and (room := self._room()):
+        if self._waiting and not self._beginning.locked() and (room := self._room()):
             first, self._waiting = self._waiting[:room], self._waiting[room:]
             self._cursor = first[-1]
             await self._begin(first, dispatchers)
@@ -220,6 +242,9 @@ class SendWorker:
         return self._resting.get(key, 0.0) > self.monotonic()
 
     def _start(self, key: _Key, dispatchers: asyncio.TaskGroup) -> None:
+        if self._is_stopped:
+            self._to_leave.add(key[1])  # Just given to this worker.
+            return
         self._to_leave.discard(key[1])
         serving = _Serving(self.dispatch(*key), self.monotonic())
         serving.dispatcher.asks_first = self._resting.pop(key, None) is not None
@@ -234,11 +259,13 @@ class SendWorker:
             serving.is_retired = True
             serving.dispatcher.retire()
 
-    async def _stop(self, keys: Collection[_Key]) -> None:
-        """Begin nothing more on these channels, and let somebody else have them."""
-        for key in keys:
+    async def _stop(self) -> None:
+        """Begin and claim nothing more, and let somebody else have the channels."""
+        self._is_stopped = True
+        self._to_leave |= {channel for _, channel in self._running}
+        for key in list(self._running):
             self._end(key)
-        await self._leave({channel for _, channel in keys})
+        await self._leave(self._to_leave)
 
     def _end(self, key: _Key) -> None:
         # What is under way may take long: a new dispatcher need not wait for that.
