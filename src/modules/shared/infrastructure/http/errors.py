@@ -96,7 +96,7 @@ class BadRequest(InvalidInput):
 
 
 class NotReady(Unavailable):
-    """This process cannot serve yet or any more; the detail names what is wrong with what it needs."""
+    """This process cannot serve yet or any more; its detail says what is wrong with what."""
 
     code = "not_ready"
     title = "Something that this process needs cannot be used"
