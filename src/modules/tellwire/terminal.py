@@ -1,7 +1,6 @@
 """How commands speak to people, and how they run what is asynchronous."""
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -9,6 +8,7 @@ import uvloop
 from rich.console import Console
 
 from shared.kernel.errors import TellwireError
+from tellwire.stop_signals import stop_signals
 
 ResultT = TypeVar("ResultT")
 console: Final = Console()
@@ -34,12 +34,12 @@ def run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 
 def run_until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run `work`; SIGINT and SIGTERM set the event that it is given."""
+    """Run `work`; a signal to stop sets the event that it is given."""
 
     async def guarded() -> None:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             loop.add_signal_handler(number, stopping.set)
         await work(stopping)
 
