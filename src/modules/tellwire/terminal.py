@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import uvloop
@@ -25,6 +26,12 @@ def complain_of(code: str, detail: str, *, field: str | None = None) -> None:
     where = f" ({field})" if field else ""
     errors.print(code, style="bold red", end="", highlight=False, markup=False)
     errors.print(f"{where}: {detail}", highlight=False, markup=False, soft_wrap=True)
+
+
+def announce(text: str) -> None:
+    """Tell whoever started a process where it is; that nobody listens is no reason to end."""
+    with suppress(OSError, SystemExit):  # The latter is what Rich makes of a broken pipe.
+        console.print(text, highlight=False)
 
 
 def run(work: Coroutine[Any, Any, ResultT]) -> ResultT:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tellwire.cli.logged import settings_of_log
-from tellwire.terminal import console, run, run_until_signalled
+from tellwire.terminal import announce, run, run_until_signalled
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +55,7 @@ def simulator(
 
     async def work(stopping: asyncio.Event) -> None:
         def ready(url: str) -> None:
-            console.print(f"Simulator on {url}", highlight=False)
+            announce(f"Simulator on {url}")
 
         await serve_simulator(wanted, ready=ready, stop=stopping)
 
