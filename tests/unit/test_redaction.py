@@ -3,6 +3,7 @@ import gc
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -242,6 +243,35 @@ async def test_what_asyncio_says_of_tasks_and_callbacks_quotes_nobody(logged) ->
     assert "Exception in callback" in logged()
     assert "in call_back" in logged()
     assert "MARKED" not in logged()
+
+
+OF_THE_SIMULATOR = """
+import logging
+from tellwire.cli.processes import simulator
+from shared.kernel.errors import Misconfigured
+try:
+    simulator(None)
+except Misconfigured:  # It has no secret to sign webhooks with.
+    pass
+failed = RuntimeError(" ".join(["MARKED", "text"]))
+logging.getLogger("aiohttp.server").error("Error handling request", exc_info=failed)
+raise failed
+"""
+
+
+def test_what_fails_in_the_simulator_quotes_nobody() -> None:
+    ended = subprocess.run(  # noqa: S603  # our own interpreter and code
+        [sys.executable, "-c", OF_THE_SIMULATOR],
+        env={n: v for n, v in os.environ.items() if not n.startswith("TELLWIRE_")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert ended.stderr.count("RuntimeError") == 2
+    assert "Error handling request" in ended.stderr
+    assert "MARKED text" not in ended.stderr
 
 
 ENDS = """

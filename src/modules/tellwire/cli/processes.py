@@ -45,10 +45,17 @@ def simulator(
     ] = None,
 ) -> None:
     """Run a simulator of Meta's Cloud API; settings also as TELLWIRE_SIMULATOR_... variables."""
-    from tellwire.supervisor import Listener  # noqa: PLC0415  # see the module
+    from shared.infrastructure.observability import (  # noqa: PLC0415  # see the module
+        configure_logging,
+        log_what_ends_us,
+    )
+    from tellwire.supervisor import Listener  # noqa: PLC0415  # as above
     from whatsapp_simulator.config import SimulatorConfig  # noqa: PLC0415  # as above
     from whatsapp_simulator.server import serve as serve_simulator  # noqa: PLC0415  # as above
 
+    # It has no settings of Tellwire's; what fails in it may quote what was sent all the same.
+    configure_logging(level="warning")
+    log_what_ends_us()
     wanted = SimulatorConfig.from_json(config) if config else SimulatorConfig.from_env()
     setting = f"port in {config}" if config else "TELLWIRE_SIMULATOR_PORT"
     Listener(wanted.host, wanted.port, setting).refuse_if_taken()
