@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import asyncpg
 import httpx
 import pytest
 
@@ -138,8 +139,40 @@ async def test_without_redis_messages_are_taken_and_the_process_is_not_ready(cab
         sent = await client.post("/v1/messages", json=message_to(ana), headers=ana.headers)
 
     assert before.status_code == 200
-    assert (ready.status_code, ready.json()["detail"]) == (503, "No answer from redis")
+    assert (ready.status_code, ready.json()["detail"]) == (503, "redis: no answer")
     assert sent.status_code == 202
+
+
+@pytest.mark.usefixtures("meta_app")
+async def test_a_database_without_writes_is_not_ready_until_it_takes_them_again(world, ana) -> None:
+    """As after a fail-over: nothing can be accepted, and a load balancer sends on elsewhere."""
+    # One of before: what a database says to later ones would keep them from taking it back.
+    superuser = await asyncpg.connect(world.superuser_url.replace("+asyncpg", ""))
+    name = await superuser.fetchval("SELECT quote_ident(current_database())")
+    await superuser.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    try:
+        async with running(world.settings) as client:
+            ready = await client.get("/readyz")
+            sent = await client.post("/v1/messages", json=message_to(ana), headers=ana.headers)
+            stored = await client.post(WEBHOOK, content=BODY, headers=SIGNED)
+            listed = await client.get("/v1/messages", headers=ana.headers)
+            still = await client.get("/readyz")
+            await superuser.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+            again = await client.get("/readyz")
+    finally:
+        await superuser.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await superuser.close()
+
+    for unready in (ready, still):
+        assert (unready.status_code, unready.json()["code"]) == (503, "not_ready")
+        assert unready.json()["detail"] == (
+            "postgresql: takes no writes; postgresql as intake: takes no writes"
+        )
+        assert unready.headers["retry-after"] == "1"
+    assert again.status_code == 200
+    for refused in (sent, stored):
+        assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
+    assert listed.status_code == 200
 
 
 async def test_readiness_is_known_within_a_second_even_if_nobody_answers(cables) -> None:

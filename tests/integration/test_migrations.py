@@ -119,3 +119,22 @@ async def test_a_process_refuses_to_start_on_a_schema_that_is_not_its_own(databa
     with pytest.raises(Misconfigured, match="run tellwire migrate"):
         await refuse_other_schema(engine)
     await engine.dispose()
+
+
+async def test_a_process_of_an_older_release_is_not_sent_to_a_command_that_cannot_help(
+    database,
+) -> None:
+    engine = create_async_engine(database.url("tellwire_app"))
+    owner = create_async_engine(database.superuser_url)
+    async with owner.begin() as connection:
+        was = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    try:
+        with pytest.raises(Misconfigured, match=r"9999, .* start the release that migrated it"):
+            await refuse_other_schema(engine)
+    finally:
+        async with owner.begin() as connection:
+            back = text("UPDATE alembic_version SET version_num = :was")
+            await connection.execute(back, {"was": was})
+        await owner.dispose()
+        await engine.dispose()

@@ -276,7 +276,7 @@ def supervised(*codes, grace=20, work=""):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  # our own
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("work", "code"), [("", 0), ("work", None)])
 def test_a_signal_drains_the_children_and_ends_us(number, work, code):
     with supervised(POLITE, work=work) as process:

@@ -1,11 +1,17 @@
+import asyncio
+import gc
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 import structlog
 
 from shared.infrastructure.observability import configure_logging, redact, redact_text
+from shared.kernel.errors import Misconfigured
 from shared.kernel.secret import Secret
 
 CANARIES = {
@@ -137,3 +143,165 @@ def test_a_line_names_its_logger_level_and_time(logged) -> None:
     assert line["level"] == "warning"
     assert line["logger"] == "a.library"
     assert line["timestamp"].endswith("Z")
+
+
+BODY = "Dear Ana, your MARKED order is ready"
+
+
+def refused_by_a_library():
+    int(BODY)
+
+
+def with_a_cause():
+    try:
+        refused_by_a_library()
+    except ValueError as error:
+        raise RuntimeError(BODY) from error
+
+
+def while_handling():
+    try:
+        refused_by_a_library()
+    except ValueError:
+        raise LookupError(BODY)  # noqa: B904  # what is handled is the context
+
+
+def in_a_group():
+    inner = [RuntimeError(BODY), ExceptionGroup(BODY, [ValueError(BODY)])]
+    raise ExceptionGroup(BODY, inner)
+
+
+def with_a_note():
+    error = RuntimeError(BODY)
+    error.add_note(BODY)
+    raise error
+
+
+def of_the_system():
+    raise ConnectionRefusedError(111, BODY, BODY)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(
+    ("fail", "kinds"),
+    [
+        (refused_by_a_library, ["ValueError"]),
+        (with_a_cause, ["ValueError", "direct cause", "RuntimeError"]),
+        (while_handling, ["ValueError", "was handled", "LookupError"]),
+        (in_a_group, ["Group: 2 exc", "RuntimeError", "Group: 1 exc", "ValueError"]),
+        (with_a_note, ["RuntimeError"]),
+        (of_the_system, ["ConnectionRefusedError: Connection refused"]),
+    ],
+)
+def test_a_traceback_says_what_and_where_and_quotes_nobody(logged, fail, kinds, form) -> None:
+    """No pattern knows a body, so no text of an exception that is not ours is written."""
+    again = io.StringIO()
+    configure_logging(level="debug", form=form, stream=again)
+    try:
+        fail()
+    except Exception as error:
+        logging.getLogger("a.library").exception("failed: %s", error)  # noqa: TRY401  # as they do
+        logging.getLogger("a.library").critical("failed: %r", error, exc_info=error)
+        structlog.stdlib.get_logger("x").exception("failed", thing=str(error))
+
+    said = again.getvalue() + logged()
+    assert "MARKED" not in said
+    assert said.count(f"in {fail.__name__}") >= 3
+    places = [said.index(kind) for kind in kinds]
+    assert places == sorted(places)
+
+
+def test_an_error_of_ours_says_in_a_traceback_what_it_has_to_say(logged) -> None:
+    logging.getLogger("x").error("failed", exc_info=Misconfigured("TELLWIRE_REDIS_URL is not set"))
+
+    assert "misconfigured: TELLWIRE_REDIS_URL is not set" in logged()
+
+
+def test_an_exception_that_causes_itself_ends(logged) -> None:
+    first, second = RuntimeError(BODY), RuntimeError(BODY)
+    first.__cause__, second.__cause__ = second, first
+    logging.getLogger("x").error("failed", exc_info=first)
+
+    assert logged().count("RuntimeError") == 2
+
+
+async def test_what_asyncio_says_of_tasks_and_callbacks_quotes_nobody(logged) -> None:
+    async def fail():
+        raise RuntimeError(BODY)
+
+    def call_back(_given):
+        raise RuntimeError(BODY)
+
+    task = asyncio.ensure_future(fail())
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+    asyncio.get_running_loop().call_soon(call_back, BODY.encode())
+    await asyncio.sleep(0)
+
+    assert "never retrieved" in logged()
+    assert "Exception in callback" in logged()
+    assert "in call_back" in logged()
+    assert "MARKED" not in logged()
+
+
+OF_THE_SIMULATOR = """
+import logging
+from tellwire.cli.processes import simulator
+from shared.kernel.errors import Misconfigured
+try:
+    simulator(None)
+except Misconfigured:  # It has no secret to sign webhooks with.
+    pass
+failed = RuntimeError(" ".join(["MARKED", "text"]))
+logging.getLogger("aiohttp.server").error("Error handling request", exc_info=failed)
+raise failed
+"""
+
+
+def test_what_fails_in_the_simulator_quotes_nobody() -> None:
+    ended = subprocess.run(  # noqa: S603  # our own interpreter and code
+        [sys.executable, "-c", OF_THE_SIMULATOR],
+        env={n: v for n, v in os.environ.items() if not n.startswith("TELLWIRE_")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert ended.stderr.count("RuntimeError") == 2
+    assert "Error handling request" in ended.stderr
+    assert "MARKED text" not in ended.stderr
+
+
+ENDS = """
+import gc, sys, threading
+from shared.infrastructure.observability import configure_logging, log_what_ends_us
+configure_logging(level="debug", form="json")
+log_what_ends_us()
+def fail(*_): raise RuntimeError(" ".join(["MARKED", "text"]))
+class Leaves: __del__ = fail
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+Leaves()
+fail()
+"""
+
+
+def test_what_nobody_caught_goes_to_the_log_and_quotes_nobody() -> None:
+    ended = subprocess.run(  # noqa: S603  # our own interpreter and code
+        [sys.executable, "-c", ENDS], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [line["event"] for line in lines] == [
+        "a thread ended in an unforeseen way",
+        "something could not be cleaned up",
+        "ended in an unforeseen way",
+    ]
+    for line in lines:
+        assert "in fail" in line["exception"]
+        assert line["exception"].endswith("RuntimeError")
+    assert "MARKED text" not in ended.stderr
+    assert ended.returncode == 1

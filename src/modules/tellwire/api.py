@@ -277,12 +277,18 @@ def _services(
 
 
 def _checks(engine: AsyncEngine, intake: AsyncEngine, redis: RedisClient) -> Mapping[str, Check]:
-    async def ask(database: AsyncEngine) -> None:
+    async def ask(database: AsyncEngine) -> str:
         async with database.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+            # On for what was told so and for every standby alike.
+            if await connection.scalar(text("SHOW transaction_read_only")) == "off":
+                return ""
+            # To a server that was demoted: the next one may lead to the one in its place.
+            await connection.invalidate()
+            return "takes no writes"
 
-    async def ping() -> None:
+    async def ping() -> str:
         await redis.ping()
+        return ""
 
     return {
         "postgresql": lambda: ask(engine),

@@ -13,6 +13,7 @@ from tellwire.api import close_streams, create_api
 from tellwire.bounded_head import BoundedHead
 from tellwire.garbage import settle_down
 from tellwire.open_files import allow_many_connections
+from tellwire.stop_signals import stop_signals
 
 
 class _ApiServer(uvicorn.Server):
@@ -30,7 +31,7 @@ class _ApiServer(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         """Not as uvicorn's, which raises them again and ends us before everything is closed."""
-        loop, handled = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+        loop, handled = asyncio.get_running_loop(), stop_signals()
         for number in handled:
             loop.add_signal_handler(number, self._stop, number)
         try:

@@ -68,7 +68,8 @@ def migrate(owner_url: str, revision: str = "head") -> None:
 
 async def refuse_other_schema(engine: AsyncEngine) -> None:
     """Raise Misconfigured unless the schema is the one that this release was made for."""
-    newest = ScriptDirectory.from_config(alembic_config("")).get_current_head()
+    revisions = ScriptDirectory.from_config(alembic_config(""))
+    newest = revisions.get_current_head()
     stored: str | None = None
     try:
         async with translated(), engine.connect() as connection:
@@ -76,8 +77,11 @@ async def refuse_other_schema(engine: AsyncEngine) -> None:
     except DatabaseFailed:
         stored = "none"  # There is no such table: nothing was ever migrated.
     if stored != newest:
+        known = {each.revision for each in revisions.walk_revisions()} | {None, "none"}
+        # An old release can take nothing back that a newer one has made.
+        todo = "run tellwire migrate" if stored in known else "start the release that migrated it"
         raise Misconfigured(
-            f"The schema is at revision {stored}, this release needs {newest}: run tellwire migrate"
+            f"The schema is at revision {stored}, this release needs {newest}: {todo}"
         )
 
 

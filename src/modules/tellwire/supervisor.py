@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from shared.kernel.errors import TellwireError
+from tellwire.stop_signals import stop_signals
 
 _LINES_IN_ERROR = 8
 _LONGEST_LINE_BYTES = 64 * 1024
@@ -149,9 +150,9 @@ async def answers_http(host: str, port: int, path: str = "/readyz") -> bool:
 class Supervisor:
     """Runs the children until a signal, an end of the work, or a child that keeps failing.
 
-    SIGINT and SIGTERM reach each child as SIGTERM; who has not ended after `grace`, or at a second
-    signal, is killed. Children get a session of their own, so that Ctrl-C in a terminal reaches
-    them through us alone, and on Linux a SIGTERM when we die.
+    SIGINT, SIGTERM and SIGHUP reach each child as SIGTERM; who has not ended after `grace`, or at
+    a second signal, is killed. Children get a session of their own, so that Ctrl-C in a terminal
+    reaches them through us alone, and on Linux a SIGTERM when we die.
     """
 
     def __init__(
@@ -231,7 +232,7 @@ class Supervisor:
     @contextlib.contextmanager
     def _signals(self) -> Generator[None]:
         loop = asyncio.get_running_loop()
-        handled = (signal.SIGINT, signal.SIGTERM)
+        handled = stop_signals()
         for number in handled:
             loop.add_signal_handler(number, self._on_signal, number)
         try:

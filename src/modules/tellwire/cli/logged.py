@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from shared.infrastructure.observability import configure_logging
+from shared.infrastructure.observability import configure_logging, log_what_ends_us
 from shared.infrastructure.settings import Settings, load_settings
 from shared.kernel.errors import Misconfigured
 from tellwire.cli.unread import warn_of_unread_variables
@@ -16,5 +16,6 @@ def settings_of_log(level: Literal["warning"] | None = None) -> Settings:
         warn_of_unread_variables()  # What is missing may be what is misspelt.
         raise
     configure_logging(level=level or settings.log_level, form=settings.log_format)
+    log_what_ends_us()
     warn_of_unread_variables()
     return settings

@@ -5,11 +5,13 @@ import sys
 
 from shared.kernel.errors import Misconfigured, TellwireError
 from tellwire.cli.commands import app
+from tellwire.standard_files import hold_standard_files
 from tellwire.terminal import complain
 
 
 def main() -> None:
     """Run the command line; a refusal of ours is a sentence and exit code 1, not a traceback."""
+    hold_standard_files()
     try:
         app()
     except Misconfigured as error:

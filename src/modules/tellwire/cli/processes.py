@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tellwire.cli.logged import settings_of_log
-from tellwire.terminal import console, run, run_until_signalled
+from tellwire.terminal import announce, run, run_until_signalled
 
 
 def register(app: typer.Typer) -> None:
@@ -45,17 +45,24 @@ def simulator(
     ] = None,
 ) -> None:
     """Run a simulator of Meta's Cloud API; settings also as TELLWIRE_SIMULATOR_... variables."""
-    from tellwire.supervisor import Listener  # noqa: PLC0415  # see the module
+    from shared.infrastructure.observability import (  # noqa: PLC0415  # see the module
+        configure_logging,
+        log_what_ends_us,
+    )
+    from tellwire.supervisor import Listener  # noqa: PLC0415  # as above
     from whatsapp_simulator.config import SimulatorConfig  # noqa: PLC0415  # as above
     from whatsapp_simulator.server import serve as serve_simulator  # noqa: PLC0415  # as above
 
+    # It has no settings of Tellwire's; what fails in it may quote what was sent all the same.
+    configure_logging(level="warning")
+    log_what_ends_us()
     wanted = SimulatorConfig.from_json(config) if config else SimulatorConfig.from_env()
     setting = f"port in {config}" if config else "TELLWIRE_SIMULATOR_PORT"
     Listener(wanted.host, wanted.port, setting).refuse_if_taken()
 
     async def work(stopping: asyncio.Event) -> None:
         def ready(url: str) -> None:
-            console.print(f"Simulator on {url}", highlight=False)
+            announce(f"Simulator on {url}")
 
         await serve_simulator(wanted, ready=ready, stop=stopping)
 

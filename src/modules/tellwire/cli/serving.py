@@ -8,7 +8,7 @@ from tellwire.cli.logged import settings_of_log
 from tellwire.embedded.services import embedded_services
 from tellwire.processes import api_child, worker_children
 from tellwire.supervisor import Supervisor
-from tellwire.terminal import console, run
+from tellwire.terminal import announce, run
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def serve(
     async def everything() -> int:
         async with embedded_services(settings) as ready:
             children = [api_child(ready), *worker_children(ready, workers)]
-            console.print(f"API on http://{ready.api_host}:{ready.api_port} (Ctrl-C stops)")
+            announce(f"API on http://{ready.api_host}:{ready.api_port} (Ctrl-C stops)")
             return await Supervisor(children, grace=ready.shutdown_grace).run()
 
     raise typer.Exit(run(everything()))

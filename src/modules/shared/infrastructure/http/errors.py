@@ -96,7 +96,7 @@ class BadRequest(InvalidInput):
 
 
 class NotReady(Unavailable):
-    """This process cannot serve yet or any more; the detail names what does not answer."""
+    """This process cannot serve yet or any more; its detail says what is wrong with what."""
 
     code = "not_ready"
-    title = "Something that this process needs does not answer"
+    title = "Something that this process needs cannot be used"

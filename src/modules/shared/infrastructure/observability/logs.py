@@ -8,6 +8,7 @@ import structlog
 from structlog.typing import Processor
 
 from shared.infrastructure.observability.redaction import redact_event
+from shared.infrastructure.observability.unforeseen import without_texts
 
 _ALWAYS_QUIET: Final = ("uvicorn.access", "httpx", "httpcore")
 """Loggers that write down requests with their query; ours name the route and leave the rest."""
@@ -70,8 +71,8 @@ def _formatter(form: str, *, colours: bool) -> logging.Formatter:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.StackInfoRenderer(),
-            # Tracebacks become text first: what they quote is redacted with everything else.
-            structlog.processors.format_exc_info,
+            # Tracebacks become text first, so that they are redacted with everything else.
+            without_texts,
             redact_event,
             renderer,
         ],

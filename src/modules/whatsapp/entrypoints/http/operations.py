@@ -17,12 +17,16 @@ from shared.kernel.secret import Secret
 from whatsapp.entrypoints.http.documentation import Responses, problems
 
 READY_WITHIN: Final = timedelta(milliseconds=800)
-Check = Callable[[], Coroutine[Any, Any, object]]
-"""Asks something for a sign of life; anything it raises means no."""
+Check = Callable[[], Coroutine[Any, Any, str]]
+"""Asks something for a sign of life and gives what is wrong with it, or an empty text.
+
+Anything it raises means that there is no answer.
+"""
+_NO_ANSWER: Final = "no answer"
 
 
 class Readiness:
-    """Whether everything answers that the process depends on, told within a second.
+    """Whether everything can be used that the process depends on, told within a second.
 
     A check that hangs is left to hang, and is asked no second time meanwhile: giving up a query
     takes a driver longer than the second, and frequent questions must not eat up the connections.
@@ -31,7 +35,7 @@ class Readiness:
     def __init__(self) -> None:
         self._checks: Mapping[str, Check] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._asked: dict[str, asyncio.Task[bool]] = {}
+        self._asked: dict[str, asyncio.Task[str]] = {}
 
     @asynccontextmanager
     async def watching(self, checks: Mapping[str, Check]) -> AsyncGenerator[None]:
@@ -44,29 +48,28 @@ class Readiness:
                 asked.cancel()
 
     async def ensure(self) -> None:
-        """Raise NotReady, which names what does not answer."""
+        """Raise NotReady, which names what does not answer or cannot be used."""
         if self._group is None:
             raise NotReady("Not started")
         names, group = tuple(self._checks), self._group
-        answers = await asyncio.gather(*(self._answers(name, group) for name in names))
-        missing = [name for name, answered in zip(names, answers, strict=True) if not answered]
-        if missing:
-            raise NotReady(f"No answer from {', '.join(missing)}")
+        wrong = await asyncio.gather(*(self._wrong_with(name, group) for name in names))
+        told = [f"{name}: {what}" for name, what in zip(names, wrong, strict=True) if what]
+        if told:
+            raise NotReady("; ".join(told))
 
-    async def _answers(self, name: str, group: asyncio.TaskGroup) -> bool:
+    async def _wrong_with(self, name: str, group: asyncio.TaskGroup) -> str:
         asked = self._asked.get(name)
         if asked is None or asked.done():
             asked = self._asked[name] = group.create_task(_ask(self._checks[name]))
         await asyncio.wait({asked}, timeout=READY_WITHIN.total_seconds())
-        return asked.done() and not asked.cancelled() and asked.result()
+        return asked.result() if asked.done() and not asked.cancelled() else _NO_ANSWER
 
 
-async def _ask(check: Check) -> bool:
+async def _ask(check: Check) -> str:
     try:
-        await check()
+        return await check()
     except Exception:  # noqa: BLE001  # whatever is wrong with it, it did not answer
-        return False
-    return True
+        return _NO_ANSWER
 
 
 _bearer = HTTPBearer(
@@ -96,7 +99,7 @@ def operations_router(
     @router.get("/readyz", responses=problems(503))
     @router.head("/readyz", responses=problems(503))
     async def readyz() -> dict[str, str]:
-        """PostgreSQL and Redis answer; told within a second, 503 otherwise."""
+        """PostgreSQL answers and takes writes, Redis answers; known within a second, else 503."""
         await readiness.ensure()
         return {"status": "ok"}
 
