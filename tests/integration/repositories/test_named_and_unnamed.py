@@ -151,3 +151,23 @@ async def test_both_at_one_instant_wait_for_and_find_each_other(
         await desk.uow.commit()
 
     assert await standing(superuser, message_id) == ("delivered", f"wamid.{message_id}", 0, 0)
+
+
+@pytest.mark.parametrize("before", ["failed", "cancelled", "expired"])
+@pytest.mark.parametrize("status", REPORTED)
+@pytest.mark.parametrize("repeats", [False, True])
+async def test_one_that_was_given_up_learns_its_wamid_too(
+    ana, lost, tell, superuser, before, status, repeats
+):
+    """Also where nothing moves: what people answer to it is found by its wamid alone."""
+    message_id = await lost(ana, before)
+    report = named(message_id, status)
+    if repeats:
+        await tell(ana, unnamed(report))
+
+    await tell(ana, report)
+
+    standing_now, wamid, _, parked = await standing(superuser, message_id)
+    stays = before == "failed" and status is S.SENT
+    assert standing_now == ("failed" if stays else status.value)
+    assert (wamid, parked) == (f"wamid.{message_id}", 0)

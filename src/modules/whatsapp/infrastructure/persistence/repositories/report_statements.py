@@ -135,6 +135,14 @@ RECORD_STATUSES: Final = typed(
           AND m.status || '>' || b.status IN ({FORWARD_PAIRS})
           AND NOT (b.status = 'failed' AND coalesce(b.attempt < m.attempts, false))
         RETURNING m.id, m.wamid, m.attempts, b.event_id, b.attempt
+    ), taught AS (
+        -- Hardly ever any: given up without an answer, which no report moves but tells the wamid.
+        UPDATE whatsapp_outbound_messages m SET wamid = b.wamid
+        FROM best b
+        WHERE m.tenant_id = :tenant AND m.id = b.id AND m.status = 'failed' AND m.wamid IS NULL
+          AND m.id = ANY(ARRAY(
+              SELECT x.id FROM matched x WHERE x.id IS NOT NULL AND x.standing IS NULL))
+          AND NOT m.status || '>' || b.status IN ({FORWARD_PAIRS})
     )
     SELECT x.number, f.is_new, x.id AS message_id,
            coalesce(u.event_id = x.event_id, false) AS moved,
