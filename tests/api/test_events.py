@@ -163,6 +163,27 @@ async def test_who_was_away_too_long_is_told_so(live_url, world, ana) -> None:
     assert len(await listen(live_url, ana, 2, last=3)) == 2
 
 
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [("5", 410), ("9223372036854775807", 410), ("9223372036854775808", 422), ("-1", 422)],
+)
+async def test_a_number_that_is_none_of_the_tenants_is_refused(
+    live_url, world, ana, bea, last, status
+) -> None:
+    """Another tenant's, one from the future, and what is no number at all: none opens a stream."""
+    await open_stream(world, ana)
+    await open_stream(world, bea)
+    await tell(world, ana, 2)
+    await tell(world, bea, 5)
+
+    async with httpx.AsyncClient(base_url=live_url) as client:
+        answer = await client.get("/v1/events", headers=ana.headers | {"Last-Event-ID": last})
+
+    assert answer.status_code == status
+    assert "events_forgotten" in answer.text or status == 422
+    assert len(await listen(live_url, ana, 1, last=1)) == 1
+
+
 async def test_a_stream_ends_where_events_were_deleted_before_it_could_tell_them(
     live_url, world, ana
 ) -> None:

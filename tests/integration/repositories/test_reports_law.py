@@ -96,7 +96,7 @@ class Model:
 
 
 def drawn(rng, ids, foreign):
-    """One report of any of the kinds; none is told both with and without its message."""
+    """One report of any of the kinds; some are told both with and without their message."""
     status, at = rng.choice(REPORTED), rng.randrange(3)
     later = at + 10
     own, other = rng.choice(ids), rng.choice(foreign)
@@ -104,8 +104,10 @@ def drawn(rng, ids, foreign):
         [
             report(f"wamid.{own}", status, at, own),
             report(f"wamid.{own}", status, at, own),
+            report(f"wamid.{own}", status, at),
             report(f"wamid.{own}", status, later),
             report(f"wamid.copy.{own}", status, at, own),
+            report(f"wamid.copy.{own}", status, at),
             report(f"wamid.copy.{own}", status, later),
             report(f"wamid.{other}", status, at, other),  # Of another channel or tenant.
             report(f"wamid.{other}", status, at),

@@ -92,17 +92,21 @@ RECORD: Final = _typed(
             CAST(:at AS timestamptz[]), CAST(:due AS timestamptz[])
         ) AS r(log_id, id, token, endpoint_id, event_id, attempt, outcome, status, error, excerpt,
                took_ms, at, due_at)
+    ), held AS MATERIALIZED (
+        -- One order for all that take several: they wait for, and not on, each other.
+        SELECT q.id, r.attempt, r.outcome, r.due_at
+        FROM webhook_delivery_queue q JOIN result r ON r.id = q.id AND r.token = q.lease_token
+        WHERE q.tenant_id = :tenant AND q.id = ANY(CAST(:ids AS uuid[]))
+        ORDER BY q.id FOR UPDATE OF q
     ), gone AS (
-        DELETE FROM webhook_delivery_queue q USING result r
-        WHERE q.tenant_id = :tenant AND q.id = r.id AND q.lease_token = r.token
-          AND r.outcome <> 'retrying'
+        DELETE FROM webhook_delivery_queue q USING held h
+        WHERE q.tenant_id = :tenant AND q.id = h.id AND h.outcome <> 'retrying'
         RETURNING q.id
     ), moved AS (
         UPDATE webhook_delivery_queue q
-        SET attempt = r.attempt, due_at = r.due_at, lease_token = NULL, lease_until = NULL
-        FROM result r
-        WHERE q.tenant_id = :tenant AND q.id = r.id AND q.lease_token = r.token
-          AND r.outcome = 'retrying'
+        SET attempt = h.attempt, due_at = h.due_at, lease_token = NULL, lease_until = NULL
+        FROM held h
+        WHERE q.tenant_id = :tenant AND q.id = h.id AND h.outcome = 'retrying'
         RETURNING q.id
     ), logged AS (
         INSERT INTO webhook_deliveries
@@ -141,17 +145,30 @@ RECORD: Final = _typed(
 
 BRING_FORWARD: Final = _typed(
     """
-    UPDATE webhook_delivery_queue SET due_at = now()
-    WHERE tenant_id = :tenant AND endpoint_id = :endpoint AND due_at > now()
-    RETURNING id
+    WITH held AS MATERIALIZED (
+        SELECT id FROM webhook_delivery_queue
+        WHERE tenant_id = :tenant AND endpoint_id = :endpoint AND due_at > now()
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE webhook_delivery_queue q SET due_at = now() FROM held h
+    WHERE q.tenant_id = :tenant AND q.id = h.id
+    RETURNING q.id
     """,
     tenant=Uuid(),
     endpoint=Uuid(),
 )
+"""Waits for nobody, as whoever brings forward has recorded deliveries, and so holds some: what
+somebody else has at this moment is being forgotten, or gets a time of its own."""
+
 CLEAR: Final = _typed(
     """
-    DELETE FROM webhook_delivery_queue WHERE tenant_id = :tenant AND endpoint_id = :endpoint
-    RETURNING id
+    WITH held AS MATERIALIZED (
+        SELECT id FROM webhook_delivery_queue
+        WHERE tenant_id = :tenant AND endpoint_id = :endpoint
+        ORDER BY id FOR UPDATE
+    )
+    DELETE FROM webhook_delivery_queue q USING held h WHERE q.tenant_id = :tenant AND q.id = h.id
+    RETURNING q.id
     """,
     tenant=Uuid(),
     endpoint=Uuid(),

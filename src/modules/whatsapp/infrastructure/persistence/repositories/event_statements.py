@@ -249,8 +249,20 @@ FORGET: Final = _typed(
             SELECT e.id, e.number, e.recorded_at FROM events e
             WHERE e.tenant_id = :tenant ORDER BY e.number LIMIT :limit
         ) x WHERE x.recorded_at < :before
+    ), stream AS MATERIALIZED (
+        -- Before any delivery, as whoever switches an endpoint off.
+        SELECT s.id FROM event_streams s
+        WHERE s.tenant_id = :tenant AND EXISTS (SELECT FROM old)
+        FOR UPDATE
+    ), held AS MATERIALIZED (
+        -- What the events take with them, in the order of those who record deliveries.
+        SELECT q.id FROM webhook_delivery_queue q
+        WHERE q.tenant_id = :tenant AND q.event_id = ANY(ARRAY(SELECT id FROM old))
+          AND EXISTS (SELECT FROM stream)
+        ORDER BY q.id FOR UPDATE
     ), gone AS (
-        DELETE FROM events e USING old WHERE e.tenant_id = :tenant AND e.id = old.id
+        DELETE FROM events e USING old
+        WHERE e.tenant_id = :tenant AND e.id = old.id AND (SELECT count(*) FROM held) >= 0
         RETURNING e.number
     ), logged AS (
         DELETE FROM webhook_deliveries d USING (

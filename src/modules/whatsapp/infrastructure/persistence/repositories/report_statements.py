@@ -64,15 +64,24 @@ RECORD_STATUSES: Final = typed(
             SELECT NULL, NULL, NULL, NULL
             LIMIT 1
         ) m
+    ), awaited AS MATERIALIZED (
+        -- Whoever stores reports that do not name these messages holds this first and then their
+        -- keys. Taken with `:channel` as `whatsapp_adopt_parked` takes it: here before any key.
+        SELECT pg_advisory_xact_lock_shared(l.lock) FROM (
+            SELECT DISTINCT whatsapp_wamid_lock(:channel, x.wamid) AS lock FROM matched x
+            WHERE x.id IS NOT NULL AND x.standing IS DISTINCT FROM x.wamid
+            ORDER BY 1
+        ) l
     ), kept AS (
         INSERT INTO whatsapp_status_events
             (tenant_id, id, channel_id, message_id, wamid, status, attempt, occurred_at,
              errors, pricing)
         SELECT :tenant, event_id, :channel, id, wamid, status, attempt, occurred_at,
                CAST(errors AS jsonb), CAST(pricing AS jsonb)
-        FROM matched
-        -- One order for all batches: two with the same reports wait for, not on, each other.
-        ORDER BY wamid, status, occurred_at
+        FROM matched WHERE (SELECT count(*) FROM awaited) >= 0
+        -- One order for all batches: two with the same reports wait for, not on, each other. Of
+        -- two that say the same, the one that names the message is the one to keep.
+        ORDER BY wamid, status, occurred_at, id IS NULL
         ON CONFLICT (tenant_id, channel_id, wamid, status, occurred_at) DO NOTHING
         RETURNING id
     ), fresh AS MATERIALIZED (
@@ -81,8 +90,10 @@ RECORD_STATUSES: Final = typed(
         -- Wamids that are news of their message, and those that something was parked under.
         SELECT array_agg(x.id) AS ids, array_agg(CAST(:channel AS uuid)) AS channels,
                array_agg(x.wamid) AS wamids
-        FROM fresh x
-        WHERE x.id IS NOT NULL AND (x.standing IS DISTINCT FROM x.wamid OR (
+        -- Of repeated ones too: what they repeat may have come without our id, and be parked.
+        FROM matched x
+        WHERE (SELECT count(*) FROM kept) >= 0
+          AND x.id IS NOT NULL AND (x.standing IS DISTINCT FROM x.wamid OR (
             -- Hardly ever is anything parked on the channel: one look for all of them.
             coalesce((
                 SELECT true FROM whatsapp_status_events s
@@ -103,7 +114,7 @@ RECORD_STATUSES: Final = typed(
         UNION ALL
         SELECT a.id, a.message_id, a.wamid, a.status,
                -- The attempt that had this wamid, by what has told whose it is.
-               coalesce(a.attempt, (SELECT max(x.attempt) FROM fresh x
+               coalesce(a.attempt, (SELECT max(x.attempt) FROM matched x
                                     WHERE x.id = a.message_id AND x.wamid = a.wamid)),
                a.occurred_at,
                CAST(a.errors -> 0 ->> 'code' AS integer), a.errors -> 0 ->> 'title',
@@ -124,20 +135,33 @@ RECORD_STATUSES: Final = typed(
           AND m.status || '>' || b.status IN ({FORWARD_PAIRS})
           AND NOT (b.status = 'failed' AND coalesce(b.attempt < m.attempts, false))
         RETURNING m.id, m.wamid, m.attempts, b.event_id, b.attempt
+    ), taught AS (
+        -- Hardly ever any: given up without an answer, which no report moves but tells the wamid.
+        UPDATE whatsapp_outbound_messages m SET wamid = b.wamid
+        FROM best b
+        WHERE m.tenant_id = :tenant AND m.id = b.id AND m.status = 'failed' AND m.wamid IS NULL
+          AND m.id = ANY(ARRAY(
+              SELECT x.id FROM matched x WHERE x.id IS NOT NULL AND x.standing IS NULL))
+          AND NOT m.status || '>' || b.status IN ({FORWARD_PAIRS})
     )
-    SELECT x.number, k.id IS NOT NULL AS is_new, x.id AS message_id,
+    SELECT x.number, f.is_new, x.id AS message_id,
            coalesce(u.event_id = x.event_id, false) AS moved,
            coalesce(u.event_id IN (SELECT id FROM adopted), false) AS overtaken,
            CASE WHEN u.event_id = x.event_id AND x.standing = x.wamid
                 THEN coalesce(u.attempt, u.attempts)
                 WHEN u.event_id = x.event_id THEN u.attempt END AS attempt,
            coalesce(x.has_entry AND u.id IS NOT NULL, false) AS settles,
-           coalesce(k.id IS NOT NULL AND x.status <> 'failed' AND x.attempt IS NOT NULL
+           coalesce(f.is_new AND x.status <> 'failed' AND x.attempt IS NOT NULL
                     AND coalesce(u.wamid, x.standing) <> x.wamid, false) AS doubles,
            CAST(NULL AS timestamptz) AS failed_at, NULL AS errors
     FROM matched x
     LEFT JOIN kept k ON k.id = x.event_id
     LEFT JOIN updated u ON u.id = x.id
+    -- What was parked is news of its message with the first that tells whose it is.
+    CROSS JOIN LATERAL (
+        SELECT k.id IS NOT NULL OR (x.id, x.wamid) IN (SELECT message_id, wamid FROM adopted)
+               AS is_new
+    ) f
     -- Those that went as was expected are not told of: nearly all.
     WHERE NOT coalesce(u.event_id = x.event_id AND x.id = x.message_id AND u.attempt = x.attempt
                        AND u.wamid = x.wamid AND NOT x.has_entry, false)
@@ -166,9 +190,10 @@ Gives what did not go as each report says for itself, by `number`, counted from 
 not new, that moved nothing or by another attempt, whose message was found by wamid or had another
 one; and without a number, the failures of messages that had waited for their wamid.
 
-A repeated report changes nothing; one about an attempt that a later one replaced cannot fail it. A
-report is matched by our own id, which Meta echoes, and otherwise by wamid; what was parked under
-that wamid before counts now. `SETTLE_REPORTED` and `NOTE_DOUBLES` follow in the same transaction
+A repeated report changes nothing, unless it is the first to tell whose wamid that is; one about an
+attempt that a later one replaced cannot fail it. A report is matched by our own id, which Meta
+echoes, and otherwise by wamid; what was parked under that wamid before counts now.
+`SETTLE_REPORTED` and `NOTE_DOUBLES` follow in the same transaction
 where a row says so: hardly ever, so that this statement does not look."""
 
 SETTLE_REPORTED: Final = typed(

@@ -1,0 +1,169 @@
+"""Replays that meet deliveries under way, changes of the endpoint and its end: nothing is lost."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from shared.kernel.clock import utc_now
+from whatsapp.application.change_endpoint import (
+    ChangeEndpoint,
+    DeleteEndpoint,
+    EndpointChange,
+    RotateEndpointSecret,
+)
+from whatsapp.application.replay_events import ReplayEvents
+from whatsapp.domain.events import AddressPolicy, EndpointWork, EventType, NewEvent
+
+pytestmark = pytest.mark.postgres
+
+KEEP = timedelta(days=14)
+POLICY = AddressPolicy.parse("127.0.0.0/8")
+SUBJECT_TYPES = (EventType.MESSAGE_SENT, EventType.MESSAGE_DELIVERED, EventType.MESSAGE_READ)
+
+
+@pytest.fixture
+async def endpoint(ana, listener, endpoint_of):
+    return (await endpoint_of(ana, listener.url))[0]
+
+
+@pytest.fixture
+def tell(begin, ana, sent):
+    """`await tell()`: three events of one message, in order; gives their ids."""
+
+    async def tell():
+        message = await sent(ana)
+        happened = [
+            NewEvent(type=one, occurred_at=utc_now(), data={}, subject_id=message.id, number=1)
+            for one in SUBJECT_TYPES
+        ]
+        async with begin(ana.tenant_id) as work:
+            await work.events.record(others=happened)
+            await work.commit()
+        return [str(one.id) for one in happened]
+
+    return tell
+
+
+@pytest.fixture
+def replay(begin, ana, endpoint):
+    async def replay(ids):
+        return await ReplayEvents(begin=begin, keep=KEEP)(ana.tenant_id, endpoint.id, event_ids=ids)
+
+    return replay
+
+
+@pytest.fixture
+def under_way(deliver, endpoint, listener):
+    """One round whose requests have reached the endpoint, which answers when it is told to."""
+
+    async def under_way(tasks):
+        listener.is_held = asyncio.Event()
+        listener.reached.clear()
+        work = EndpointWork(endpoint.tenant_id, endpoint.id)
+        delivering = tasks.create_task(deliver(work, limit=16))
+        await listener.reached.wait()
+        return delivering
+
+    return under_way
+
+
+def ids(listener):
+    return [one.json["id"] for one in listener.got]
+
+
+async def left(superuser):
+    return await superuser.fetchval("SELECT count(*) FROM webhook_delivery_queue")
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_what_is_replayed_while_a_later_one_is_under_way_comes_again_in_order(
+    tell, replay, under_way, listener, endpoint, rounds, superuser, status
+):
+    first, second, third = await tell()
+    await rounds(endpoint, limit=1)  # One at a time, as they are of one message.
+    assert ids(listener) == [first, second, third]
+    await replay([third])
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        delivering = await under_way(tasks)
+        assert (await replay([first, second, third])).queued == 3
+        listener.status = status
+        listener.is_held.set()
+        await delivering
+    listener.status = 200
+    await superuser.execute("UPDATE webhook_delivery_queue SET due_at = now()")
+    await rounds(endpoint)
+
+    again = [third, first, second, *([third] if status == 500 else [])]
+    assert ids(listener) == [first, second, third, *again]
+    assert await left(superuser) == 0
+
+
+async def test_each_of_a_replay_verifies_while_the_secret_is_rotated(
+    begin, ana, tell, replay, under_way, listener, endpoint, rounds
+):
+    told = await tell()
+    await rounds(endpoint)
+    await replay(told)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        delivering = await under_way(tasks)
+        rotated, new = await RotateEndpointSecret(begin=begin)(ana.tenant_id, endpoint.id)
+        listener.is_held.set()
+        await delivering
+    await rounds(endpoint)
+
+    assert ids(listener) == told * 2
+    for one in listener.got:
+        Webhook(endpoint.secret.reveal()).verify(one.body, one.headers)
+    for one in listener.got[4:]:
+        Webhook(new.reveal()).verify(one.body, one.headers)
+    assert rotated.previous_secret == endpoint.secret
+
+
+@pytest.mark.parametrize("status", [200, 500, 410])
+async def test_switched_off_and_on_again_while_one_is_under_way_a_replay_still_comes(
+    begin, ana, tell, replay, under_way, listener, endpoint, rounds, superuser, status
+):
+    """Who was asked before it was switched off has no say in what was queued after."""
+    told = await tell()
+    change = ChangeEndpoint(begin=begin, policy=POLICY)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        delivering = await under_way(tasks)
+        for is_enabled in (False, True):
+            await change(ana.tenant_id, endpoint.id, EndpointChange(is_enabled=is_enabled))
+        if status != 410:
+            assert (await replay(told)).queued == 3
+        listener.status = status
+        listener.is_held.set()
+        await delivering
+    if status == 410:  # It was this address that said so, and still is.
+        assert await left(superuser) == 0
+        await change(ana.tenant_id, endpoint.id, EndpointChange(is_enabled=True))
+        assert (await replay(told)).queued == 3
+    listener.status = 200
+    await rounds(endpoint)
+
+    assert ids(listener) == [told[0], *told]
+    assert await left(superuser) == 0
+
+
+@pytest.mark.parametrize("status", [200, 500, 410])
+async def test_an_endpoint_may_be_deleted_while_its_delivery_is_under_way(
+    begin, ana, tell, under_way, listener, endpoint, superuser, status
+):
+    await tell()
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        delivering = await under_way(tasks)
+        await DeleteEndpoint(begin=begin)(ana.tenant_id, endpoint.id)
+        listener.status = status
+        listener.is_held.set()
+        assert (await delivering).claimed == 1
+
+    assert await left(superuser) == 0
+    assert await superuser.fetchval("SELECT count(*) FROM webhook_deliveries") == 0
+    kinds = await superuser.fetch("SELECT type FROM events WHERE type LIKE 'webhook_endpoint%'")
+    assert kinds == []

@@ -1,0 +1,147 @@
+"""The same report with our echo and without it, in bodies of their own, about a lost answer."""
+
+import asyncio
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from webhook_bodies import APP, body, status_of
+from whatsapp.application.record_events import RecordEvents
+from whatsapp.infrastructure.cloud_api.callback import callback_data
+from whatsapp.infrastructure.persistence.work import work_in
+
+pytestmark = pytest.mark.postgres
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def database(module_database):
+    """Each test has tenants of its own; one database does for all."""
+    return module_database
+
+
+@pytest.fixture
+async def told(intake, sessions, ana):
+    """`await told()`: types and wamids of the events that Ana has been told."""
+    followers = [RecordEvents(), intake]
+    intake.process = replace(
+        intake.process, apply=replace(intake.process.apply, followers=followers)
+    )
+    async with work_in(sessions)(ana.tenant_id) as work:
+        await work.events.open()
+        await work.commit()
+
+    async def told():
+        return await intake.column(
+            "SELECT type || ' ' || (data ->> 'wamid') FROM events WHERE tenant_id = $1"
+            " ORDER BY number",
+            ana.tenant_id,
+        )
+
+    return told
+
+
+@pytest.fixture
+def lost(left, ana):
+    """`await lost()`: the id of a message of Ana's whose answer nobody has."""
+
+    async def lost():
+        return await left(ana, f"+49152{next(_numbers):08}")
+
+    return lost
+
+
+def named(customer, message_id, status="delivered", at=1764000000):
+    echo = callback_data(message_id=message_id, attempt=1)
+    return unnamed(customer, message_id, status, at, biz_opaque_callback_data=echo)
+
+
+def unnamed(customer, message_id, status="delivered", at=1764000000, **more):
+    return status_of(customer, f"wamid.{message_id}", status, timestamp=str(at), **more)
+
+
+async def standing(superuser, message_id):
+    return tuple(
+        await superuser.fetchrow(
+            "SELECT status, wamid FROM whatsapp_outbound_messages WHERE id = $1", message_id
+        )
+    )
+
+
+@pytest.mark.parametrize("status", ["sent", "delivered", "read", "failed"])
+@pytest.mark.parametrize("is_named_first", [True, False])
+@pytest.mark.parametrize("bodies", [1, 2])
+async def test_the_second_tells_the_wamid_and_the_event_once(
+    intake, ana, lost, told, superuser, status, is_named_first, bodies
+):
+    message_id = await lost()
+    more = {"errors": [{"code": 131026, "title": "x"}]} if status == "failed" else {}
+    echo = callback_data(message_id=message_id, attempt=1)
+    without = unnamed(ana, message_id, status, **more)
+    given = unnamed(ana, message_id, status, biz_opaque_callback_data=echo, **more)
+    both = [given, without] if is_named_first else [without, given]
+
+    for one in [body(*both)] if bodies == 1 else [body(one) for one in both]:
+        await intake.take_in(one)
+
+    assert await standing(superuser, message_id) == (status, f"wamid.{message_id}")
+    assert await told() == [f"message.{status} wamid.{message_id}"]
+    assert len(await intake.reports(ana)) == 1
+
+
+async def test_a_step_that_was_parked_is_told_before_the_one_that_stands(
+    intake, ana, lost, told, superuser
+):
+    message_id = await lost()
+    for one in [
+        unnamed(ana, message_id, "read", 1764000002),
+        unnamed(ana, message_id, "delivered", 1764000001),
+        named(ana, message_id, "delivered", 1764000001),
+        named(ana, message_id, "read", 1764000002),
+        named(ana, message_id, "sent"),
+    ]:
+        await intake.take_in(body(one))
+
+    assert await standing(superuser, message_id) == ("read", f"wamid.{message_id}")
+    assert await told() == [
+        f"message.{status} wamid.{message_id}" for status in ("delivered", "read")
+    ]
+
+
+async def test_bodies_that_name_each_others_lost_messages_wait_for_each_other(
+    intake, ana, lost, is_waiting, superuser
+) -> None:
+    """Each names one message and does not name the other: neither is undone to go on."""
+    one, other = await lost(), await lost()
+    reached, go = asyncio.Event(), asyncio.Event()
+    apply = intake.process.apply
+    record = apply.statuses
+
+    async def stopping(work, route, reported):
+        fetch = work.messages._fetch
+
+        async def stopping_after(statement, *args):
+            rows = await fetch(statement, *args)
+            if "whatsapp_status_events" in str(statement) and not reached.is_set():
+                reached.set()
+                await go.wait()
+            return rows
+
+        work.messages._fetch = stopping_after
+        return await record(work, route, reported)
+
+    first = replace(intake.process, apply=replace(apply, statuses=stopping))
+    await intake.inbox.append(APP, body(named(ana, one), unnamed(ana, other)))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        processing = tasks.create_task(first())
+        await reached.wait()
+        await intake.inbox.append(APP, body(named(ana, other, "read"), unnamed(ana, one, "read")))
+        beside = tasks.create_task(intake.process())
+        await is_waiting(beside)
+        go.set()
+
+    assert (processing.result(), beside.result()) == (1, 1)
+    assert await standing(superuser, one) == ("read", f"wamid.{one}")
+    assert await standing(superuser, other) == ("read", f"wamid.{other}")
