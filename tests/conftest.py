@@ -3,19 +3,23 @@
 Tests connect as Tellwire's own roles, as Tellwire does. `superuser_url` is for reading catalogues.
 """
 
+import io
+import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from redis import Redis
 from xdist.scheduler import LoadScopeScheduling
 
 from databases import Database, Databases, outside, run
+from shared.infrastructure.observability import configure_logging
 from tellwire.database import migrate
 from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from tellwire.embedded.redis import EmbeddedRedis
@@ -117,3 +121,16 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
         client.flushall()
         client.script_flush()
     return redis_server.url
+
+
+@pytest.fixture(params=["json", "console"])
+def logged(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """What is logged at most, in either form: `logged()` gives it so far."""
+    stream = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logging(level="debug", form=request.param, stream=stream)
+    yield stream.getvalue
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()

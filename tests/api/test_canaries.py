@@ -2,15 +2,11 @@
 
 import hashlib
 import hmac
-import io
-import logging
 import re
 
 import httpx
 import pytest
-import structlog
 
-from shared.infrastructure.observability import configure_logging
 from tellwire.api import create_api
 from whatsapp.application.accept_message import AcceptMessage
 
@@ -22,18 +18,6 @@ SECRETS = (
     *("EAAGcanaryAccessToken", "MARKED-text", "MARKED-webhook-body", "MARKED-metadata"),
 )
 PERSONAL = ("15550000077", "MARKED-key")
-
-
-@pytest.fixture(params=["json", "console"])
-def logged(request):
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    configure_logging(level="debug", form=request.param, stream=stream)
-    yield stream.getvalue
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.fixture

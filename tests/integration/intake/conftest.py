@@ -21,6 +21,7 @@ from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.heed_reports import HeedReports
 from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.process_webhooks import ProcessWebhooks
+from whatsapp.application.record_events import RecordEvents
 from whatsapp.domain.entities import OutboundMessage
 from whatsapp.domain.value_objects import MessageContent, PhoneNumber
 from whatsapp.infrastructure.cloud_api.outcomes import outcome_of_status_errors
@@ -203,3 +204,60 @@ def left(sessions, superuser) -> Callable[..., Awaitable[UUID]]:
         return saved.id
 
     return left
+
+
+@pytest.fixture
+async def told(intake, sessions, ana):
+    """`await told()`: the types of the events that Ana has been told, by the wamid in them."""
+    followers = [RecordEvents(), intake]
+    intake.process = replace(
+        intake.process, apply=replace(intake.process.apply, followers=followers)
+    )
+    async with work_in(sessions)(ana.tenant_id) as work:
+        await work.events.open()
+        await work.commit()
+
+    async def told():
+        return await intake.column(
+            "SELECT type || ' ' || coalesce(data ->> 'wamid', data ->> 'message_id') FROM events"
+            " WHERE tenant_id = $1 ORDER BY number",
+            ana.tenant_id,
+        )
+
+    return told
+
+
+@pytest.fixture
+def both_stored(intake, is_waiting):
+    """Have the second body wait for the first, which has stored its first reports and no more."""
+
+    async def both_stored(first: bytes, second: bytes) -> None:
+        reached, go = asyncio.Event(), asyncio.Event()
+        apply = intake.process.apply
+        record = apply.statuses
+
+        async def stopping(work, route, reported):
+            fetch = work.messages._fetch
+
+            async def stopping_after(statement, *args):
+                rows = await fetch(statement, *args)
+                if "whatsapp_status_events" in str(statement) and not reached.is_set():
+                    reached.set()
+                    await go.wait()
+                return rows
+
+            work.messages._fetch = stopping_after
+            return await record(work, route, reported)
+
+        stopped = replace(intake.process, apply=replace(apply, statuses=stopping))
+        await intake.inbox.append(APP, first)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            processing = tasks.create_task(stopped())
+            await reached.wait()
+            await intake.inbox.append(APP, second)
+            beside = tasks.create_task(intake.process())
+            await is_waiting(beside)
+            go.set()
+        assert (processing.result(), beside.result()) == (1, 1)
+
+    return both_stored

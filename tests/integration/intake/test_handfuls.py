@@ -8,9 +8,7 @@ import pytest
 
 from webhook_bodies import APP, body, inbound_to, messages_of, new_wamid, number_of, status_of
 from whatsapp.application.handfuls import MAX_AT_ONCE
-from whatsapp.application.record_events import RecordEvents
 from whatsapp.infrastructure.cloud_api.callback import callback_data
-from whatsapp.infrastructure.persistence.work import work_in
 
 pytestmark = pytest.mark.postgres
 
@@ -22,27 +20,6 @@ _numbers = count(1)
 def database(module_database):
     """Each test has tenants of its own; one database does for all."""
     return module_database
-
-
-@pytest.fixture
-async def told(intake, sessions, ana):
-    """`await told()`: the types of the events that Ana has been told, by the wamid in them."""
-    followers = [RecordEvents(), intake]
-    intake.process = replace(
-        intake.process, apply=replace(intake.process.apply, followers=followers)
-    )
-    async with work_in(sessions)(ana.tenant_id) as work:
-        await work.events.open()
-        await work.commit()
-
-    async def told():
-        return await intake.column(
-            "SELECT type || ' ' || coalesce(data ->> 'wamid', data ->> 'message_id') FROM events"
-            " WHERE tenant_id = $1 ORDER BY number",
-            ana.tenant_id,
-        )
-
-    return told
 
 
 @pytest.fixture
@@ -87,38 +64,14 @@ async def statuses(superuser, *ids):
 
 
 async def test_bodies_that_name_each_others_unnamed_messages_wait_for_each_other(
-    intake, ana, sent, is_waiting, superuser
+    ana, sent, both_stored, superuser
 ) -> None:
     """Each names one message and does not name the other: neither is undone to go on."""
     one, other = await sent(), await sent()
-    reached, go = asyncio.Event(), asyncio.Event()
-    apply = intake.process.apply
-    record = apply.statuses
-
-    async def stopping(work, route, reported):
-        fetch = work.messages._fetch
-
-        async def stopping_after(statement, *args):
-            rows = await fetch(statement, *args)
-            if "whatsapp_status_events" in str(statement) and not reached.is_set():
-                reached.set()
-                await go.wait()
-            return rows
-
-        work.messages._fetch = stopping_after
-        return await record(work, route, reported)
-
-    first = replace(intake.process, apply=replace(apply, statuses=stopping))
-    await intake.inbox.append(APP, body(named(ana, one), unnamed(ana, other)))
-    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-        processing = tasks.create_task(first())
-        await reached.wait()
-        await intake.inbox.append(APP, body(named(ana, other, "read"), unnamed(ana, one, "read")))
-        beside = tasks.create_task(intake.process())
-        await is_waiting(beside)
-        go.set()
-
-    assert (processing.result(), beside.result()) == (1, 1)
+    await both_stored(
+        body(named(ana, one), unnamed(ana, other)),
+        body(named(ana, other, "read"), unnamed(ana, one, "read")),
+    )
     assert await statuses(superuser, one, other) == {"read"}
 
 

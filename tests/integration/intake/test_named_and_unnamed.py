@@ -1,15 +1,11 @@
 """The same report with our echo and without it, in bodies of their own, about a lost answer."""
 
-import asyncio
-from dataclasses import replace
 from itertools import count
 
 import pytest
 
-from webhook_bodies import APP, body, status_of
-from whatsapp.application.record_events import RecordEvents
+from webhook_bodies import body, status_of
 from whatsapp.infrastructure.cloud_api.callback import callback_data
-from whatsapp.infrastructure.persistence.work import work_in
 
 pytestmark = pytest.mark.postgres
 
@@ -20,27 +16,6 @@ _numbers = count(1)
 def database(module_database):
     """Each test has tenants of its own; one database does for all."""
     return module_database
-
-
-@pytest.fixture
-async def told(intake, sessions, ana):
-    """`await told()`: types and wamids of the events that Ana has been told."""
-    followers = [RecordEvents(), intake]
-    intake.process = replace(
-        intake.process, apply=replace(intake.process.apply, followers=followers)
-    )
-    async with work_in(sessions)(ana.tenant_id) as work:
-        await work.events.open()
-        await work.commit()
-
-    async def told():
-        return await intake.column(
-            "SELECT type || ' ' || (data ->> 'wamid') FROM events WHERE tenant_id = $1"
-            " ORDER BY number",
-            ana.tenant_id,
-        )
-
-    return told
 
 
 @pytest.fixture
@@ -111,37 +86,13 @@ async def test_a_step_that_was_parked_is_told_before_the_one_that_stands(
 
 
 async def test_bodies_that_name_each_others_lost_messages_wait_for_each_other(
-    intake, ana, lost, is_waiting, superuser
+    ana, lost, both_stored, superuser
 ) -> None:
     """Each names one message and does not name the other: neither is undone to go on."""
     one, other = await lost(), await lost()
-    reached, go = asyncio.Event(), asyncio.Event()
-    apply = intake.process.apply
-    record = apply.statuses
-
-    async def stopping(work, route, reported):
-        fetch = work.messages._fetch
-
-        async def stopping_after(statement, *args):
-            rows = await fetch(statement, *args)
-            if "whatsapp_status_events" in str(statement) and not reached.is_set():
-                reached.set()
-                await go.wait()
-            return rows
-
-        work.messages._fetch = stopping_after
-        return await record(work, route, reported)
-
-    first = replace(intake.process, apply=replace(apply, statuses=stopping))
-    await intake.inbox.append(APP, body(named(ana, one), unnamed(ana, other)))
-    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-        processing = tasks.create_task(first())
-        await reached.wait()
-        await intake.inbox.append(APP, body(named(ana, other, "read"), unnamed(ana, one, "read")))
-        beside = tasks.create_task(intake.process())
-        await is_waiting(beside)
-        go.set()
-
-    assert (processing.result(), beside.result()) == (1, 1)
+    await both_stored(
+        body(named(ana, one), unnamed(ana, other)),
+        body(named(ana, other, "read"), unnamed(ana, one, "read")),
+    )
     assert await standing(superuser, one) == ("read", f"wamid.{one}")
     assert await standing(superuser, other) == ("read", f"wamid.{other}")

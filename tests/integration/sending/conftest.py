@@ -179,6 +179,22 @@ async def office(database, redis_url, sessions, ana):
     await engine.dispose()
 
 
+@pytest.fixture
+def flush(office, redis_url):
+    """Have Redis forget everything; the limiter has met the number again when this is done."""
+
+    async def flush(channel) -> None:
+        redis = connect(redis_url)
+        await redis.flushdb()
+        await redis.aclose()
+        assert await office.limiter.wait_for_slot(
+            channel.phone_number_id, rate=RATE, within=timedelta(seconds=30)
+        )
+        assert await office.wait_of(channel) < timedelta(milliseconds=100)
+
+    return flush
+
+
 @dataclass
 class Webhooks:
     """Meta's reports on their way through the inbox."""

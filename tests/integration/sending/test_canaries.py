@@ -1,16 +1,12 @@
 """What workers log at most holds no number, body or token, whatever fails in them."""
 
 import asyncio
-import io
-import logging
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-import structlog
 
-from shared.infrastructure.observability import configure_logging
 from shared.kernel.ids import new_id
 from whatsapp.domain.events import EndpointWork
 from whatsapp.domain.media_repository import MediaJob, MediaJobKind
@@ -29,18 +25,6 @@ async def fail(*_, **__):
         int(BODY)
     except ValueError as error:
         raise RuntimeError(f"{NUMBER} {NUMBER[1:]} {BODY} {TOKEN}") from error
-
-
-@pytest.fixture(params=["json", "console"])
-def logged(request):
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    configure_logging(level="debug", form=request.param, stream=stream)
-    yield stream.getvalue
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @asynccontextmanager

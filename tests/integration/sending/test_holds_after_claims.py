@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from random import Random
 
 import pytest
 
-from shared.infrastructure.redis import connect
 from shared.kernel.clock import utc_now
 from whatsapp.application.change_message import CancelMessage
 from whatsapp.application.tend_channel import ExpireUnsent
@@ -18,6 +18,8 @@ pytestmark = pytest.mark.postgres
 S = MessageStatus
 BEA, EVE, KIM = "+4915100000001", "+4915100000002", "+4915100000003"
 MINUTE = timedelta(minutes=1)
+FIRST_CLAIM = 4
+"""So many are claimed first at 80 per second; in which order they leave, nobody says."""
 
 
 @dataclass
@@ -59,10 +61,10 @@ def held(office):
     async def nothing() -> None:
         pass
 
-    async def held(channel, then=nothing):
+    async def held(channel, then=nothing, **more):
         meta = Meta(inner=office.meta)
         dispatcher = replace(
-            office.dispatcher(channel), limiter=Limiter(office.limiter, then), sender=meta
+            office.dispatcher(channel), limiter=Limiter(office.limiter, then), sender=meta, **more
         )
         assert await dispatcher.run()
         assert MINUTE / 2 < dispatcher.resting <= MINUTE
@@ -72,18 +74,13 @@ def held(office):
 
 
 @pytest.fixture
-def go_on(office, redis_url):
+def go_on(office, flush):
     """The hold is over; gives what was sent, in order, with its attempts."""
 
-    async def go_on(channel) -> list:
-        redis = connect(redis_url)
-        await redis.flushdb()
-        await redis.aclose()
-        number = channel.phone_number_id
-        within = timedelta(seconds=30)
-        assert await office.limiter.wait_for_slot(number, rate=80, within=within)
+    async def go_on(channel, **more) -> list:
+        await flush(channel)
         meta = Meta(inner=office.meta)
-        await replace(office.dispatcher(channel), sender=meta).run()
+        await replace(office.dispatcher(channel), sender=meta, **more).run()
         return meta.sent
 
     return go_on
@@ -108,15 +105,22 @@ async def test_who_was_claimed_in_vain_keeps_the_place_before_the_next_to_the_sa
             assert [one for one, _ in sent if one in stored] == stored
 
 
+class HighFirst(Random):
+    """Begins with the turn that begins with the high lane: one in four does not."""
+
+    def randrange(self, *_) -> int:
+        return 1
+
+
 async def test_high_priority_that_was_claimed_in_vain_still_goes_first(office, held, go_on) -> None:
     channel = await office.channel()
     many = [f"+49152{n:08d}" for n in range(40)]
     normal = await office.store(channel, *many)
     high = await office.store(channel, BEA, priority=Priority.HIGH)
-    await held(channel)
+    await held(channel, rng=HighFirst())
 
-    sent = [one for one, _ in await go_on(channel)]
-    assert high[0].id in sent[:10]
+    sent = [one for one, _ in await go_on(channel, rng=HighFirst())]
+    assert high[0].id in sent[:FIRST_CLAIM]
     assert len(sent) == len(normal) + 1
 
 

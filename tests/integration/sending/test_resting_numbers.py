@@ -25,22 +25,6 @@ HOUR, MINUTE, MOMENT = timedelta(hours=1), timedelta(minutes=1), timedelta(milli
 
 
 @pytest.fixture
-def flush(office, redis_url):
-    """Have Redis forget everything; the limiter has met the number again when this is done."""
-
-    async def flush(channel) -> None:
-        redis = connect(redis_url)
-        await redis.flushdb()
-        await redis.aclose()
-        assert await office.limiter.wait_for_slot(
-            channel.phone_number_id, rate=RATE, within=timedelta(seconds=30)
-        )
-        assert await office.wait_of(channel) < MOMENT
-
-    return flush
-
-
-@pytest.fixture
 def end_the_rest(superuser):
     """As if the hour had passed, for the messages too."""
 
