@@ -12,7 +12,7 @@ from shared.infrastructure.settings import Settings
 from shared.kernel.errors import Misconfigured
 from shared.kernel.secret import Secret
 from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
-from whatsapp.application.clean_up_media import CleanUpMedia
+from whatsapp.application.clean_up_media import FORGOTTEN, CleanUpMedia
 from whatsapp.application.media_ports import MediaStore
 from whatsapp.application.move_media import MediaLimits, MoveMedia
 from whatsapp.application.ports import BeginWork
@@ -26,8 +26,6 @@ from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMediaQueu
 
 DIRECTORY: Final = "media"
 CLEAN_UP_SECONDS: Final = 3600.0
-FORGOTTEN: Final = timedelta(hours=6)
-"""A draft that old belongs to no living process."""
 
 
 def open_store(settings: Settings) -> MediaStore:

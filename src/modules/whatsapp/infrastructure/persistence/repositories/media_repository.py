@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, select
 
 from shared.infrastructure.database import SQLAlchemyRepository
-from shared.infrastructure.database.driver_errors import ConstraintErrors
+from shared.infrastructure.database.driver_errors import ConstraintErrors, TransactionConflict
 from shared.kernel.ids import new_ids
 from whatsapp.domain.entities import ChannelNotFound
 from whatsapp.domain.media import Media, MediaDirection, MediaFailure, MediaStatus, Upload
@@ -25,6 +25,7 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
     constraint_errors: ClassVar[ConstraintErrors] = {
         "fk_whatsapp_media_whatsapp_channels": ChannelNotFound,
         "fk_whatsapp_media_uploads_whatsapp_channels": ChannelNotFound,
+        "pk_whatsapp_media": TransactionConflict,
     }
 
     async def find_many(self, ids: Sequence[UUID]) -> Sequence[Media]:
@@ -68,7 +69,11 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
         return self._to_entity(rows[0]) if rows else None
 
     async def save_outbound(self, media: Media) -> Media:
-        """Store outbound media once by content and type; a repetition gives the stored one."""
+        """Store outbound media once by content and type; a repetition gives the stored one.
+
+        What was `pending` under its id is gone. Raises TransactionConflict where it is being
+        removed, since its upload took too long.
+        """
         return self._to_entity((await self._rows(sql.SAVE_OUTBOUND, _given(media)))[0])
 
     async def record_stored(self, job: MediaJob, stored: Stored) -> bool:
@@ -134,9 +139,15 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
         parameters = {"channel": channel_id, "ids": sorted(ids)}
         return len(await self._rows(sql.FORGET_UPLOADS, parameters))
 
-    async def take_for_removal(self, *, before: datetime | None, limit: int) -> Sequence[Media]:
-        """Mark what nobody used since `before`, if given, as being removed; gives all that is."""
-        rows = await self._rows(sql.TAKE_FOR_REMOVAL, {"before": before, "limit": limit})
+    async def take_for_removal(
+        self, *, before: datetime | None, begun_before: datetime | None = None, limit: int
+    ) -> Sequence[Media]:
+        """Mark what nobody used since `before`, if given, as being removed; gives all that is.
+
+        So are uploads that were begun before `begun_before` and never came to an end.
+        """
+        parameters = {"before": before, "begun_before": begun_before, "limit": limit}
+        rows = await self._rows(sql.TAKE_FOR_REMOVAL, parameters)
         return [self._to_entity(row) for row in rows]
 
     async def mark_for_removal(self, media_id: UUID) -> Media | None:

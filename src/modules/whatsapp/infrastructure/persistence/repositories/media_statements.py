@@ -22,6 +22,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "after": Uuid(),
     "at": DateTime(timezone=True),
     "before": DateTime(timezone=True),
+    "begun_before": DateTime(timezone=True),
     "channel": Uuid(),
     "channel_id": Uuid(),
     "created_at": DateTime(timezone=True),
@@ -89,7 +90,13 @@ FIND_SAME: Final = _statement(
 )
 SAVE_OUTBOUND: Final = _statement(
     f"""
-    INSERT INTO whatsapp_media ({_COLUMNS}) VALUES ({_GIVEN})
+    WITH announced AS (
+        DELETE FROM whatsapp_media
+        WHERE tenant_id = :tenant AND id = :id AND direction = 'outbound' AND status = 'pending'
+        RETURNING id
+    )
+    INSERT INTO whatsapp_media ({_COLUMNS})
+    SELECT {_GIVEN} FROM (SELECT count(*) FROM announced) before
     ON CONFLICT (tenant_id, sha256, mime_type) WHERE direction = 'outbound' AND status = 'stored'
     DO UPDATE SET used_at = greatest(whatsapp_media.used_at, excluded.used_at)
     RETURNING {_COLUMNS}
@@ -201,7 +208,8 @@ TAKE_FOR_REMOVAL: Final = _statement(
     WITH old AS (
         SELECT id FROM whatsapp_media
         WHERE tenant_id = :tenant
-          AND (status = 'stored' AND used_at < :before OR status = 'removing')
+          AND (status = 'stored' AND used_at < :before OR status = 'removing'
+               OR status = 'pending' AND direction = 'outbound' AND used_at < :begun_before)
         ORDER BY status, used_at LIMIT :limit
         FOR UPDATE SKIP LOCKED
     )
