@@ -24,6 +24,8 @@ _WHOLE: Final = timedelta(hours=6)
 """Of one request with its file: whoever reads a large one may read slowly."""
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 _RETRY_FOR: Final = timedelta(seconds=30)
+_NO_BUCKET, _NO_KEY = "NoSuchBucket", "NoSuchKey"
+"""S3's words for what is missing: it answers 404 for a bucket as for an object in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,9 @@ class S3MediaStore:
         options: Any = {"range": range_} if start or length is not None else {}
         try:
             found = await obstore.get_async(self._store, _name(key), options=options)
-        except FileNotFoundError:
+        except FileNotFoundError as missing:
+            if _NO_BUCKET in str(missing):
+                raise MediaStoreUnavailable from None
             raise MediaNotAvailable("The store has lost it") from None
         except (BaseError, OSError):
             raise MediaStoreUnavailable from None
@@ -88,10 +92,10 @@ class S3MediaStore:
         """Remove the object; nothing where there is none."""
         try:
             await obstore.delete_async(self._store, _name(key))
-        except FileNotFoundError:
-            return
-        except (BaseError, OSError):
-            raise MediaStoreUnavailable from None
+        except (BaseError, OSError) as error:
+            # S3 itself says nothing of an object that is missing; some that speak like it do.
+            if _NO_KEY not in str(error):
+                raise MediaStoreUnavailable from None
 
     async def sweep(self, older_than: timedelta) -> int:  # noqa: ARG002  # drafts have no names here
         """Nothing is ever left behind but parts of uploads, which the bucket's rules expire."""
