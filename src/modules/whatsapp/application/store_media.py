@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.media_ports import MediaDraft, MediaStore, MediaStoreUnavailable
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.whole_file import WholeFile
 from whatsapp.domain.media import (
     InvalidMedia,
     Media,
@@ -164,6 +165,7 @@ class ReadMedia:
         self, media: Media, *, start: int = 0, length: int | None = None
     ) -> AsyncGenerator[bytes]:
         """The bytes in pieces; the first raises MediaNotReady, MediaNotAvailable and the like."""
+        size = length if length is not None or media.size is None else media.size - start
         async with self.store.reading(media.key, start=start, length=length) as pieces:
-            async for piece in pieces:
+            async for piece in WholeFile(pieces, size):
                 yield piece

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     DateTime,
     Integer,
     Interval,
@@ -36,7 +37,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "needed_at": DateTime(timezone=True),
     "per_tenant": Integer(),
     "sha256": LargeBinary(),
-    "size": Integer(),
+    "size": BigInteger(),
     "tenant": Uuid(),
     "token": Uuid(),
     "upload_ids": ARRAY(Uuid()),
@@ -258,7 +259,8 @@ RECORD_REMOVED: Final = _statement(
 )
 
 # From tenant to tenant by the index, so that one with a million jobs costs no more than its share.
-# A lease is a due time in the future: what is leased stands behind what is due.
+# A lease is a due time in the future: what is leased stands behind what is due. One whose workers
+# always die is counted as far as the column goes, so that it keeps no other from being claimed.
 CLAIM: Final = _statement(
     """
     WITH RECURSIVE tenants AS (
@@ -279,7 +281,7 @@ CLAIM: Final = _statement(
         LIMIT :limit
     )
     UPDATE whatsapp_media_jobs j
-    SET due_at = now() + :lease, attempts = j.attempts + 1, lease_token = :token
+    SET due_at = now() + :lease, attempts = least(j.attempts, 32766) + 1, lease_token = :token
     FROM picked WHERE j.tenant_id = picked.tenant_id AND j.id = picked.id
     RETURNING j.tenant_id, j.id, j.kind, j.media_id, j.channel_id, j.attempts
     """
