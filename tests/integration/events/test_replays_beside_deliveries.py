@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from standardwebhooks.webhooks import Webhook
@@ -49,7 +50,9 @@ def tell(begin, ana, sent):
 @pytest.fixture
 def replay(begin, ana, endpoint):
     async def replay(ids):
-        return await ReplayEvents(begin=begin, keep=KEEP)(ana.tenant_id, endpoint.id, event_ids=ids)
+        return await ReplayEvents(begin=begin, keep=KEEP)(
+            ana.tenant_id, endpoint.id, event_ids=[UUID(one) for one in ids]
+        )
 
     return replay
 

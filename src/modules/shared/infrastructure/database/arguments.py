@@ -33,6 +33,6 @@ def all_given(kind: type[ValueT], values: Any, field: str) -> Sequence[ValueT]:
 def limit_given(limit: Any, most: int) -> int:
     """At most `most`; InvalidValue where it is no number of rows."""
     rows = given(int, limit, "limit")
-    if rows < 0:
+    if rows < 0 or isinstance(limit, bool):
         raise InvalidValue("A limit is 0 or more", field="limit")
     return min(rows, most)

@@ -9,6 +9,7 @@ from sqlalchemy import TextClause, select
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors, TransactionConflict
+from shared.infrastructure.database.signatures import looks_at_arguments
 from shared.kernel.ids import new_ids
 from whatsapp.domain.entities import ChannelNotFound
 from whatsapp.domain.media import Media, MediaDirection, MediaFailure, MediaStatus, Upload
@@ -18,6 +19,7 @@ from whatsapp.infrastructure.persistence.models import MediaModel
 from whatsapp.infrastructure.persistence.repositories import media_statements as sql
 
 
+@looks_at_arguments()
 class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
     """The tenant's media; what ends a job is fenced by the job's lease, in one statement."""
 
