@@ -204,6 +204,7 @@ def _given(media: Media) -> dict[str, Any]:
         "filename": media.filename,
         "size": media.size,
         "sha256": media.sha256,
+        "failure": media.failure,
         "created_at": media.created_at,
         "at": media.used_at,
     }

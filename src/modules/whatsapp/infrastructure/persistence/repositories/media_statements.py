@@ -58,7 +58,7 @@ _COLUMNS: Final = (
 )
 _GIVEN: Final = (
     ":tenant, :id, :direction, :kind, :status, :channel_id, :message_id, :provider_media_id,"
-    " :mime_type, :filename, :size, :sha256, NULL, :created_at, :at"
+    " :mime_type, :filename, :size, :sha256, :failure, :created_at, :at"
 )
 # Whoever lost the lease ends nothing: the row that the rest of the statement needs is not there.
 _END_OF_JOB: Final = """
