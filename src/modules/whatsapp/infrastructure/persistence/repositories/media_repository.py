@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, select
 
 from shared.infrastructure.database import SQLAlchemyRepository
+from shared.infrastructure.database.arguments import zoned
 from shared.infrastructure.database.driver_errors import ConstraintErrors, TransactionConflict
 from shared.infrastructure.database.signatures import looks_at_arguments
 from shared.kernel.ids import new_ids
@@ -191,7 +192,7 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
 
 
 def _given(media: Media) -> dict[str, Any]:
-    return {
+    values = {
         "tenant": media.tenant_id,
         "id": media.id,
         "direction": media.direction.value,
@@ -208,6 +209,7 @@ def _given(media: Media) -> dict[str, Any]:
         "created_at": media.created_at,
         "at": media.used_at,
     }
+    return zoned(values)
 
 
 def _of_job(job: MediaJob) -> dict[str, Any]:
