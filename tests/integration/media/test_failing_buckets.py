@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import resource
+import tempfile
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
@@ -151,6 +153,26 @@ async def test_an_object_that_is_not_there_is_lost_and_may_be_removed() -> None:
         await store.remove(KEY)
     async with bucket_that_says(not_deleted("NoSuchKey")) as store:
         await store.remove(KEY)
+
+
+async def test_a_full_disk_for_drafts_is_told_as_such() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        async with bucket_that_says(told("200 OK")) as store, store.drafting() as draft:
+            # Little enough to stay in memory until the file is kept, and closed.
+            await draft.write(CONTENT)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+            with pytest.raises(MediaStoreUnavailable):
+                await draft.keep(KEY, mime_type="image/png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_no_place_for_drafts_is_told_as_such(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    async with bucket_that_says(told("200 OK")) as store:
+        with pytest.raises(MediaStoreUnavailable):
+            await keep(store)
 
 
 async def test_a_deletion_that_the_bucket_refuses_is_not_done() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from tempfile import TemporaryFile
@@ -47,8 +47,8 @@ class _S3Draft(Draft):
 
     async def keep(self, key: MediaKey, *, mime_type: str) -> None:
         """Put the whole file; an object is there when all of it is, and never in part."""
-        await asyncio.to_thread(self._file.seek, 0)
         try:
+            await asyncio.to_thread(self._file.seek, 0)  # Which writes what is left.
             await obstore.put_async(
                 self._store, _name(key), self._file, attributes={"Content-Type": mime_type}
             )
@@ -65,11 +65,15 @@ class S3MediaStore:
     @asynccontextmanager
     async def drafting(self) -> AsyncGenerator[_S3Draft]:
         """A new draft in a local file without a name: if the process dies it is gone."""
-        file = await asyncio.to_thread(TemporaryFile)
+        try:
+            file = await asyncio.to_thread(TemporaryFile)
+        except OSError:
+            raise MediaStoreUnavailable from None
         try:
             yield _S3Draft(file, self._store)
         finally:
-            await asyncio.to_thread(file.close)
+            with suppress(OSError):  # Of what nobody kept, for which there was no room.
+                await asyncio.to_thread(file.close)
 
     @asynccontextmanager
     async def reading(
