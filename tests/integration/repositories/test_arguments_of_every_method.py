@@ -9,7 +9,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from shared.infrastructure.database import InvalidValue
-from tenancy.infrastructure.repositories import SQLAlchemyApiKeyRepository
+from tenancy.infrastructure.repositories import (
+    SQLAlchemyApiKeyRepository,
+    SQLAlchemyTenantRepository,
+)
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyAccountRepository,
     SQLAlchemyChannelRepository,
@@ -37,6 +40,7 @@ REPOSITORIES = [
     SQLAlchemyMediaRepository,
     SQLAlchemyMessageRepository,
     SQLAlchemyMessageViews,
+    SQLAlchemyTenantRepository,
 ]
 # The base class names what it is given as its own.
 NAMES = {"entity_id": "id"}
