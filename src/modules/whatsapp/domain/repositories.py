@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from shared.kernel.errors import TellwireError
+from shared.kernel.errors import Conflict, TellwireError
 from shared.kernel.ids import new_id
 from whatsapp.domain.entities import Channel, InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
@@ -53,6 +53,13 @@ class StatusReport:
     failure: FailureReason | None = None
     errors: Sequence[Mapping[str, object]] = ()
     pricing: Mapping[str, object] | None = None
+
+
+class AlreadyReported(Conflict):
+    """One of the reports that were said to be new was stored before; nothing was stored."""
+
+    code = "already_reported"
+    title = "A report that was said to be new was stored before"
 
 
 class UnreadableMessage(NamedTuple):
@@ -268,9 +275,12 @@ class MessageRepository(Protocol):
         ...
 
     async def record_statuses(
-        self, channel_id: UUID, reports: Sequence[StatusReport]
+        self, channel_id: UUID, reports: Sequence[StatusReport], *, all_new: bool = False
     ) -> StatusesRecorded:
-        """Keep each report once, move messages forward, note what turns out to be sent twice."""
+        """Keep each report once, move messages forward, note what turns out to be sent twice.
+
+        Of reports that are `all_new` none may be stored: otherwise it raises AlreadyReported.
+        """
         ...
 
     async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:
