@@ -31,7 +31,12 @@ class ApplyStatuses:
     rng: Random = field(default_factory=Random)
 
     async def __call__(
-        self, work: Work, route: Route, reported: Sequence[StatusReported], *, all_new: bool
+        self,
+        work: Work,
+        route: Route,
+        reported: Sequence[StatusReported],
+        *,
+        all_new: bool = False,
     ) -> Sequence[StatusApplied]:
         """Those that tell their message in one statement, and what follows from them in a few more.
 
