@@ -131,6 +131,8 @@ async def replay_events(
 ) -> ReplayResponse:
     """Deliver events again, with the ids that they had; what waits anyhow counts too.
 
+    What is being delivered at this moment is delivered once more.
+
     `incomplete` says that some of what was asked for is not kept any more.
     """
     replayed = await services.endpoints.replay(
