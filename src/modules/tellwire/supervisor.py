@@ -174,9 +174,10 @@ class Supervisor:
     async def run(self, work: Callable[[], Awaitable[int]] | None = None) -> int:
         """Start all children, wait until each is ready, do `work`; gives the exit code.
 
-        Without `work` it waits for a signal, which is then no failure. `work` is cancelled by a
-        signal; the code is then what it returns, or 128 + signal. Raises `PortTaken`,
-        `ProcessKeepsFailing` or `ProcessNotReady`; whatever happens, no child is left.
+        Without `work` it waits for a signal, which is then no failure; a child that runs and is not
+        ready is spoken of and kept. `work` is cancelled by a signal; the code is then what it
+        returns, or 128 + signal. Raises `PortTaken`, `ProcessKeepsFailing` or, with `work`,
+        `ProcessNotReady`; whatever happens, no child is left.
         """
         for child in self._children:
             if child.listener is not None:
@@ -201,7 +202,7 @@ class Supervisor:
     async def _body(
         self, kept: Sequence["_Kept"], work: Callable[[], Awaitable[int]] | None
     ) -> int:
-        await asyncio.gather(*(each.become_ready() for each in kept))
+        await asyncio.gather(*(each.become_ready(needed=work is not None) for each in kept))
         if work is None:
             await asyncio.Event().wait()
             return 0
@@ -280,8 +281,11 @@ class _Kept:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked_to_end.wait(), pause)
 
-    async def become_ready(self) -> None:
-        """Return once the child says it is ready; raise `ProcessNotReady` if time runs out."""
+    async def become_ready(self, *, needed: bool) -> None:
+        """Return once the child says it is ready; if time runs out, say so, or raise if `needed`.
+
+        What is raised is `ProcessNotReady`.
+        """
         if self._child.ready is None:
             return
         try:
@@ -290,9 +294,10 @@ class _Kept:
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             seconds = self._patience.ready_within.total_seconds()
-            raise ProcessNotReady(
-                f"{self._child.name} was not ready within {seconds:g} s{self._said()}"
-            ) from None
+            late = f"{self._child.name} was not ready within {seconds:g} s{self._said()}"
+            if needed:
+                raise ProcessNotReady(late) from None
+            self._write(late)
 
     def ask_to_end(self) -> None:
         """Send SIGTERM, now or as soon as there is a process, and start none again."""
