@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.kernel.errors import Misconfigured
 from tellwire.supervisor import (
     Child,
     Listener,
@@ -234,7 +235,7 @@ async def test_a_child_that_keeps_failing_ends_all_with_its_last_words():
 async def test_a_child_that_refuses_its_settings_is_not_started_again():
     said = Said()
     code = f"print('TELLWIRE_X is wrong', flush=True); raise SystemExit({os.EX_CONFIG})"
-    with pytest.raises(ProcessKeepsFailing, match=r"refuses its settings.*TELLWIRE_X is wrong"):
+    with pytest.raises(Misconfigured, match=r"refuses its settings.*TELLWIRE_X is wrong"):
         await supervisor([python("one", code)], said).run()
     assert len(said.lines) == 1
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from shared.kernel.errors import TellwireError
+from shared.kernel.errors import Misconfigured, TellwireError
 from tellwire.stop_signals import stop_signals
 
 _LINES_IN_ERROR = 8
@@ -46,7 +46,7 @@ class PortTaken(TellwireError):
 
 
 class ProcessKeepsFailing(TellwireError):
-    """A process ended too often or refused its settings; all others were stopped."""
+    """A process ended too often; all others were stopped."""
 
     code = "process_keeps_failing"
     status = 500
@@ -176,8 +176,8 @@ class Supervisor:
 
         Without `work` it waits for a signal, which is then no failure; a child that runs and is not
         ready is spoken of and kept. `work` is cancelled by a signal; the code is then what it
-        returns, or 128 + signal. Raises `PortTaken`, `ProcessKeepsFailing` or, with `work`,
-        `ProcessNotReady`; whatever happens, no child is left.
+        returns, or 128 + signal. Raises `PortTaken`, `Misconfigured`, `ProcessKeepsFailing` or,
+        with `work`, `ProcessNotReady`; whatever happens, no child is left.
         """
         for child in self._children:
             if child.listener is not None:
@@ -339,7 +339,7 @@ class _Kept:
 
     def _refuse_to_go_on(self, code: int, ends: int) -> None:
         if code == os.EX_CONFIG:
-            raise ProcessKeepsFailing(f"{self._child.name} refuses its settings{self._said()}")
+            raise Misconfigured(f"{self._child.name} refuses its settings{self._said()}")
         if ends > self._patience.most_ends:
             seconds = self._patience.window.total_seconds()
             raise ProcessKeepsFailing(
