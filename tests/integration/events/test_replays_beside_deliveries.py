@@ -122,16 +122,48 @@ async def test_what_is_replayed_while_it_is_under_way_is_delivered_once_more_and
         listener.status = status
         listener.is_held.set()
         assert (await delivering).taken == (status == 200)
-    attempts = await superuser.fetchval(
-        "SELECT attempt FROM webhook_delivery_queue WHERE event_id = $1", UUID(first)
+    row = await superuser.fetchrow(
+        "SELECT attempt, lease_token, due_at <= now() AS is_due FROM webhook_delivery_queue"
+        " WHERE event_id = $1",
+        UUID(first),
     )
-    assert attempts == (0 if status == 200 else 1)
+    assert tuple(row) == (0, None, True)
     listener.status = 200
-    await superuser.execute("UPDATE webhook_delivery_queue SET due_at = now()")
     await rounds(endpoint)
 
     assert ids(listener)[:2] == [first, first]
     assert len(ids(listener)) == 4
+    assert await left(superuser) == 0
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_what_waits_for_another_attempt_gets_it_when_it_is_replayed(
+    begin, ana, tell, listener, endpoint, rounds, time, superuser, named
+):
+    """Whoever has mended their system does not wait for the half of a day that is left."""
+    first, *_ = told = await tell()
+    listener.status = 503
+    await rounds(endpoint)
+    await superuser.execute(
+        "UPDATE webhook_delivery_queue SET attempt = 9, due_at = now() + interval '12 h',"
+        " queued_at = now() - interval '71 h' WHERE event_id = $1",
+        UUID(first),
+    )
+    listener.status = 200
+    assert await rounds(endpoint) == 0
+
+    wanted = {"event_ids": [first]} if named else {"since": utc_now() - timedelta(minutes=1)}
+    await ReplayEvents(begin=begin, keep=KEEP)(ana.tenant_id, endpoint.id, **wanted)
+    time.passed = timedelta(hours=2)  # More than three days after it was queued at first.
+    listener.status = 503
+    await rounds(endpoint)
+    log = await superuser.fetch("SELECT attempt, outcome FROM webhook_deliveries ORDER BY id")
+    assert [tuple(row) for row in log] == [(1, "retrying")] * 2
+    await superuser.execute("UPDATE webhook_delivery_queue SET due_at = now()")
+    listener.status = 200
+    await rounds(endpoint)
+
+    assert ids(listener) == [first, first, *told]
     assert await left(superuser) == 0
 
 

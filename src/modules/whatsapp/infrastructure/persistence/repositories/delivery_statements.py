@@ -106,8 +106,8 @@ RECORD: Final = _typed(
         RETURNING q.id
     ), moved AS (
         UPDATE webhook_delivery_queue q
-        SET attempt = CASE WHEN h.is_retried THEN h.attempt ELSE 0 END,
-            due_at = CASE WHEN h.is_retried THEN h.due_at ELSE now() END,
+        SET attempt = CASE WHEN h.is_asked_for THEN 0 ELSE h.attempt END,
+            due_at = CASE WHEN h.is_asked_for THEN now() ELSE h.due_at END,
             lease_token = NULL, lease_until = NULL
         FROM held h
         WHERE q.tenant_id = :tenant AND q.id = h.id AND (h.is_retried OR h.is_asked_for)
@@ -148,7 +148,7 @@ RECORD: Final = _typed(
 )
 """Settle what still bears the lease's token, and log every attempt: it was made in any case.
 
-What was replayed since it was claimed goes back to be delivered once more, whatever was said."""
+What was replayed since it was claimed begins anew, whatever was said."""
 
 BRING_FORWARD: Final = _typed(
     """
@@ -199,14 +199,17 @@ _QUEUE_AGAIN: Final = f"""
           AND (w.format = 'tellwire' OR f.has_meta OR f.type LIKE 'message.%')
         ORDER BY f.number
         LIMIT :limit
-    ), leased AS MATERIALIZED (
-        SELECT q.id FROM webhook_delivery_queue q
+    ), there AS MATERIALIZED (
+        SELECT q.id, q.lease_token IS NULL AS is_waiting FROM webhook_delivery_queue q
         WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM wanted))
-          AND q.lease_token IS NOT NULL
+          AND (q.lease_token IS NOT NULL OR q.due_at > now())
         ORDER BY q.id FOR UPDATE
     ), asked_for AS (
-        UPDATE webhook_delivery_queue q SET queued_at = clock_timestamp()
-        FROM leased l WHERE q.tenant_id = :tenant AND q.id = l.id
+        UPDATE webhook_delivery_queue q
+        SET queued_at = clock_timestamp(),
+            due_at = CASE WHEN t.is_waiting THEN now() ELSE q.due_at END,
+            attempt = CASE WHEN t.is_waiting THEN 0 ELSE q.attempt END
+        FROM there t WHERE q.tenant_id = :tenant AND q.id = t.id
     ), queued AS (
         INSERT INTO webhook_delivery_queue
             (tenant_id, id, endpoint_id, event_id, number, order_key, due_at, attempt, queued_at)
@@ -214,7 +217,7 @@ _QUEUE_AGAIN: Final = f"""
                now(), 0, now()
         FROM wanted
         -- Behind the locks: none of those can be settled any more, and so be missed by both.
-        WHERE id NOT IN (SELECT id FROM leased)
+        WHERE id NOT IN (SELECT id FROM there)
         ON CONFLICT (tenant_id, id) DO NOTHING
     ), furthest AS (
         SELECT number, recorded_at FROM looked ORDER BY number DESC LIMIT 1
@@ -264,8 +267,8 @@ REPLAY: Final = _typed(
 )
 """Queue what the endpoint wants of the events that were recorded then, as far as it looks.
 
-What waits for it anyhow stays as it is, and counts. What a worker delivers at this moment may have
-left before anybody asked, and so gets another time of queueing, by which `RECORD` knows.
+What waits for another attempt is due at once and begins anew. What a worker delivers at this moment
+may have left before anybody asked, and so gets another time of queueing, by which `RECORD` knows.
 
 An event is recorded by the time at which its transaction began and numbered later, so that times
 follow numbers only roughly: by less than an hour, which no transaction lasts. Halving finds the
