@@ -161,11 +161,13 @@ async def test_who_was_away_too_long_is_told_so(live_url, world, ana) -> None:
         assert (answer.status_code, answer.json()["code"]) == (410, "events_forgotten")
     assert (await ask("nonsense")).status_code == 422
     assert len(await listen(live_url, ana, 2, last=3)) == 2
+    assert len(await listen(live_url, ana, 5, last=0)) == 5  # All that are kept, and no 410.
 
 
 @pytest.mark.parametrize(
     ("last", "status"),
-    [("5", 410), ("9223372036854775807", 410), ("9223372036854775808", 422), ("-1", 422)],
+    [("5", 410), ("9223372036854775807", 410), ("9223372036854775808", 422), ("-1", 422)]
+    + [(garbage, 422) for garbage in ("", "1.5", "0x1", "1,2", "9" * 5000)],
 )
 async def test_a_number_that_is_none_of_the_tenants_is_refused(
     live_url, world, ana, bea, last, status

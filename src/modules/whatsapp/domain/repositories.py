@@ -80,10 +80,14 @@ class LateFailure(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptsRecorded:
-    """The messages whose lease still held, and what reports that had waited have failed now."""
+    """The messages whose lease still held, and what reports that had waited have failed now.
+
+    `repeated` are those whose same result had been recorded before; they count as held.
+    """
 
     held: frozenset[UUID] = frozenset()
     failed: Sequence[LateFailure] = ()
+    repeated: frozenset[UUID] = frozenset()
 
 
 class RecordedReport(NamedTuple):

@@ -53,7 +53,8 @@ async def follow_events(
             ge=0,
             le=_MAX_NUMBER,
             description="The number of the last event that you have; 0 for all that are kept, "
-            "none for what happens from now on.",
+            "none for what happens from now on. 410 where some behind it have been deleted, or "
+            "where the tenant has no such number yet.",
         ),
     ] = None,
 ) -> StreamingResponse:

@@ -443,9 +443,9 @@ RECORD_ATTEMPTS: Final = typed(
                   CASE WHEN o.has_failed THEN o.status_at END AS failed_at,
                   CASE WHEN o.has_failed THEN CAST(o.errors AS text) END AS errors
     )
-    SELECT id, attempt, failed_at, errors FROM updated
+    SELECT id, attempt, failed_at, errors, false AS repeated FROM updated
     UNION ALL
-    SELECT r.id, NULL, NULL, NULL FROM result r
+    SELECT r.id, NULL, NULL, NULL, true FROM result r
     WHERE r.number > 0 AND NOT EXISTS (SELECT FROM attempted a WHERE a.id = r.attempt_id)
     """,  # noqa: S608  # constants of this module
     tenant=Uuid(),
