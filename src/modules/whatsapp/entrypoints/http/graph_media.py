@@ -32,6 +32,16 @@ MAX_ID_CHARACTERS: Final = 512
 router = APIRouter(tags=["Meta's endpoint"])
 """Declares routes and holds nothing else."""
 
+
+async def known_numbers(major: str, minor: str) -> None:
+    """As `known_version`, where it comes in two parts.
+
+    They are no integers to the router: it would raise at one of thousands of digits, before anybody
+    knows who is calling.
+    """
+    await known_version(f"v{major}.{minor}")
+
+
 PhoneNumberId = Annotated[
     str | None,
     Query(max_length=MAX_ID_CHARACTERS, description="Only a file of this number's channel."),
@@ -69,10 +79,14 @@ async def post_graph_media(
     return JSONResponse({"id": given_media_id(media.id)})
 
 
-@router.get("/v{major:int}.{minor:int}/{media_id}", responses=GRAPH_MEDIA_FOUND)
+@router.get(
+    "/v{major}.{minor}/{media_id}",
+    responses=GRAPH_MEDIA_FOUND,
+    dependencies=[Depends(known_numbers)],
+)
 async def get_graph_media(
-    major: int,  # noqa: ARG001  # any version is welcome
-    minor: int,  # noqa: ARG001  # as above
+    major: str,  # noqa: ARG001  # judged by the route's dependency
+    minor: str,  # noqa: ARG001  # as above
     media_id: str,
     request: Request,
     services: Services,
@@ -88,10 +102,14 @@ async def get_graph_media(
     return JSONResponse(_shown(media, url))
 
 
-@router.delete("/v{major:int}.{minor:int}/{media_id}", responses=GRAPH_MEDIA_DELETED)
+@router.delete(
+    "/v{major}.{minor}/{media_id}",
+    responses=GRAPH_MEDIA_DELETED,
+    dependencies=[Depends(known_numbers)],
+)
 async def delete_graph_media(
-    major: int,  # noqa: ARG001  # any version is welcome
-    minor: int,  # noqa: ARG001  # as above
+    major: str,  # noqa: ARG001  # judged by the route's dependency
+    minor: str,  # noqa: ARG001  # as above
     media_id: str,
     services: Services,
     caller: Sender,
