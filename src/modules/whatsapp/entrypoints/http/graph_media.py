@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from whatsapp.application.graph_media import ensure_number
 from whatsapp.domain.media import Media, MediaDirection
@@ -29,18 +30,22 @@ from whatsapp.entrypoints.http.services import Services
 UPLOAD_PATH: Final = re.compile(r"/v[1-9][0-9]?\.[0-9]/[^/]+/media")
 MAX_ID_CHARACTERS: Final = 512
 
+
+class _FewDigits(Convertor[int]):
+    """Digits of an address. Starlette's own take any number, and raise at thousands of them."""
+
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("few", _FewDigits())
 router = APIRouter(tags=["Meta's endpoint"])
 """Declares routes and holds nothing else."""
-
-
-async def known_numbers(major: str, minor: str) -> None:
-    """As `known_version`, where it comes in two parts.
-
-    They are no integers to the router: it would raise at one of thousands of digits, before anybody
-    knows who is calling.
-    """
-    await known_version(f"v{major}.{minor}")
-
 
 PhoneNumberId = Annotated[
     str | None,
@@ -79,14 +84,10 @@ async def post_graph_media(
     return JSONResponse({"id": given_media_id(media.id)})
 
 
-@router.get(
-    "/v{major}.{minor}/{media_id}",
-    responses=GRAPH_MEDIA_FOUND,
-    dependencies=[Depends(known_numbers)],
-)
+@router.get("/v{major:few}.{minor:few}/{media_id}", responses=GRAPH_MEDIA_FOUND)
 async def get_graph_media(
-    major: str,  # noqa: ARG001  # judged by the route's dependency
-    minor: str,  # noqa: ARG001  # as above
+    major: int,  # noqa: ARG001  # any version is welcome
+    minor: int,  # noqa: ARG001  # as above
     media_id: str,
     request: Request,
     services: Services,
@@ -102,14 +103,10 @@ async def get_graph_media(
     return JSONResponse(_shown(media, url))
 
 
-@router.delete(
-    "/v{major}.{minor}/{media_id}",
-    responses=GRAPH_MEDIA_DELETED,
-    dependencies=[Depends(known_numbers)],
-)
+@router.delete("/v{major:few}.{minor:few}/{media_id}", responses=GRAPH_MEDIA_DELETED)
 async def delete_graph_media(
-    major: str,  # noqa: ARG001  # judged by the route's dependency
-    minor: str,  # noqa: ARG001  # as above
+    major: int,  # noqa: ARG001  # any version is welcome
+    minor: int,  # noqa: ARG001  # as above
     media_id: str,
     services: Services,
     caller: Sender,
