@@ -43,7 +43,6 @@ NOBODYS = {
 """Names that stand for nothing that a tenant has."""
 UNLOOKED_AT = {
     "cursor": "is a position, whatever lies there",
-    "channel_ids": "is a filter of events yet to come",
     "message_id": "in a wamid is looked up when it is sent, or is Meta's to know",
 }
 """Places whose owner is not told either whether there is such a thing."""

@@ -43,7 +43,7 @@ class _FewDigits(Convertor[int]):
         return str(value)
 
 
-register_url_convertor("few", _FewDigits())
+register_url_convertor("digits", _FewDigits())
 router = APIRouter(tags=["Meta's endpoint"])
 """Declares routes and holds nothing else."""
 
@@ -84,7 +84,7 @@ async def post_graph_media(
     return JSONResponse({"id": given_media_id(media.id)})
 
 
-@router.get("/v{major:few}.{minor:few}/{media_id}", responses=GRAPH_MEDIA_FOUND)
+@router.get("/v{major:digits}.{minor:digits}/{media_id}", responses=GRAPH_MEDIA_FOUND)
 async def get_graph_media(
     major: int,  # noqa: ARG001  # any version is welcome
     minor: int,  # noqa: ARG001  # as above
@@ -103,7 +103,7 @@ async def get_graph_media(
     return JSONResponse(_shown(media, url))
 
 
-@router.delete("/v{major:few}.{minor:few}/{media_id}", responses=GRAPH_MEDIA_DELETED)
+@router.delete("/v{major:digits}.{minor:digits}/{media_id}", responses=GRAPH_MEDIA_DELETED)
 async def delete_graph_media(
     major: int,  # noqa: ARG001  # any version is welcome
     minor: int,  # noqa: ARG001  # as above
