@@ -1,17 +1,17 @@
 """Who is calling, as a dependency of routes."""
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated
 
 import structlog
-from fastapi import Depends, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope as AsgiScope
 
 from shared.kernel.errors import Unauthenticated
 from tenancy.application.authenticate import Caller
 from tenancy.domain import Scope
-from whatsapp.entrypoints.http.services import HttpServices, Services, services_of
+from whatsapp.entrypoints.http.services import HttpServices, Services
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -34,22 +34,12 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     return caller
 
 
-class KeyedRoute(APIRoute):
-    """Asks for a key before anything of the body is read as JSON.
+async def ensure_key(services: HttpServices, scope: AsgiScope) -> None:
+    """Raise Unauthenticated unless the request brings a key, whatever that may do.
 
-    FastAPI reads it before it asks for anything. Nobody's megabytes would take all others' time.
+    It is remembered, so that asking once more for the caller costs nothing.
     """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's own, behind the question."""
-        answer = super().get_route_handler()
-
-        async def keyed(request: Request) -> Response:
-            # It is remembered, so that asking who it is, with the scope, costs nothing more.
-            await _recognised(await services_of(request), await _bearer(request))
-            return await answer(request)
-
-        return keyed
+    await _recognised(services, await _bearer(Request(scope)))
 
 
 async def _recognised(

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from whatsapp.domain.entities import ChannelNotFound
-from whatsapp.entrypoints.http.caller import ChannelReader, ChannelWriter, KeyedRoute
+from whatsapp.entrypoints.http.caller import ChannelReader, ChannelWriter
 from whatsapp.entrypoints.http.channel_shapes import (
     ChangeChannelRequest,
     ChannelLimitsResponse,
@@ -23,7 +23,7 @@ from whatsapp.entrypoints.http.documentation import made, problems
 from whatsapp.entrypoints.http.services import Services
 
 PREFIX = "/v1/channels"
-router = APIRouter(prefix=PREFIX, tags=["Channels"], route_class=KeyedRoute)
+router = APIRouter(prefix=PREFIX, tags=["Channels"])
 """Declares routes and holds nothing else."""
 
 

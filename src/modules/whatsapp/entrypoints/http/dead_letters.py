@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from whatsapp.application.message_views import MessageFilter
-from whatsapp.entrypoints.http.caller import KeyedRoute, Reader, Sender
+from whatsapp.entrypoints.http.caller import Reader, Sender
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
 from whatsapp.entrypoints.http.documentation import problems
 from whatsapp.entrypoints.http.requests import Instant, RetryDeadLettersRequest
@@ -17,7 +17,7 @@ from whatsapp.entrypoints.http.responses import (
 )
 from whatsapp.entrypoints.http.services import Services
 
-router = APIRouter(prefix="/v1/messages", tags=["Dead letters"], route_class=KeyedRoute)
+router = APIRouter(prefix="/v1/messages", tags=["Dead letters"])
 """Declares routes and holds nothing else."""
 
 

@@ -13,7 +13,7 @@ from whatsapp.application.accept_message import Wanted
 from whatsapp.application.message_views import MessageFilter
 from whatsapp.domain.entities import MessageNotFound, OutboundMessage
 from whatsapp.domain.value_objects import MessageStatus
-from whatsapp.entrypoints.http.caller import KeyedRoute, Reader, Sender
+from whatsapp.entrypoints.http.caller import Reader, Sender
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
 from whatsapp.entrypoints.http.documentation import IDEMPOTENT, problems
 from whatsapp.entrypoints.http.requests import (
@@ -38,7 +38,7 @@ from whatsapp.entrypoints.http.services import Services
 KEY_HEADER: Final = "Idempotency-Key"
 REPLAYED_HEADER: Final = "Idempotency-Replayed"
 
-router = APIRouter(prefix="/v1/messages", tags=["Messages"], route_class=KeyedRoute)
+router = APIRouter(prefix="/v1/messages", tags=["Messages"])
 """Declares routes and holds nothing else."""
 
 

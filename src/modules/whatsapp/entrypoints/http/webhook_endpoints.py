@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from whatsapp.domain.events import EndpointNotFound
-from whatsapp.entrypoints.http.caller import KeyedRoute, WebhookReader, WebhookWriter
+from whatsapp.entrypoints.http.caller import WebhookReader, WebhookWriter
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
 from whatsapp.entrypoints.http.documentation import made, problems
 from whatsapp.entrypoints.http.endpoint_shapes import (
@@ -25,7 +25,7 @@ from whatsapp.entrypoints.http.endpoint_shapes import (
 from whatsapp.entrypoints.http.services import Services
 
 PREFIX = "/v1/webhook-endpoints"
-router = APIRouter(prefix=PREFIX, tags=["Webhook endpoints"], route_class=KeyedRoute)
+router = APIRouter(prefix=PREFIX, tags=["Webhook endpoints"])
 """Declares routes and holds nothing else."""
 
 
