@@ -456,7 +456,7 @@ class _Messages:
         ):
             await rls.set_context(tenant_id=self.place.tenant_id)
             messages = SQLAlchemyMessageRepository(uow.session)
-            recorded = await messages.record_statuses(self.place.channel_id, reports)
+            recorded = await messages.record_statuses(self.place.channel_id, reports, all_new=True)
             await uow.commit()
         if recorded.moved != BATCH:
             raise RuntimeError(f"{recorded.moved} of {BATCH} moved")

@@ -96,11 +96,17 @@ async def test_nobody_is_answered_alike_whatever_is_wrong(client, ana, revoked, 
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_every_route_wants_a_key(client, method, path) -> None:
-    answer = await client.request(method, path)
+async def test_every_route_wants_a_key_before_it_reads_a_body(client, method, path) -> None:
+    typed = {"Content-Type": "application/json"}
+    answers = [
+        await client.request(method, path),
+        await client.request(method, path, content=b"{", headers=typed),
+        await client.request(method, path, content=b"[" * 100_000, headers=typed),
+    ]
 
-    assert answer.status_code == 401
-    assert says(answer, "unauthenticated")
+    for answer in answers:
+        assert answer.status_code == 401
+        assert says(answer, "unauthenticated")
 
 
 async def test_the_document_says_which_operations_want_a_key(client) -> None:

@@ -51,6 +51,8 @@ async def call_everything(client, customer):
     url = f"/v1/messages/{sent.json()['id']}"
     changed = message_to(customer, text={"body": "MARKED-text 2"})
     wrong = message_to(customer, to=NUMBER[1:], text={"body": "MARKED-text", "MARKED-text": NUMBER})
+    given = {"access_token": customer.api_key}
+    graph = {"messaging_product": "whatsapp", "to": NUMBER, "text": {"body": "MARKED-text"}}
     handshake = {"hub.mode": "subscribe", "hub.challenge": "1"}
     return [
         sent,
@@ -71,6 +73,10 @@ async def call_everything(client, customer):
         await client.get(f"/v1/channels/{customer.channel_id}", headers=headers),
         await client.get(f"/{NUMBER}/MARKED-text"),
         await client.get("/v1/messages", headers={"Authorization": f"Bearer {headers}"}),
+        # As older clients of Meta's do it, which is no way to call Tellwire.
+        await client.post("/v23.0/1001/messages", params=given, json=graph),
+        await client.post("/v23.0/1001/messages", json=graph | given),
+        await client.get("/v23.0/1001", params=given | {"MARKED-text": NUMBER}),
         await client.post(APP, content=BODY, headers={"X-Hub-Signature-256": signature(BODY)}),
         await client.post(APP, content=BODY, headers={"X-Hub-Signature-256": signature(b"")}),
         await client.get(APP, params=handshake | {"hub.verify_token": "canary-verify-token"}),
@@ -143,7 +149,8 @@ async def test_metrics_come_from_closed_sets(client, ana) -> None:
         *("unmatched", "/metrics", "/readyz", "/v1/messages", "/v1/messages/batch"),
         *("/v1/messages/{message_id}", "/v1/messages/{message_id}/cancel"),
         *("/v1/messages/{message_id}/retry", "/v1/channels", "/v1/channels/{channel_id}"),
-        "/webhooks/whatsapp/{app_id}",
+        *("/{graph_version}/{phone_number_id}/messages", "/webhooks/whatsapp/{app_id}"),
+        "/v{major:digits}.{minor:digits}/{media_id}",
     }
     assert "/v1/messages/{message_id}/cancel" in routes
     assert set(re.findall(r'method="([^"]*)"', metrics)) == {"GET", "POST", "other"}

@@ -8,6 +8,7 @@ import pytest
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(40))
 MESSAGE = "/v1/messages/0198f2c4-6b1e-7c3a-9a53-2f1d8e4b7a60"
 ENDPOINT = "/v1/webhook-endpoints/0198f2c4-6b1e-7c3a-9a53-2f1d8e4b7a60"
+LONG = 1_000_000
 CONVERSATION = "/v1/conversations/0198f2c4-6b1e-7c3a-9a53-2f1d8e4b7a60/messages"
 
 
@@ -216,3 +217,37 @@ async def test_a_time_is_spelled_out_and_never_guessed_from_a_number(client, ana
         (retried, "created_before"),
     ):
         assert (answer.status_code, answer.json().get("field")) == (422, field)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v" + "." * LONG, "/v" + "9" * LONG, "/v9." + "9" * LONG, "/v." + "/" * LONG),
+        *("/" * LONG, "/v" + "./" * LONG, "/v1/messages/" + "-" * LONG, "/" + "v1/" * LONG),
+        *("/v23.0/" + "media/" * LONG, "/webhooks/whatsapp/" + "/" * LONG, "/" + ".v" * LONG),
+    ],
+    ids=lambda path: path[:24],
+)
+async def test_an_address_is_read_in_time_that_grows_with_it_and_no_faster(client, path) -> None:
+    """One whose time grows with its square takes a quarter of an hour for a million characters."""
+    answers = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        answers.append(message.get("status"))
+
+    scope = {
+        "type": "http",
+        "method": "PATCH",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [],
+    }
+    await client._transport.app(scope, receive, send)
+
+    assert answers[0] in {401, 404, 405}

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import logging
 import tempfile
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -144,12 +145,15 @@ async def test_without_redis_messages_are_taken_and_the_process_is_not_ready(cab
 
 
 @pytest.mark.usefixtures("meta_app")
-async def test_a_database_without_writes_is_not_ready_until_it_takes_them_again(world, ana) -> None:
+async def test_a_database_without_writes_is_not_ready_until_it_takes_them_again(
+    world, ana, caplog
+) -> None:
     """As after a fail-over: nothing can be accepted, and a load balancer sends on elsewhere."""
     # One of before: what a database says to later ones would keep them from taking it back.
     superuser = await asyncpg.connect(world.superuser_url.replace("+asyncpg", ""))
     name = await superuser.fetchval("SELECT quote_ident(current_database())")
     await superuser.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    caplog.set_level(logging.INFO, "whatsapp.entrypoints.http.operations")
     try:
         async with running(world.settings) as client:
             ready = await client.get("/readyz")
@@ -170,6 +174,8 @@ async def test_a_database_without_writes_is_not_ready_until_it_takes_them_again(
         )
         assert unready.headers["retry-after"] == "1"
     assert again.status_code == 200
+    logged = [one.getMessage() for one in caplog.records if one.name.endswith("http.operations")]
+    assert logged == [f"not ready: {ready.json()['detail']}", "ready again"]  # Once, not each time.
     for refused in (sent, stored):
         assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
     assert listed.status_code == 200

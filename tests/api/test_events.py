@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -11,7 +12,7 @@ import pytest
 from shared.kernel.clock import utc_now
 from tenancy.application.api_keys import RevokeApiKey
 from tenancy.application.authenticate import Authenticate
-from tenancy.domain import read_key
+from tenancy.domain import Scope, read_key
 from tenancy.infrastructure.work import tenancy_work_in
 from whatsapp.application.stream_events import StreamEvents
 from whatsapp.domain.events import EventType, NewEvent
@@ -161,11 +162,13 @@ async def test_who_was_away_too_long_is_told_so(live_url, world, ana) -> None:
         assert (answer.status_code, answer.json()["code"]) == (410, "events_forgotten")
     assert (await ask("nonsense")).status_code == 422
     assert len(await listen(live_url, ana, 2, last=3)) == 2
+    assert len(await listen(live_url, ana, 5, last=0)) == 5  # All that are kept, and no 410.
 
 
 @pytest.mark.parametrize(
     ("last", "status"),
-    [("5", 410), ("9223372036854775807", 410), ("9223372036854775808", 422), ("-1", 422)],
+    [("5", 410), ("9223372036854775807", 410), ("9223372036854775808", 422), ("-1", 422)]
+    + [(garbage, 422) for garbage in ("", "1.5", "0x1", "1,2", "9" * 5000)],
 )
 async def test_a_number_that_is_none_of_the_tenants_is_refused(
     live_url, world, ana, bea, last, status
@@ -304,3 +307,45 @@ async def test_a_stream_that_never_falls_silent_ends_too_once_its_key_is_revoked
                 await RevokeApiKey(begin=begin)(ana.tenant_id, read_key(ana.api_key).key_id)
 
     assert pieces >= 3
+
+
+async def test_a_stream_ends_too_once_its_key_may_not_read_any_more(
+    client, world, ana, monkeypatch
+) -> None:
+    app = client._transport.app
+    services = app.state.tellwire_services
+    changed = replace(
+        services,
+        authenticate=replace(services.authenticate, remembered_for=timedelta()),
+        event_streams=replace(services.event_streams, heartbeat_seconds=0.1),
+    )
+    monkeypatch.setattr(app.state, "tellwire_services", changed)
+    key, began = await world.api_key(ana.tenant_id), asyncio.Event()
+    asked = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive():
+        return asked.pop() if asked else await asyncio.Event().wait()
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            began.set()
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/events",
+        "raw_path": b"/v1/events",
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "server": ("api.test", 80),
+        "headers": [(b"authorization", f"Bearer {key}".encode())],
+    }
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(app(scope, receive, send))
+        await began.wait()
+        async with tenancy_work_in(world.sessions)(ana.tenant_id) as work:
+            stored = await work.api_keys.get_by_id(read_key(key).key_id)
+            stored.scopes = frozenset({Scope.MESSAGES_SEND})
+            await work.api_keys.update(stored)
+            await work.commit()

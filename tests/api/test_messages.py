@@ -67,6 +67,70 @@ async def test_fifty_concurrent_posts_with_one_key_are_one_message(client, world
     assert stored[0][0] == 1
 
 
+async def test_of_two_messages_that_race_for_a_key_one_is_taken_and_all_are_told_which(
+    client, ana
+) -> None:
+    key = {"Idempotency-Key": f"race-{uuid4()}"}
+    bodies = ["Hello", "Something else"] * 15
+    answers = await asyncio.gather(
+        *(post(client, ana, message_to(ana, body), **key) for body in bodies)
+    )
+
+    (taken,) = [body for body, one in zip(bodies, answers, strict=True) if one.status_code == 202]
+    told = Counter(
+        (body == taken, one.status_code) for body, one in zip(bodies, answers, strict=True)
+    )
+    assert told == {(True, 202): 1, (True, 200): 14, (False, 422): 15}
+
+
+async def test_a_key_is_the_tenants_whichever_channel_or_endpoint_it_comes_by(
+    client, world, ana, bea
+) -> None:
+    key = {"Idempotency-Key": "order-everywhere"}
+    channel = await world.channel(ana.tenant_id)
+    first = await post(client, ana, message_to(ana), **key)
+
+    theirs = await post(client, bea, message_to(bea), **key)
+    elsewhere = await post(client, ana, message_to(ana, channel_id=str(channel.id)), **key)
+    by_graph = await client.post(
+        f"/v23.0/{channel.phone_number_id}/messages",
+        json={"messaging_product": "whatsapp", "to": "4915550000001", "text": {"body": "Hello"}},
+        headers=ana.headers | key,
+    )
+
+    assert (first.status_code, theirs.status_code) == (202, 202)
+    assert (elsewhere.status_code, elsewhere.json()["code"]) == (422, "idempotency_key_reused")
+    assert by_graph.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "status", ["cancelled", "failed", "expired", "unknown", "retrying", "sent", "read"]
+)
+async def test_a_replay_says_what_has_become_of_the_message_and_sends_nothing(
+    client, world, ana, status
+) -> None:
+    key = {"Idempotency-Key": f"order-{status}"}
+    first = await post(client, ana, message_to(ana), **key)
+    await world.query(
+        "WITH gone AS (DELETE FROM whatsapp_send_queue WHERE id = :id)"
+        " UPDATE whatsapp_outbound_messages SET status = :status WHERE id = :id",
+        id=first.json()["id"],
+        status=status,
+    )
+
+    again = await post(client, ana, message_to(ana), **key)
+    entry = message_to(ana, idempotency_key=key["Idempotency-Key"])
+    batch = await client.post("/v1/messages/batch", json={"messages": [entry]}, headers=ana.headers)
+
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (200, "true")
+    for told in (again.json(), batch.json()["results"][0]["message"]):
+        assert (told["id"], told["status"]) == (first.json()["id"], status)
+    queued = await world.query(
+        "SELECT 1 FROM whatsapp_send_queue WHERE tenant_id = :t", t=ana.tenant_id
+    )
+    assert queued == []
+
+
 @pytest.mark.parametrize("path", ["", "/cancel", "/retry"])
 async def test_another_tenants_message_does_not_exist(client, ana, bea, path) -> None:
     accepted = await post(client, ana, message_to(ana))
@@ -184,3 +248,18 @@ async def test_a_replay_outlives_the_expiry_that_a_retry_took_away(
     later(days=2)
 
     assert (await post(client, ana, wanted, **key)).json()["id"] == first
+
+
+async def test_without_a_key_the_same_for_the_same_time_is_one_message_whenever_it_is_asked_for(
+    client, ana, later
+) -> None:
+    noon = message_to(ana, send_at=(utc_now() + timedelta(hours=3)).isoformat())
+    scheduled, first = await post(client, ana, noon), await post(client, ana, message_to(ana))
+    await client.post(f"/v1/messages/{scheduled.json()['id']}/cancel", headers=ana.headers)
+
+    later(hours=1)
+    again, second = await post(client, ana, noon), await post(client, ana, message_to(ana))
+
+    assert (again.status_code, again.json()["id"]) == (200, scheduled.json()["id"])
+    assert again.json()["status"] == "cancelled"
+    assert (first.status_code, second.status_code) == (202, 202)

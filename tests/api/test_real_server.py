@@ -76,6 +76,25 @@ async def test_a_declared_length_is_refused_before_the_body_is_read(caller, path
     assert "body_too_large" in text
 
 
+@pytest.mark.parametrize("how", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        *(("/v1/messages/batch", "unauthenticated"), ("/v1/media", "unauthenticated")),
+        *(("/v23.0/1001/media", "190"), ("/nowhere", "unauthenticated")),
+    ],
+)
+async def test_nothing_of_a_body_is_read_before_its_sender_is_known(
+    caller, path, code, how
+) -> None:
+    await caller.say(head(path, how, "Authorization: Bearer tw_no"))
+
+    status, text = await caller.hear()
+
+    assert status == 401
+    assert code in text
+
+
 async def test_an_undeclared_length_is_refused_as_soon_as_it_is_passed(caller) -> None:
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     await caller.say(head(WEBHOOK, "Transfer-Encoding: chunked"))
@@ -100,7 +119,8 @@ async def test_a_length_that_is_none_is_refused(caller, length) -> None:
 
 async def test_a_slow_sender_is_cut_off_however_steadily_it_sends(caller, monkeypatch) -> None:
     within = timedelta(milliseconds=400)
-    monkeypatch.setattr(tellwire.api, "WEBHOOK_LIMIT", BodyLimit(MEBIBYTE, within=within))
+    limit = BodyLimit(MEBIBYTE, within=within, is_signed=True)
+    monkeypatch.setattr(tellwire.api, "WEBHOOK_LIMIT", limit)
     started = time.monotonic()
 
     async def drip():

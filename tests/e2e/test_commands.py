@@ -131,6 +131,16 @@ async def test_an_app_that_no_webhook_could_name_is_refused(stack, app_id) -> No
 
 
 @pytest.mark.timeout(540)
+async def test_the_address_of_an_apps_webhooks_is_told_in_one_line(stack) -> None:
+    said = await stack.command(
+        *("app", "add", "a" * 64), TELLWIRE_APP_SECRET="canary", TELLWIRE_VERIFY_TOKEN="canary"
+    )
+
+    address = f"{stack.api}/webhooks/whatsapp/{'a' * 64}"
+    assert said == f"Webhooks of this app go to {address} (behind your HTTPS proxy)"
+
+
+@pytest.mark.timeout(540)
 async def test_a_channel_that_meta_does_not_verify_is_stored_and_its_id_told(stack) -> None:
     tenant = await stack.command("tenant", "create", "Dora's Dairy")
     said = await stack.tell(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.kernel.errors import Misconfigured
 from tellwire.supervisor import (
     Child,
     Listener,
@@ -170,8 +171,31 @@ async def test_a_child_that_never_gets_ready_is_an_error_with_its_last_words():
     patience = Patience(ready_within=timedelta(seconds=1))
     child = python("slow", "print('still warming up', flush=True);" + STAY, ready=ready)
     with pytest.raises(ProcessNotReady, match=r"slow was not ready.*still warming up"):
-        await supervisor([child], said, patience=patience).run()
+        await supervisor([child], said, patience=patience).run(asyncio.Event().wait)
     assert is_gone(said.lines[1][1])
+
+
+async def test_where_nothing_waits_for_it_a_child_that_is_not_ready_is_spoken_of_and_kept():
+    said, asked = Said(), []
+
+    async def ready():
+        asked.append(True)
+        return False
+
+    patience = Patience(ready_within=timedelta(milliseconds=500))
+    child = python("slow", "print('no writes', flush=True);" + STAY, ready=ready)
+    running = asyncio.create_task(supervisor([child], said, patience=patience).run())
+    async with asyncio.timeout(30):
+        while len(said.lines) < 3:  # noqa: ASYNC110  # another process's words
+            await asyncio.sleep(0.01)
+    assert not running.done()
+    (pid,) = [line for _, line in said.lines if line.isdigit()]
+    assert not is_gone(pid)
+    (told,) = [line for _, line in said.lines if "not ready" in line]
+    assert told.startswith("slow was not ready within 0.5 s; it said: no writes")
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await running == 0
+    assert is_gone(pid)
 
 
 async def test_a_crashed_child_is_started_again(tmp_path):
@@ -211,7 +235,7 @@ async def test_a_child_that_keeps_failing_ends_all_with_its_last_words():
 async def test_a_child_that_refuses_its_settings_is_not_started_again():
     said = Said()
     code = f"print('TELLWIRE_X is wrong', flush=True); raise SystemExit({os.EX_CONFIG})"
-    with pytest.raises(ProcessKeepsFailing, match=r"refuses its settings.*TELLWIRE_X is wrong"):
+    with pytest.raises(Misconfigured, match=r"refuses its settings.*TELLWIRE_X is wrong"):
         await supervisor([python("one", code)], said).run()
     assert len(said.lines) == 1
 

@@ -114,6 +114,31 @@ async def test_a_head_has_a_size(connect, first) -> None:
         assert (await answer(reader))[0] == 431
 
 
+@pytest.mark.parametrize("first", [b"", HEAD])
+async def test_a_head_that_comes_whole_has_the_same_size(connect, first) -> None:
+    at_most = bounded_head.MAX_HEAD_BYTES - len(HEAD) - 10
+    for size, status in ((at_most, 200), (bounded_head.MAX_HEAD_BYTES, 431)):
+        for large in (
+            b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"y" * size),
+            HEAD[:-2] + b"X: " + b"y" * size + b"\r\n\r\n",
+        ):
+            async with connect() as (reader, writer):
+                if first:
+                    writer.write(first)
+                    await answer(reader)
+                writer.write(large)
+                assert (await answer(reader))[0] == status
+
+
+async def test_a_body_that_comes_with_its_head_does_not_count(connect) -> None:
+    body = b"y" * 3 * bounded_head.MAX_HEAD_BYTES
+    async with connect() as (reader, writer):
+        writer.write(
+            b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        assert await answer(reader) == (200, b"/a %d" % len(body))
+
+
 async def test_all_heads_together_have_a_size(connect, monkeypatch) -> None:
     monkeypatch.setattr(bounded_head, "MAX_HEADS_BYTES", 3000)
     async with connect() as (one, say), connect() as (other, also_say):

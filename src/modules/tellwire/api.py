@@ -73,6 +73,7 @@ from whatsapp.entrypoints.http import (
     webhook_endpoints,
     webhooks,
 )
+from whatsapp.entrypoints.http.caller import ensure_key
 from whatsapp.entrypoints.http.event_stream import EventStreams, Silence
 from whatsapp.entrypoints.http.graph_errors import GRAPH_PATH, graph_error_response
 from whatsapp.entrypoints.http.metrics import ApiMetrics
@@ -186,7 +187,7 @@ def create_api(settings: Settings) -> FastAPI:
     token = _secret(settings.metrics_token)
     app.include_router(operations_router(readiness, registry, metrics_token=token))
     _add_pages(app)
-    equip(app, metrics=http_metrics, limit_of=body_limit_of, form_of=_form_of)
+    equip(app, metrics=http_metrics, limit_of=body_limit_of, admit=_admit, form_of=_form_of)
     return app
 
 
@@ -202,6 +203,11 @@ def _add_pages(app: FastAPI) -> None:
 async def show_errors() -> HTMLResponse:
     """What every code means, at the address that problem documents name as their type."""
     return HTMLResponse(error_reference.page())
+
+
+async def _admit(scope: Scope) -> None:
+    """Whoever brings a body brings a key."""
+    await ensure_key(getattr(scope["app"].state, STATE), scope)
 
 
 def _form_of(path: str) -> ErrorForm | None:

@@ -94,14 +94,19 @@ class _BoundedHeads(HttpToolsProtocol):
     _waiting: asyncio.TimerHandle | None = None
     _in_head = False
     _head_bytes = 0
+    _coming = 0
+    _is_too_large = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._coming = len(data)
         super().data_received(data)
-        if self._in_head:  # Nearly every head comes in one piece, and needs no timer.
+        if (
+            self._in_head and not self._is_too_large
+        ):  # Nearly every head comes in one piece, and needs no timer.
             if self._waiting is None:
                 self._waiting = self.loop.call_later(HEAD_WITHIN_SECONDS, self._refuse, _TOO_LATE)
             self._head_bytes += len(data)
@@ -113,9 +118,22 @@ class _BoundedHeads(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
+        # Heads that come whole are measured only where so much came at all.
+        if self._head_bytes + self._coming > MAX_HEAD_BYTES and self._size() > MAX_HEAD_BYTES:
+            self._is_too_large = True
+            raise ValueError("too large")  # What the parser is told to go no further by.
         self._in_head = False
         self._stop_waiting()
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._is_too_large:
+            self._refuse(_TOO_LARGE)
+        else:
+            super().send_400_response(msg)
+
+    def _size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:

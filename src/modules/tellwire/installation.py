@@ -16,6 +16,7 @@ from shared.infrastructure.encryption import DecryptionFailed
 from shared.infrastructure.settings import DatabaseRole, Settings
 from shared.kernel.clock import Clock, utc_now
 from shared.kernel.secret import Secret
+from tellwire.database import refuse_other_schema
 from tellwire.resources import open_database, set_up_encryption
 from tenancy.application.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
 from tenancy.application.create_tenant import CreateTenant
@@ -200,10 +201,14 @@ class Installation:
 
 @asynccontextmanager
 async def open_installation(settings: Settings) -> AsyncGenerator[Installation]:
-    """Connect to the installation that `settings` lead to."""
+    """Connect to the installation that `settings` lead to.
+
+    Raises Misconfigured where its schema is not the one that this release was made for.
+    """
     set_up_encryption(settings)
     async with AsyncExitStack() as stack:
         app = await stack.enter_async_context(open_database(settings, DatabaseRole.APP))
+        await refuse_other_schema(app)
         process = await stack.enter_async_context(open_database(settings, DatabaseRole.PROCESS))
         sessions = create_session_factory(app)
         yield Installation(

@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from shared.kernel.errors import TellwireError
+from shared.kernel.errors import Misconfigured, TellwireError
 from tellwire.stop_signals import stop_signals
 
 _LINES_IN_ERROR = 8
@@ -46,7 +46,7 @@ class PortTaken(TellwireError):
 
 
 class ProcessKeepsFailing(TellwireError):
-    """A process ended too often or refused its settings; all others were stopped."""
+    """A process ended too often; all others were stopped."""
 
     code = "process_keeps_failing"
     status = 500
@@ -174,9 +174,10 @@ class Supervisor:
     async def run(self, work: Callable[[], Awaitable[int]] | None = None) -> int:
         """Start all children, wait until each is ready, do `work`; gives the exit code.
 
-        Without `work` it waits for a signal, which is then no failure. `work` is cancelled by a
-        signal; the code is then what it returns, or 128 + signal. Raises `PortTaken`,
-        `ProcessKeepsFailing` or `ProcessNotReady`; whatever happens, no child is left.
+        Without `work` it waits for a signal, which is then no failure; a child that runs and is not
+        ready is spoken of and kept. `work` is cancelled by a signal; the code is then what it
+        returns, or 128 + signal. Raises `PortTaken`, `Misconfigured`, `ProcessKeepsFailing` or,
+        with `work`, `ProcessNotReady`; whatever happens, no child is left.
         """
         for child in self._children:
             if child.listener is not None:
@@ -201,7 +202,7 @@ class Supervisor:
     async def _body(
         self, kept: Sequence["_Kept"], work: Callable[[], Awaitable[int]] | None
     ) -> int:
-        await asyncio.gather(*(each.become_ready() for each in kept))
+        await asyncio.gather(*(each.become_ready(needed=work is not None) for each in kept))
         if work is None:
             await asyncio.Event().wait()
             return 0
@@ -280,8 +281,11 @@ class _Kept:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked_to_end.wait(), pause)
 
-    async def become_ready(self) -> None:
-        """Return once the child says it is ready; raise `ProcessNotReady` if time runs out."""
+    async def become_ready(self, *, needed: bool) -> None:
+        """Return once the child says it is ready; if time runs out, say so, or raise if `needed`.
+
+        What is raised is `ProcessNotReady`.
+        """
         if self._child.ready is None:
             return
         try:
@@ -290,9 +294,10 @@ class _Kept:
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             seconds = self._patience.ready_within.total_seconds()
-            raise ProcessNotReady(
-                f"{self._child.name} was not ready within {seconds:g} s{self._said()}"
-            ) from None
+            late = f"{self._child.name} was not ready within {seconds:g} s{self._said()}"
+            if needed:
+                raise ProcessNotReady(late) from None
+            self._write(late)
 
     def ask_to_end(self) -> None:
         """Send SIGTERM, now or as soon as there is a process, and start none again."""
@@ -334,7 +339,7 @@ class _Kept:
 
     def _refuse_to_go_on(self, code: int, ends: int) -> None:
         if code == os.EX_CONFIG:
-            raise ProcessKeepsFailing(f"{self._child.name} refuses its settings{self._said()}")
+            raise Misconfigured(f"{self._child.name} refuses its settings{self._said()}")
         if ends > self._patience.most_ends:
             seconds = self._patience.window.total_seconds()
             raise ProcessKeepsFailing(

@@ -52,14 +52,15 @@ class Listener:
     got: list[Received] = field(default_factory=list)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     is_held: asyncio.Event | None = None
-    """Until this is set no answer is given."""
+    """Until this is set what comes now gets no answer."""
 
     async def handle(self, request: web.Request) -> web.Response:
         self.got.append(Received(await request.read(), dict(request.headers)))
+        held = self.is_held
         self.reached.set()
         await asyncio.sleep(self.delay)
-        if self.is_held is not None:
-            await self.is_held.wait()
+        if held is not None:
+            await held.wait()
         return web.Response(status=self.status, headers=self.headers, body=self.answer)
 
     @property

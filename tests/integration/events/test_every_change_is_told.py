@@ -325,6 +325,7 @@ LIVES = {
         reports_that_were_parked,
         reports_about_what_was_taken_back,
     ],
+    "report_statements.RECORD_NEW_STATUSES": [reports],
     "message_statements.CANCEL_OUTBOUND": [cancellations],
     "message_statements.GIVE_UP_UNKNOWN": [policy],
     "message_statements.SETTLE_ABANDONED": [dead_workers],

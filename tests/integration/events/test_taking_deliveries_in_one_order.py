@@ -14,11 +14,13 @@ import pytest
 
 from shared.kernel.clock import utc_now
 from whatsapp.application.change_endpoint import DeleteEndpoint
+from whatsapp.application.replay_events import ReplayEvents
 from whatsapp.domain.events import (
     Answer,
     ClaimedDelivery,
     DeliveryOutcome,
     DeliveryResult,
+    EndpointWork,
     EventType,
     NewEvent,
 )
@@ -58,7 +60,8 @@ async def claimed(begin, ana, listener, endpoint_of, superuser):
             one.id,
         )
     rows = await superuser.fetch(
-        "SELECT id, event_id FROM webhook_delivery_queue WHERE tenant_id = $1 ORDER BY id",
+        "SELECT id, event_id, queued_at FROM webhook_delivery_queue WHERE tenant_id = $1"
+        " ORDER BY id",
         ana.tenant_id,
     )
     return [
@@ -69,7 +72,7 @@ async def claimed(begin, ana, listener, endpoint_of, superuser):
             event_id=row["event_id"],
             lease_token=token,
             attempt=1,
-            queued_at=utc_now(),
+            queued_at=row["queued_at"],
         )
         for row in rows
     ]
@@ -188,6 +191,43 @@ async def test_an_endpoint_is_deleted_while_its_deliveries_are_recorded(
     assert recording.result() == 9
     assert await superuser.fetchval("SELECT count(*) FROM webhook_delivery_queue") == 0
     assert await superuser.fetchval("SELECT count(*) FROM webhook_endpoints") == 0
+
+
+@pytest.fixture
+async def claimed_by_id(claimed, delivery_queue, superuser):
+    """The same as a replay knows them again, by ids made of endpoint and event; in their order."""
+    await superuser.execute("UPDATE webhook_delivery_queue SET lease_until = now() - interval '1s'")
+    await superuser.execute(
+        "UPDATE webhook_delivery_queue SET id = CAST(substr(encode(sha256(CAST(CAST(endpoint_id AS"
+        " text) || CAST(event_id AS text) AS bytea)), 'hex'), 1, 32) AS uuid)"
+    )
+    work = EndpointWork(claimed[0].tenant_id, claimed[0].endpoint_id)
+    again = await delivery_queue.claim(work, limit=9, lease=HOUR)
+    return sorted(again, key=lambda one: one.id)
+
+
+@pytest.mark.parametrize("replays_first", [True, False])
+@pytest.mark.parametrize("place", range(9))
+async def test_what_is_being_recorded_is_replayed_whoever_comes_first(
+    begin, claimed_by_id, held, record, waiting, superuser, place, replays_first
+):
+    claimed = claimed_by_id
+
+    async def replay():
+        tenant_id, endpoint_id = claimed[0].tenant_id, claimed[0].endpoint_id
+        wanted = [one.event_id for one in claimed]
+        return await ReplayEvents(begin=begin, keep=KEEP)(tenant_id, endpoint_id, event_ids=wanted)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks, held(claimed[place].id):
+        begun = [tasks.create_task(replay() if replays_first else record(claimed))]
+        await waiting(1, *begun)
+        begun.append(tasks.create_task(record(claimed) if replays_first else replay()))
+        await waiting(2, *begun)
+
+    replaying, recording = begun if replays_first else reversed(begun)
+    assert (replaying.result().queued, recording.result()) == (9, 9)
+    left = await superuser.fetch("SELECT lease_token FROM webhook_delivery_queue")
+    assert [row["lease_token"] for row in left] == [None] * 9
 
 
 async def test_who_brings_forward_waits_for_nobody(begin, ana, claimed, record, held):

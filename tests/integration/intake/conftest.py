@@ -236,7 +236,7 @@ def both_stored(intake, is_waiting):
         apply = intake.process.apply
         record = apply.statuses
 
-        async def stopping(work, route, reported):
+        async def stopping(work, route, reported, **more):
             fetch = work.messages._fetch
 
             async def stopping_after(statement, *args):
@@ -247,7 +247,7 @@ def both_stored(intake, is_waiting):
                 return rows
 
             work.messages._fetch = stopping_after
-            return await record(work, route, reported)
+            return await record(work, route, reported, **more)
 
         stopped = replace(intake.process, apply=replace(apply, statuses=stopping))
         await intake.inbox.append(APP, first)

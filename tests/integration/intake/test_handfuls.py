@@ -95,6 +95,30 @@ async def test_a_body_of_many_handfuls_is_stored_told_and_counted_once(
     assert await statuses(superuser, ids[1], ids[2]) == {"read"}
 
 
+async def test_what_repeats_nothing_is_stored_in_one_go_and_what_does_in_two(
+    intake, ana, sent, told
+) -> None:
+    ids, tries = [await sent() for _ in range(3)], []
+    apply = intake.process.apply
+
+    async def statuses_applied(work, route, reported, *, all_new):
+        tries.append(all_new)
+        return await apply.statuses(work, route, reported, all_new=all_new)
+
+    intake.process = replace(intake.process, apply=replace(apply, statuses=statuses_applied))
+    old, new = (named(ana, ids[0]), named(ana, ids[1])), named(ana, ids[2])
+
+    await intake.take_in(body(*old))
+    assert tries == [True]
+    await intake.take_in(body(inbound_to(ana), *old, new))
+    assert tries == [True, True, False]
+    assert len(await intake.reports(ana)) == 3
+    assert len(await told()) == 4
+    assert intake.counted["status", "applied"] == 3
+    assert intake.counted["inbound", "applied"] == 1
+    assert intake.debits.taken == [(number_of(ana), 1, RATE)]
+
+
 async def test_what_is_broken_in_a_later_handful_is_kept_alone(intake, ana, told) -> None:
     poison = new_wamid()
     intake.poison.add(poison)

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
@@ -15,6 +16,7 @@ from whatsapp.domain.entities import (
     OutboundMessage,
     WindowPolicy,
 )
+from whatsapp.domain.repositories import Revival
 from whatsapp.domain.service_window import ServiceWindowClosed
 from whatsapp.domain.value_objects import (
     IdempotencyKey,
@@ -340,3 +342,34 @@ async def test_what_is_stored_is_judged_anew_as_if_it_were_accepted_now(
     assert await judged(timedelta()) == dict.fromkeys(range(3), "channel_not_active")
     async with at(ana) as desk:
         assert await desk.messages.refusals([], at=now) == {}
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-1), timedelta(), HOUR])
+async def test_what_goes_at_once_goes_by_postgresqls_clock_whatever_ours_says(
+    at, ana, accept, to_carla, ahead
+) -> None:
+    there = utc_now() + ahead
+    at_once, saved, many, failed = [
+        to_carla(created_at=there, idempotency_key=IdempotencyKey(name), content=TEMPLATE)
+        for name in ("accepted", "saved", "saved-many", "failed")
+    ]
+    later = to_carla(created_at=there, send_at=there + HOUR, content=TEMPLATE)
+    await accept(at_once, later, failed, now=there)
+    async with at(ana) as desk:
+        await desk.messages.save_outbound(saved)
+        await desk.messages.save_outbound_many([many])
+        await desk.uow.session.execute(
+            text("UPDATE whatsapp_outbound_messages SET status = 'failed' WHERE id = :id"),
+            {"id": failed.id},
+        )
+        await desk.messages.send_again([Revival(message=failed)], at=there)
+        await desk.uow.commit()
+        rows = await desk.uow.session.execute(
+            text("SELECT id, due_at, now() AS now FROM whatsapp_send_queue")
+        )
+        due = {row.id: (row.due_at, row.now) for row in rows}
+
+    for one in (at_once, saved, many, failed):
+        due_at, now = due[one.id]
+        assert due_at <= now
+    assert due[later.id][0] == later.send_at

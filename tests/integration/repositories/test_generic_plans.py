@@ -61,6 +61,15 @@ ENTRIES_READ = """
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
 """
 REPORTS = 20
+TOLD = {
+    "channel": CHANNEL,
+    "event_ids": [new_id() for _ in range(REPORTS)],
+    "message_ids": [new_id() for _ in range(REPORTS)],
+    "wamids": [f"wamid.{i}" for i in range(REPORTS)],
+    "statuses": ["sent"] * REPORTS,
+    "attempts": [1] * REPORTS,
+    "seconds": [time.time()] * REPORTS,
+} | {name: [None] * REPORTS for name in ("errors", "pricing", "codes", "titles", "details")}
 STATEMENTS = {
     "claim": (
         "tellwire_dispatch",
@@ -80,20 +89,8 @@ STATEMENTS = {
         retry_statements.REQUEUE_DUE,
         {"limit": 50, "at": utc_now()},
     ),
-    "record statuses": (
-        "tellwire_app",
-        report_statements.RECORD_STATUSES,
-        {
-            "channel": CHANNEL,
-            "event_ids": [new_id() for _ in range(REPORTS)],
-            "message_ids": [new_id() for _ in range(REPORTS)],
-            "wamids": [f"wamid.{i}" for i in range(REPORTS)],
-            "statuses": ["sent"] * REPORTS,
-            "attempts": [1] * REPORTS,
-            "seconds": [time.time()] * REPORTS,
-        }
-        | {name: [None] * REPORTS for name in ("errors", "pricing", "codes", "titles", "details")},
-    ),
+    "record statuses": ("tellwire_app", report_statements.RECORD_STATUSES, TOLD),
+    "record new statuses": ("tellwire_app", report_statements.RECORD_NEW_STATUSES, TOLD),
 }
 
 

@@ -239,7 +239,9 @@ async def test_refusals_that_tell_wishes_wait_for_whoever_learns_who_is_who(
         await work.conversations.lock_people(ana.channel.id)
         await heed_marketing_wishes(work, ana.channel.id, [wish(second)])
         recording = tasks.create_task(
-            results._record([result(*one) for one in zip(refused, (first, second), strict=True)])
+            results._record(
+                [result(*one) for one in zip(refused, (first, second), strict=True)], []
+            )
         )
         await is_waiting(recording)
         await heed_marketing_wishes(work, ana.channel.id, [wish(first)])

@@ -164,6 +164,27 @@ async def test_high_goes_first_and_what_is_not_due_does_not_go(ana, store, claim
     assert not await claim(ana)
 
 
+async def test_a_claim_gives_what_it_got_lane_by_lane_and_the_longest_due_first(
+    ana, store, claim, superuser
+):
+    stored = {
+        lane: await store(ana, 20, priority=lane)
+        for lane in (Priority.BULK, Priority.NORMAL, Priority.HIGH)
+    }
+    # As a rest, a retry and a scheduled message leave it: due in another order than accepted.
+    for number, one in enumerate(stored[Priority.NORMAL]):
+        await superuser.execute(
+            "UPDATE whatsapp_send_queue SET due_at = due_at - $2::interval WHERE id = $1",
+            one.id,
+            number * SECOND,
+        )
+
+    high, normal, bulk = (
+        [one.id for one in stored[lane]] for lane in (Priority.HIGH, Priority.NORMAL, Priority.BULK)
+    )
+    assert ids(await claim(ana)) == [*high, *reversed(normal), *bulk]
+
+
 async def test_another_tenants_queue_is_not_claimed_for_this_channel(ana, bea, store, claim):
     await store(ana, 3)
 

@@ -67,3 +67,21 @@ async def test_the_role_for_backups_sees_all_tenants_and_the_owner_dumps_nothing
             await owner.fetchval(count)
     finally:
         await owner.close()
+
+
+async def test_a_tenant_is_deleted_with_all_that_it_has_and_nobody_else(
+    database, ana, bea, at, message, superuser
+) -> None:
+    for customer in (ana, bea):
+        async with at(customer) as desk:
+            await desk.messages.save_outbound(message(customer))
+    app = await _as(database, "tellwire_app")
+    try:
+        await app.execute(_block("DELETE FROM tenants").replace("<tenant id>", str(ana.tenant_id)))
+        assert await app.fetchval("SELECT count(*) FROM tenants") == 0  # No context is left.
+    finally:
+        await app.close()
+
+    for table in ("whatsapp_outbound_messages", "whatsapp_send_queue", "whatsapp_channels"):
+        owners = await superuser.fetch(f"SELECT DISTINCT tenant_id FROM {table}")  # noqa: S608  # ours
+        assert [row["tenant_id"] for row in owners] == [bea.tenant_id], table

@@ -303,7 +303,7 @@ async def test_what_waited_in_a_restored_backup_fails_after_a_day_and_is_not_sen
     leased, _ = await desk.marked()
     waiting = [await desk.saved() for _ in range(2)]
     page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text("utf-8")
-    _, _, restoring = page.partition("\n## Restoring\n")
+    restoring = page.partition("\n## Restoring\n")[2].partition("\n## ")[0]
     (restore,) = re.findall(r"^```sql\n(BEGIN;.*?)^```", restoring, re.MULTILINE | re.DOTALL)
 
     await desk.superuser.execute(restore)

@@ -110,6 +110,7 @@ def add_app(
         f"Webhooks of this app go to http://{settings.api_host}:{settings.api_port}"
         f"/webhooks/whatsapp/{app_id} (behind your HTTPS proxy)",
         highlight=False,
+        soft_wrap=True,
     )
 
 

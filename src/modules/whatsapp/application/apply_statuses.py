@@ -31,16 +31,22 @@ class ApplyStatuses:
     rng: Random = field(default_factory=Random)
 
     async def __call__(
-        self, work: Work, route: Route, reported: Sequence[StatusReported]
+        self,
+        work: Work,
+        route: Route,
+        reported: Sequence[StatusReported],
+        *,
+        all_new: bool = False,
     ) -> Sequence[StatusApplied]:
         """Those that tell their message in one statement, and what follows from them in a few more.
 
         The others after them: who waits for answers should hold no message that others wait for.
+        Raises AlreadyReported where they were said to be `all_new` and one is not.
         """
         told, untold = _split(reported)
         applied = [
-            *await self._record(work, route.channel_id, told),
-            *await self._record_untold(work, route.channel_id, untold),
+            *await self._record(work, route.channel_id, told, all_new=all_new),
+            *await self._record_untold(work, route.channel_id, untold, all_new=all_new),
         ]
         # By our own words also what has moved nothing: what had been given up may go again.
         failed = [*_echoed(told), *(one.failed for one in applied if one.failed)]
@@ -54,12 +60,12 @@ class ApplyStatuses:
         return applied
 
     async def _record(
-        self, work: Work, channel_id: UUID, reported: Sequence[StatusReported]
+        self, work: Work, channel_id: UUID, reported: Sequence[StatusReported], *, all_new: bool
     ) -> Sequence[StatusApplied]:
         if not reported:
             return ()
         reports = [_report(one) for one in reported]
-        recorded = await work.messages.record_statuses(channel_id, reports)
+        recorded = await work.messages.record_statuses(channel_id, reports, all_new=all_new)
         adopted: dict[UUID | None, LateFailure] = {one.message_id: one for one in recorded.failed}
         return [
             StatusApplied(
@@ -73,7 +79,7 @@ class ApplyStatuses:
         ]
 
     async def _record_untold(
-        self, work: Work, channel_id: UUID, reported: Sequence[StatusReported]
+        self, work: Work, channel_id: UUID, reported: Sequence[StatusReported], *, all_new: bool
     ) -> Sequence[StatusApplied]:
         """As `_record`, once every answer that may tell whose these are is stored or will see them.
 
@@ -82,7 +88,7 @@ class ApplyStatuses:
         """
         if reported:
             await work.messages.expect_answers(channel_id, [one.wamid for one in reported])
-        return await self._record(work, channel_id, reported)
+        return await self._record(work, channel_id, reported, all_new=all_new)
 
 
 def _split(

@@ -123,13 +123,10 @@ class DeliverEvents:
                 reason == GONE or current.failing_since == endpoint.failing_since
             ):
                 is_disabled = await work.endpoints.disable(endpoint.id, reason)
-        if is_working and endpoint.failing_since is not None:
+        # Whatever was read of it: other workers may have noted something since.
+        if is_working:
             await work.endpoints.note_working(endpoint.id)
-        elif (
-            not is_working
-            and outcomes != {DeliveryOutcome.DROPPED}
-            and endpoint.failing_since is None
-        ):
+        elif outcomes != {DeliveryOutcome.DROPPED}:
             await work.endpoints.note_failing(endpoint.id, at)
         await work.deliveries.record(results)
         if is_disabled:

@@ -228,10 +228,10 @@ class DispatchChannel:
     async def _claim_ahead(self) -> None:
         """Keep what is ready to go above half a batch, until nothing is due nor under way."""
         try:
-            while not self._retired and (channel := await self._sendable_channel()) is not None:
+            while not (self._retired or self._ended):
                 self._news.clear()
                 is_time = len(self._ready) <= self._claims.sizes.low_water
-                if is_time and self._claims.may_find_more and await self._claim(channel):
+                if is_time and self._claims.may_find_more and await self._claim():
                     continue
                 if not self._open:
                     return
@@ -240,7 +240,10 @@ class DispatchChannel:
             self._all_claimed = True
             self._changed.set()
 
-    async def _claim(self, channel: Channel) -> bool:
+    async def _claim(self) -> bool:
+        """Whether anything was claimed; nothing is where the channel may send nothing for now."""
+        if (channel := await self._sendable_channel()) is None:
+            return False
         if self.asks_first:
             self.asks_first = False
             rate, number = channel.messages_per_second, channel.phone_number_id

@@ -84,9 +84,10 @@ class RecordResults:
 
     async def _store(self, batch: Sequence[AttemptResult]) -> None:
         """Record `batch`, however long PostgreSQL is gone: a lease that ends does no harm."""
+        tries: list[AttemptsRecorded] = []
         while True:
             try:
-                recorded = await self._record(batch)
+                await self._record(batch, tries)
             except Exception as error:
                 if isinstance(error, TellwireError) and error.retryable:
                     await asyncio.sleep(RECORD_RETRY_SECONDS)
@@ -98,15 +99,18 @@ class RecordResults:
                     await self._store([result])
                 return
             break
-        held = recorded.held
-        lost = sum(result.message_id not in held for result in batch)
+        stored = _stored_by(tries)
+        held = stored.held
+        # What was not sent at all has no outcome that could be late.
+        lost = sum(result.message_id not in held for result in batch if result.number)
         if lost:
             logger.warning("%d outcomes came after their lease was lost", lost)
         for result in batch:
             self.observe(result, result.message_id in held)
-        await self.late.committed(self.tenant_id, self.channel_id, recorded.failed)
+        await self.late.committed(self.tenant_id, self.channel_id, stored.failed)
 
-    async def _record(self, batch: Sequence[AttemptResult]) -> AttemptsRecorded:
+    async def _record(self, batch: Sequence[AttemptResult], tries: list[AttemptsRecorded]) -> None:
+        """Record `batch` and add to `tries` what that came to, if only it is committed."""
         # Also where a lease was lost: what somebody wishes does not hang on it.
         wishes = wishes_in_answers(batch)
         async with self.begin(self.tenant_id) as work:
@@ -115,6 +119,18 @@ class RecordResults:
             recorded = await work.messages.record_attempts(batch)
             await heed_marketing_wishes(work, self.channel_id, wishes)
             await self.late.stored(work, self.channel_id, recorded.failed)
-            await record_results(work, [one for one in batch if one.message_id in recorded.held])
+            new = recorded.held - recorded.repeated
+            await record_results(work, [one for one in batch if one.message_id in new])
+            tries.append(recorded)
             await work.commit()
-        return recorded
+
+
+def _stored_by(tries: Sequence[AttemptsRecorded]) -> AttemptsRecorded:
+    """What recording came to when it was stored: later tries found no more than repetitions.
+
+    The answer to a commit may be lost, and then the results go to PostgreSQL again.
+    """
+    stored = tries[0]
+    for one in tries[1:]:
+        stored = stored if one.repeated else one
+    return stored

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from shared.kernel.errors import TellwireError
+from shared.kernel.errors import Conflict, TellwireError
 from shared.kernel.ids import new_id
 from whatsapp.domain.entities import Channel, InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
@@ -55,6 +55,13 @@ class StatusReport:
     pricing: Mapping[str, object] | None = None
 
 
+class AlreadyReported(Conflict):
+    """One of the reports that were said to be new was stored before; nothing was stored."""
+
+    code = "already_reported"
+    title = "A report that was said to be new was stored before"
+
+
 class UnreadableMessage(NamedTuple):
     """A stored row that no message can be made of, and the name of the error that says so."""
 
@@ -73,10 +80,14 @@ class LateFailure(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptsRecorded:
-    """The messages whose lease still held, and what reports that had waited have failed now."""
+    """The messages whose lease still held, and what reports that had waited have failed now.
+
+    `repeated` are those whose same result had been recorded before; they count as held.
+    """
 
     held: frozenset[UUID] = frozenset()
     failed: Sequence[LateFailure] = ()
+    repeated: frozenset[UUID] = frozenset()
 
 
 class RecordedReport(NamedTuple):
@@ -268,9 +279,12 @@ class MessageRepository(Protocol):
         ...
 
     async def record_statuses(
-        self, channel_id: UUID, reports: Sequence[StatusReport]
+        self, channel_id: UUID, reports: Sequence[StatusReport], *, all_new: bool = False
     ) -> StatusesRecorded:
-        """Keep each report once, move messages forward, note what turns out to be sent twice."""
+        """Keep each report once, move messages forward, note what turns out to be sent twice.
+
+        Of reports that are `all_new` none may be stored: otherwise it raises AlreadyReported.
+        """
         ...
 
     async def step_aside(self, channel_id: UUID, *, limit: int = 1000) -> int:

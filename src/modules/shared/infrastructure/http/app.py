@@ -1,7 +1,7 @@
 """What turns a FastAPI app into one of ours: layers around it, and one renderer for errors."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from shared.infrastructure.http.body import BodyLimit, BoundedBody
 from shared.infrastructure.http.errors import (
@@ -47,13 +48,15 @@ def equip(
     *,
     metrics: HttpMetrics,
     limit_of: Callable[[str], BodyLimit],
+    admit: Callable[[Scope], Awaitable[None]],
     form_of: Callable[[str], ErrorForm | None] = _ours,
 ) -> None:
     """Give `app` request ids, logs, metrics, bounded bodies and problem documents.
 
-    `form_of` names the paths whose errors have another form.
+    `admit` refuses whose bodies are not to be read, `form_of` names the paths whose errors have
+    another form.
     """
-    app.add_middleware(BoundedBody, limit_of=limit_of)
+    app.add_middleware(BoundedBody, limit_of=limit_of, admit=admit)
     app.add_middleware(
         RequestContext, metrics=metrics, form_of=form_of
     )  # added last, so it is the outermost

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -45,13 +45,21 @@ class BoundedBody:
     """Middleware that reads the body by the limit of its path; answers 413, 408 and 415 itself.
 
     A declared length is refused before a byte is read, an undeclared one as soon as it is passed;
-    the connection is closed then, so that nobody goes on sending. Servers set no time for a
+    the connection is closed then, so that nobody goes on sending. So is a body of somebody whom
+    `admit` refuses: one that is signed proves itself, for all others a caller has to be known
+    before their megabytes are kept and read. Servers set no time for a
     request's arrival as a whole, and every byte renews their patience: this does set one.
     """
 
-    def __init__(self, app: ASGIApp, limit_of: Callable[[str], BodyLimit]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limit_of: Callable[[str], BodyLimit],
+        admit: Callable[[Scope], Awaitable[None]],
+    ) -> None:
         self._app = app
         self._limit_of = limit_of
+        self._admit = admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -60,11 +68,13 @@ class BoundedBody:
             return
         limit = self._limit_of(scope["path"])
         try:
+            _refuse_declared(scope, limit)
+            if not limit.is_signed and _has_body(scope):
+                await self._admit(scope)
             if limit.is_streamed:
-                _refuse_declared(scope, limit)
                 await self._app(scope, _bounded(receive, limit), send)
                 return
-            body = await _read(scope, receive, limit)
+            body = await _read(receive, limit)
         except _ClientGone:
             return
         except TellwireError as error:
@@ -73,8 +83,7 @@ class BoundedBody:
         await self._app(scope, replay(body, receive), send)
 
 
-async def _read(scope: Scope, receive: Receive, limit: BodyLimit) -> bytes:
-    _refuse_declared(scope, limit)
+async def _read(receive: Receive, limit: BodyLimit) -> bytes:
     chunks, size = list[bytes](), 0
     try:
         async with asyncio.timeout(limit.within.total_seconds()):
@@ -125,6 +134,12 @@ def _refuse_declared(scope: Scope, limit: BodyLimit) -> None:
         for name, value in scope["headers"]
     ):
         raise EncodingRefused(field="Content-Encoding")
+
+
+def _has_body(scope: Scope) -> bool:
+    return declared_length(scope) > 0 or any(
+        name == b"transfer-encoding" for name, _ in scope["headers"]
+    )
 
 
 def declared_length(scope: Scope) -> int:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from whatsapp.entrypoints.http.caller import ChannelReader
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
 from whatsapp.entrypoints.http.documentation import problems
+from whatsapp.entrypoints.http.requests import NO_NUL
 from whatsapp.entrypoints.http.services import Services
 
 router = APIRouter(prefix="/v1", tags=["Account"])
@@ -70,7 +71,7 @@ async def list_account_events(
     caller: ChannelReader,
     limit: Limit = 50,
     cursor: Cursor = None,
-    field: Annotated[str | None, Query(max_length=100)] = None,
+    field: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
     not_understood: Annotated[bool, Query(description="Only what could not be read.")] = False,  # noqa: FBT002  # FastAPI's way
 ) -> AccountEventPageResponse:
     """What Meta reported about the tenant's numbers and accounts besides messages, newest first.

@@ -18,7 +18,7 @@ _MEANINGS: Final = {
     413: "The body is too large",
     415: "The body is compressed; of a file also: WhatsApp takes none of this type",
     416: "The file ends before the range begins",
-    422: "The request is not valid; `field` says where",
+    422: "The request is not valid; `field` says where, if it is one part of it",
     429: "Too much at once; `Retry-After` says when to try again",
     500: "A fault of Tellwire or of its installation; the log has it under `instance`",
     503: "Something does not answer; `Retry-After` says when to try again",

@@ -7,13 +7,15 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
+from tenancy.domain import Scope
 from whatsapp.domain.events import Event, EventType
 from whatsapp.entrypoints.http.caller import Credentials, Reader
 from whatsapp.entrypoints.http.documentation import problems
 from whatsapp.entrypoints.http.event_stream import Wanted
-from whatsapp.entrypoints.http.services import Services
+from whatsapp.entrypoints.http.services import HttpServices, Services
 
 router = APIRouter(prefix="/v1/events", tags=["Events"])
 """Declares routes and holds nothing else."""
@@ -34,7 +36,7 @@ class _EventStream(StreamingResponse):
     media_type = "text/event-stream"
     place: ExitStack
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         with self.place:
             await super().__call__(scope, receive, send)
 
@@ -53,7 +55,8 @@ async def follow_events(
             ge=0,
             le=_MAX_NUMBER,
             description="The number of the last event that you have; 0 for all that are kept, "
-            "none for what happens from now on.",
+            "none for what happens from now on. 410 where some behind it have been deleted, or "
+            "where the tenant has no such number yet.",
         ),
     ] = None,
 ) -> StreamingResponse:
@@ -70,11 +73,17 @@ async def follow_events(
             tenant_id=caller.tenant_id,
             after=after,
             wants=partial(_wants, types=frozenset(type or ()), channel_id=channel_id),
-            still_allowed=partial(services.authenticate, bearer),
+            still_allowed=partial(_ensure_may_read, services, bearer),
         )
         answer = _EventStream(streams.follow(wanted), headers=_HEADERS)
         answer.place = place.pop_all()
         return answer
+
+
+async def _ensure_may_read(services: HttpServices, bearer: str) -> None:
+    """As the route's own dependency did when the stream began."""
+    caller = await services.authenticate(bearer)
+    caller.ensure(Scope.MESSAGES_READ)
 
 
 def _wants(event: Event, *, types: frozenset[EventType], channel_id: UUID | None) -> bool:

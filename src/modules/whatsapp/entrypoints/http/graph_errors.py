@@ -16,8 +16,11 @@ from whatsapp.domain.outcome import Deferred, Rejected, Throttled
 from whatsapp.domain.value_objects import InvalidContent
 from whatsapp.domain.value_objects.message_content.frozen_json import Fault
 
-GRAPH_PATH: Final = re.compile(r"/v(?!1/)(?s:.*\..*/.*)|/(?!v1/)[^/]+/[^/]+/(?:messages|media)")
-"""Where clients of Meta's endpoint call, rightly or not."""
+GRAPH_PATH: Final = re.compile(
+    r"/v(?!1/)(?s:[^.]*\.[^/]*/.*)|/(?!v1/)[^/]+/[^/]+/(?:messages|media)"
+)
+"""Where clients of Meta's endpoint call, rightly or not. Read once from end to end: it is asked of
+every address that anybody thinks of."""
 _OBJECT_MISSING_SUBCODE: Final = 33
 
 

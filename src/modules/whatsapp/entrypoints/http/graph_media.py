@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from whatsapp.application.graph_media import ensure_number
 from whatsapp.domain.media import Media, MediaDirection
@@ -29,6 +30,20 @@ from whatsapp.entrypoints.http.services import Services
 UPLOAD_PATH: Final = re.compile(r"/v[1-9][0-9]?\.[0-9]/[^/]+/media")
 MAX_ID_CHARACTERS: Final = 512
 
+
+class _FewDigits(Convertor[int]):
+    """Digits of an address. Starlette's own take any number, and raise at thousands of them."""
+
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("digits", _FewDigits())
 router = APIRouter(tags=["Meta's endpoint"])
 """Declares routes and holds nothing else."""
 
@@ -69,7 +84,7 @@ async def post_graph_media(
     return JSONResponse({"id": given_media_id(media.id)})
 
 
-@router.get("/v{major:int}.{minor:int}/{media_id}", responses=GRAPH_MEDIA_FOUND)
+@router.get("/v{major:digits}.{minor:digits}/{media_id}", responses=GRAPH_MEDIA_FOUND)
 async def get_graph_media(
     major: int,  # noqa: ARG001  # any version is welcome
     minor: int,  # noqa: ARG001  # as above
@@ -88,7 +103,7 @@ async def get_graph_media(
     return JSONResponse(_shown(media, url))
 
 
-@router.delete("/v{major:int}.{minor:int}/{media_id}", responses=GRAPH_MEDIA_DELETED)
+@router.delete("/v{major:digits}.{minor:digits}/{media_id}", responses=GRAPH_MEDIA_DELETED)
 async def delete_graph_media(
     major: int,  # noqa: ARG001  # any version is welcome
     minor: int,  # noqa: ARG001  # as above

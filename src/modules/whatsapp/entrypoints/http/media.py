@@ -21,6 +21,7 @@ from whatsapp.entrypoints.http.caller import Reader, Sender
 from whatsapp.entrypoints.http.cursor import read_cursor, write_cursor
 from whatsapp.entrypoints.http.documentation import Responses, made, problems
 from whatsapp.entrypoints.http.media_forms import FORM_SCHEMA, MediaForm, body_of, is_form
+from whatsapp.entrypoints.http.requests import NO_NUL
 from whatsapp.entrypoints.http.services import Services
 
 PREFIX: Final = "/v1/media"
@@ -157,7 +158,10 @@ async def list_media(
         UUID | None, Query(description="The inbound message that brought the file.")
     ] = None,
     provider_media_id: Annotated[
-        str | None, Query(max_length=512, description="Meta's id, as inbound messages have it.")
+        str | None,
+        Query(
+            max_length=512, pattern=NO_NUL, description="Meta's id, as inbound messages have it."
+        ),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=64)] = None,

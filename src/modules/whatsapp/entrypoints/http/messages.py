@@ -53,7 +53,8 @@ async def send_message(
         Header(
             alias=KEY_HEADER,
             description="1 to 255 visible ASCII characters. The same key never sends twice; "
-            "without one, the same message to the same recipient within one second is one message.",
+            "without one, the same message to the same recipient within one second, or for the "
+            "same second of `send_at`, is one message.",
         ),
     ] = None,
 ) -> MessageResponse:

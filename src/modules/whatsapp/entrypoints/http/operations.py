@@ -1,6 +1,7 @@
 """Routes for those who run the process: is it alive, can it serve, what does it count."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -23,6 +24,7 @@ Check = Callable[[], Coroutine[Any, Any, str]]
 Anything it raises means that there is no answer.
 """
 _NO_ANSWER: Final = "no answer"
+logger = logging.getLogger(__name__)
 
 
 class Readiness:
@@ -36,6 +38,7 @@ class Readiness:
         self._checks: Mapping[str, Check] = {}
         self._group: asyncio.TaskGroup | None = None
         self._asked: dict[str, asyncio.Task[str]] = {}
+        self._told = ""
 
     @asynccontextmanager
     async def watching(self, checks: Mapping[str, Check]) -> AsyncGenerator[None]:
@@ -48,14 +51,23 @@ class Readiness:
                 asked.cancel()
 
     async def ensure(self) -> None:
-        """Raise NotReady, which names what does not answer or cannot be used."""
+        """Raise NotReady, which names what does not answer or cannot be used.
+
+        It is logged where it is another than when somebody asked before.
+        """
         if self._group is None:
             raise NotReady("Not started")
         names, group = tuple(self._checks), self._group
         wrong = await asyncio.gather(*(self._wrong_with(name, group) for name in names))
-        told = [f"{name}: {what}" for name, what in zip(names, wrong, strict=True) if what]
+        pairs = zip(names, wrong, strict=True)
+        told = "; ".join(f"{name}: {what}" for name, what in pairs if what)
+        if told and told != self._told:
+            logger.warning("not ready: %s", told)
+        elif self._told and not told:
+            logger.info("ready again")
+        self._told = told
         if told:
-            raise NotReady("; ".join(told))
+            raise NotReady(told)
 
     async def _wrong_with(self, name: str, group: asyncio.TaskGroup) -> str:
         asked = self._asked.get(name)

@@ -1,10 +1,12 @@
 """What callers may send; the content of a message is checked by the domain, with its own paths."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -41,8 +43,22 @@ def _spelled_out(given: object) -> object:
     raise PydanticCustomError("time_form", "a time with its zone is needed: 2026-12-01T09:00:00Z")
 
 
-Instant: TypeAlias = Annotated[AwareDatetime, BeforeValidator(_spelled_out)]
-"""A time as the API takes it; a number would have to be guessed at, seconds or milliseconds."""
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+
+
+def _in_utc(given: datetime) -> datetime:
+    """The same moment; at the ends of the calendar, where UTC has no day for it, the nearest."""
+    try:
+        return given.astimezone(UTC)
+    except OverflowError:
+        return _FIRST if given.year == _FIRST.year else _LAST
+
+
+Instant: TypeAlias = Annotated[
+    AwareDatetime, BeforeValidator(_spelled_out), AfterValidator(_in_utc)
+]
+"""A time as the API takes it, in UTC; a number would have to be guessed at, seconds or not."""
 _MetaObject = dict[str, Any] | None
 _T = MessageType
 SendableType: TypeAlias = Literal[
@@ -59,7 +75,9 @@ SendableType: TypeAlias = Literal[
     _T.REACTION,
 ]
 """The types that go to a person; a pin is for groups."""
-MetadataText = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\u0000]*$")]
+NO_NUL: Final = r"^[^\u0000]*$"
+"""The one character that PostgreSQL keeps in no text; refused by its field's name."""
+MetadataText = Annotated[str, StringConstraints(max_length=2000, pattern=NO_NUL)]
 
 
 def _content(kind: str) -> Any:

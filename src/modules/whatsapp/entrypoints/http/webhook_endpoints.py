@@ -129,7 +129,10 @@ async def test_endpoint(
 async def replay_events(
     endpoint_id: UUID, wanted: ReplayRequest, services: Services, caller: WebhookWriter
 ) -> ReplayResponse:
-    """Deliver events again, with the ids that they had; what waits anyhow counts too.
+    """Deliver events again, with the ids that they had; each begins anew.
+
+    What waits for another attempt gets it at once, and what is being delivered at this moment is
+    delivered once more.
 
     `incomplete` says that some of what was asked for is not kept any more.
     """

@@ -29,6 +29,7 @@ from sqlalchemy.types import TypeEngine
 from whatsapp.infrastructure.persistence.models import OutboundMessageModel
 from whatsapp.infrastructure.persistence.repositories.conversation_statements import IS_LEFT
 from whatsapp.infrastructure.persistence.repositories.recipient_statements import recipient_key
+from whatsapp.infrastructure.persistence.repositories.times import due_by_our_clock
 
 _MESSAGES = cast("Table", OutboundMessageModel.__table__)
 _NAMES = ", ".join(column.name for column in _MESSAGES.c)
@@ -121,8 +122,8 @@ _STATEMENT = f"""
     ), queued AS (
         INSERT INTO whatsapp_send_queue
             (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
-        SELECT s.tenant_id, s.id, s.channel_id, {recipient_key("s")}, s.lane, 'ready', j.due_at, 0,
-               s.expires_at
+        SELECT s.tenant_id, s.id, s.channel_id, {recipient_key("s")}, s.lane, 'ready',
+               {due_by_our_clock("j")}, 0, s.expires_at
         FROM stored s JOIN judged j USING (id) WHERE s.inserted
     ), found AS (
         SELECT {_NAMES}, inserted FROM stored

@@ -104,6 +104,7 @@ def _arrays(results: Sequence[DeliveryResult]) -> dict[str, Any]:
         "took": [int(one.answer.took / timedelta(milliseconds=1)) for one in results],
         "at": [one.at for one in results],
         "due": [one.due_at for one in results],
+        "queued": [one.claimed.queued_at for one in results],
     }
 
 

@@ -89,24 +89,28 @@ RECORD: Final = _typed(
             CAST(:endpoint_ids AS uuid[]), CAST(:event_ids AS uuid[]),
             CAST(:attempts AS smallint[]), CAST(:outcomes AS text[]), CAST(:statuses AS smallint[]),
             CAST(:errors AS text[]), CAST(:excerpts AS text[]), CAST(:took AS integer[]),
-            CAST(:at AS timestamptz[]), CAST(:due AS timestamptz[])
+            CAST(:at AS timestamptz[]), CAST(:due AS timestamptz[]),
+            CAST(:queued AS timestamptz[])
         ) AS r(log_id, id, token, endpoint_id, event_id, attempt, outcome, status, error, excerpt,
-               took_ms, at, due_at)
+               took_ms, at, due_at, queued_at)
     ), held AS MATERIALIZED (
         -- One order for all that take several: they wait for, and not on, each other.
-        SELECT q.id, r.attempt, r.outcome, r.due_at
+        SELECT q.id, r.outcome = 'retrying' AS is_retried, r.attempt, r.due_at,
+               q.queued_at <> r.queued_at AS is_asked_for
         FROM webhook_delivery_queue q JOIN result r ON r.id = q.id AND r.token = q.lease_token
         WHERE q.tenant_id = :tenant AND q.id = ANY(CAST(:ids AS uuid[]))
         ORDER BY q.id FOR UPDATE OF q
     ), gone AS (
         DELETE FROM webhook_delivery_queue q USING held h
-        WHERE q.tenant_id = :tenant AND q.id = h.id AND h.outcome <> 'retrying'
+        WHERE q.tenant_id = :tenant AND q.id = h.id AND NOT h.is_retried AND NOT h.is_asked_for
         RETURNING q.id
     ), moved AS (
         UPDATE webhook_delivery_queue q
-        SET attempt = h.attempt, due_at = h.due_at, lease_token = NULL, lease_until = NULL
+        SET attempt = CASE WHEN h.is_asked_for THEN 0 ELSE h.attempt END,
+            due_at = CASE WHEN h.is_asked_for THEN now() ELSE h.due_at END,
+            lease_token = NULL, lease_until = NULL
         FROM held h
-        WHERE q.tenant_id = :tenant AND q.id = h.id AND h.outcome = 'retrying'
+        WHERE q.tenant_id = :tenant AND q.id = h.id AND (h.is_retried OR h.is_asked_for)
         RETURNING q.id
     ), logged AS (
         INSERT INTO webhook_deliveries
@@ -140,8 +144,11 @@ RECORD: Final = _typed(
     took=ARRAY(Integer()),
     at=ARRAY(DateTime(timezone=True)),
     due=ARRAY(DateTime(timezone=True)),
+    queued=ARRAY(DateTime(timezone=True)),
 )
-"""Settle what still bears the lease's token, and log every attempt: it was made in any case."""
+"""Settle what still bears the lease's token, and log every attempt: it was made in any case.
+
+What was replayed since it was claimed begins anew, whatever was said."""
 
 BRING_FORWARD: Final = _typed(
     """
@@ -192,12 +199,25 @@ _QUEUE_AGAIN: Final = f"""
           AND (w.format = 'tellwire' OR f.has_meta OR f.type LIKE 'message.%')
         ORDER BY f.number
         LIMIT :limit
+    ), there AS MATERIALIZED (
+        SELECT q.id, q.lease_token IS NULL AS is_waiting FROM webhook_delivery_queue q
+        WHERE q.tenant_id = :tenant AND q.id = ANY(ARRAY(SELECT id FROM wanted))
+          AND (q.lease_token IS NOT NULL OR q.due_at > now())
+        ORDER BY q.id FOR UPDATE
+    ), asked_for AS (
+        UPDATE webhook_delivery_queue q
+        SET queued_at = clock_timestamp(),
+            due_at = CASE WHEN t.is_waiting THEN now() ELSE q.due_at END,
+            attempt = CASE WHEN t.is_waiting THEN 0 ELSE q.attempt END
+        FROM there t WHERE q.tenant_id = :tenant AND q.id = t.id
     ), queued AS (
         INSERT INTO webhook_delivery_queue
             (tenant_id, id, endpoint_id, event_id, number, order_key, due_at, attempt, queued_at)
         SELECT :tenant, id, endpoint_id, event_id, number, coalesce(subject_id, event_id),
                now(), 0, now()
         FROM wanted
+        -- Behind the locks: none of those can be settled any more, and so be missed by both.
+        WHERE id NOT IN (SELECT id FROM there)
         ON CONFLICT (tenant_id, id) DO NOTHING
     ), furthest AS (
         SELECT number, recorded_at FROM looked ORDER BY number DESC LIMIT 1
@@ -247,9 +267,12 @@ REPLAY: Final = _typed(
 )
 """Queue what the endpoint wants of the events that were recorded then, as far as it looks.
 
-What waits for it anyhow stays as it is, and counts. An event is recorded by the time at which its
-transaction began and numbered later, so that times follow numbers only roughly: by less than an
-hour, which no transaction lasts. Halving finds the number from which to look."""
+What waits for another attempt is due at once and begins anew. What a worker delivers at this moment
+may have left before anybody asked, and so gets another time of queueing, by which `RECORD` knows.
+
+An event is recorded by the time at which its transaction began and numbered later, so that times
+follow numbers only roughly: by less than an hour, which no transaction lasts. Halving finds the
+number from which to look."""
 REPLAY_NAMED: Final = _typed(
     f"""
     WITH looked AS MATERIALIZED (

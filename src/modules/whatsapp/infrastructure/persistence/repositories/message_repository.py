@@ -18,6 +18,7 @@ from whatsapp.domain.entities import (
     OutboundMessage,
 )
 from whatsapp.domain.repositories import (
+    AlreadyReported,
     AttemptResult,
     AttemptsRecorded,
     FailedAttempt,
@@ -75,6 +76,7 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         "fk_whatsapp_outbound_messages_whatsapp_channels": ChannelNotFound,
         "fk_whatsapp_inbound_messages_whatsapp_channels": ChannelNotFound,
         "fk_whatsapp_status_events_whatsapp_channels": ChannelNotFound,
+        "uq_whatsapp_status_events_report": AlreadyReported,
     }
 
     async def save_outbound(self, message: OutboundMessage) -> OutboundMessage:
@@ -291,15 +293,19 @@ class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, Outbound
         await self._run(report_sql.EXPECT_ANSWERS, parameters)
 
     async def record_statuses(
-        self, channel_id: UUID, reports: Sequence[StatusReport]
+        self, channel_id: UUID, reports: Sequence[StatusReport], *, all_new: bool = False
     ) -> StatusesRecorded:
         """Keep each report once and move each message to the furthest, never back.
 
         Repetitions change nothing. A report about a second copy of a message that Meta sent already
         is noted among its attempts as a duplicate, once.
+
+        Whoever says that they are `all_new` saves a twentieth; where they are not, AlreadyReported
+        is raised and the transaction has failed: begin it anew without saying so.
         """
         arrays, of = report_arrays(reports), {"tenant": self.tenant_id, "channel": channel_id}
-        rows = await self._fetch(report_sql.RECORD_STATUSES, of | arrays)
+        statement = report_sql.RECORD_NEW_STATUSES if all_new else report_sql.RECORD_STATUSES
+        rows = await self._fetch(statement, of | arrays)
         if ids := settled_by(rows):
             await self._fetch(report_sql.SETTLE_REPORTED, of | {"ids": ids})
         doubles = doubles_among(arrays, rows)

@@ -214,9 +214,10 @@ def attempts_recorded_of(rows: Sequence[Any]) -> AttemptsRecorded:
         held=frozenset(message_id for message_id, *_ in rows),
         failed=[
             late_failure(message_id, attempt, failed_at, errors)
-            for message_id, attempt, failed_at, errors in rows
+            for message_id, attempt, failed_at, errors, _ in rows
             if attempt is not None
         ],
+        repeated=frozenset(message_id for message_id, *_, repeated in rows if repeated),
     )
 
 

@@ -25,6 +25,8 @@ from sqlalchemy import (
     TextClause,
     Uuid,
     bindparam,
+    case,
+    func,
     literal_column,
     select,
     text,
@@ -43,6 +45,7 @@ from whatsapp.infrastructure.persistence.repositories.recipient_statements impor
     known_number,
     recipient_key,
 )
+from whatsapp.infrastructure.persistence.repositories.times import due_by_our_clock
 
 NOBODY_KNOWS: Final = "Nobody knows whether it was sent"
 ABANDONED: Final = "The worker that was sending it has died or lost its lease"
@@ -91,6 +94,7 @@ def _save_outbound() -> Any:
         .returning(*_MESSAGES.c, literal_column("xmax = 0", Boolean()).label("inserted"))
         .cte("stored")
     )
+    due_at = bindparam("due_at", type_=DateTime(timezone=True))
     entry = select(
         stored.c.tenant_id,
         stored.c.id,
@@ -98,7 +102,13 @@ def _save_outbound() -> Any:
         literal_column(recipient_key("stored")),
         stored.c.lane,
         literal_column("'ready'"),
-        bindparam("due_at", type_=DateTime(timezone=True)),
+        case(
+            (
+                func.coalesce(stored.c.next_attempt_at, stored.c.send_at).is_(None),
+                func.least(due_at, func.now()),
+            ),
+            else_=due_at,
+        ),
         literal_column("0"),
         stored.c.expires_at,
     ).where(stored.c.inserted)
@@ -134,7 +144,7 @@ def _save_outbound_many() -> Any:
             INSERT INTO whatsapp_send_queue
                 (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
             SELECT s.tenant_id, s.id, s.channel_id, {recipient_key("s")}, s.lane, 'ready',
-                   g.due_at, 0, s.expires_at
+                   {due_by_our_clock("g")}, 0, s.expires_at
             FROM stored s JOIN given g USING (id) WHERE s.inserted
         )
         SELECT * FROM stored WHERE NOT inserted
@@ -443,9 +453,9 @@ RECORD_ATTEMPTS: Final = typed(
                   CASE WHEN o.has_failed THEN o.status_at END AS failed_at,
                   CASE WHEN o.has_failed THEN CAST(o.errors AS text) END AS errors
     )
-    SELECT id, attempt, failed_at, errors FROM updated
+    SELECT id, attempt, failed_at, errors, false AS repeated FROM updated
     UNION ALL
-    SELECT r.id, NULL, NULL, NULL FROM result r
+    SELECT r.id, NULL, NULL, NULL, true FROM result r
     WHERE r.number > 0 AND NOT EXISTS (SELECT FROM attempted a WHERE a.id = r.attempt_id)
     """,  # noqa: S608  # constants of this module
     tenant=Uuid(),

@@ -164,9 +164,9 @@ CLAIM: Final = text(
             lane = CASE WHEN q.lane < 0 THEN q.lane - ({WAITING_LANES}) ELSE q.lane END
         FROM picked, unhurried
         WHERE q.tenant_id = :tenant AND q.ctid = picked.spot
-        RETURNING q.id, q.attempt
+        RETURNING q.id, q.attempt, q.due_at, picked.turn
     )
-    SELECT id, attempt FROM claimed
+    (SELECT id, attempt FROM claimed ORDER BY turn, due_at, id)
     UNION ALL
     -- A row without an id says that more is due, which stands behind others or is being claimed.
     SELECT CAST(NULL AS uuid), CAST(NULL AS smallint)

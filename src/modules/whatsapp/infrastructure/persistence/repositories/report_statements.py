@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import ARRAY, TEXT, Double, Integer, SmallInteger, Uuid
+from sqlalchemy import ARRAY, TEXT, Double, Integer, SmallInteger, TextClause, Uuid
 
 from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.infrastructure.persistence.repositories.message_statements import (
@@ -14,8 +14,9 @@ _RANK = " ".join(
     ["CASE n.status", *(f"WHEN '{status}' THEN {status.rank}" for status in MessageStatus), "END"]
 )
 
-RECORD_STATUSES: Final = typed(
-    f"""
+_ONCE: Final = "ON CONFLICT (tenant_id, channel_id, wamid, status, occurred_at) DO NOTHING"
+
+_RECORD: Final = f"""
     WITH report AS (
         SELECT r.*, to_timestamp(r.seconds) AS occurred_at FROM unnest(
             CAST(:event_ids AS uuid[]), CAST(:message_ids AS uuid[]), CAST(:wamids AS text[]),
@@ -82,7 +83,7 @@ RECORD_STATUSES: Final = typed(
         -- One order for all batches: two with the same reports wait for, not on, each other. Of
         -- two that say the same, the one that names the message is the one to keep.
         ORDER BY wamid, status, occurred_at, id IS NULL
-        ON CONFLICT (tenant_id, channel_id, wamid, status, occurred_at) DO NOTHING
+        {_ONCE}
         RETURNING id
     ), fresh AS MATERIALIZED (
         SELECT x.* FROM matched x JOIN kept ON kept.id = x.event_id
@@ -169,21 +170,29 @@ RECORD_STATUSES: Final = typed(
     SELECT NULL, true, u.id, true, true, u.attempt, false, false, a.occurred_at,
            CAST(a.errors AS text)
     FROM adopted a JOIN updated u ON u.event_id = a.id WHERE a.status = 'failed'
-    """,  # noqa: S608  # constants of this module
-    tenant=Uuid(),
-    channel=Uuid(),
-    event_ids=ARRAY(Uuid()),
-    message_ids=ARRAY(Uuid()),
-    wamids=ARRAY(TEXT()),
-    statuses=ARRAY(TEXT()),
-    attempts=ARRAY(SmallInteger()),
-    seconds=ARRAY(Double()),
-    errors=ARRAY(TEXT()),
-    pricing=ARRAY(TEXT()),
-    codes=ARRAY(Integer()),
-    titles=ARRAY(TEXT()),
-    details=ARRAY(TEXT()),
-)
+"""  # noqa: S608  # constants of this module
+
+
+def _recording(statement: str) -> TextClause:
+    return typed(
+        statement,
+        tenant=Uuid(),
+        channel=Uuid(),
+        event_ids=ARRAY(Uuid()),
+        message_ids=ARRAY(Uuid()),
+        wamids=ARRAY(TEXT()),
+        statuses=ARRAY(TEXT()),
+        attempts=ARRAY(SmallInteger()),
+        seconds=ARRAY(Double()),
+        errors=ARRAY(TEXT()),
+        pricing=ARRAY(TEXT()),
+        codes=ARRAY(Integer()),
+        titles=ARRAY(TEXT()),
+        details=ARRAY(TEXT()),
+    )
+
+
+RECORD_STATUSES: Final = _recording(_RECORD)
 """Keep every report once and move each message to the furthest new one, never back.
 
 Gives what did not go as each report says for itself, by `number`, counted from 1: those that were
@@ -195,6 +204,11 @@ attempt that a later one replaced cannot fail it. A report is matched by our own
 echoes, and otherwise by wamid; what was parked under that wamid before counts now.
 `SETTLE_REPORTED` and `NOTE_DOUBLES` follow in the same transaction
 where a row says so: hardly ever, so that this statement does not look."""
+
+RECORD_NEW_STATUSES: Final = _recording(_RECORD.replace(_ONCE, ""))
+"""The same for reports of which none is stored: a unique violation where one is, or is meanwhile.
+
+Looking for each, and holding its place until it is stored, would be a twentieth of the price."""
 
 SETTLE_REPORTED: Final = typed(
     """

@@ -80,7 +80,9 @@ SEND_AGAIN: Final = text(
             (tenant_id, id, channel_id, recipient_key, lane, state, due_at, attempt, expires_at)
         SELECT m.tenant_id, m.id, m.channel_id, {recipient_key("m")},
                m.lane + CASE WHEN m.waits THEN {RETRY_LANES} ELSE 0 END,
-               CASE WHEN m.waits THEN 'retrying' ELSE 'ready' END, m.due_at, m.attempts,
+               CASE WHEN m.waits THEN 'retrying' ELSE 'ready' END,
+               -- Somebody's clock may be ahead of ours, by which the queue is read.
+               CASE WHEN m.waits THEN m.due_at ELSE least(m.due_at, now()) END, m.attempts,
                m.expires_at
         FROM again m ORDER BY m.id
         ON CONFLICT (tenant_id, id) DO UPDATE
