@@ -12,8 +12,8 @@ from shared.infrastructure.settings import Settings
 from shared.kernel.errors import Misconfigured
 from shared.kernel.secret import Secret
 from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
-from whatsapp.application.clean_up_media import CleanUpMedia
-from whatsapp.application.media_ports import MediaStore
+from whatsapp.application.clean_up_media import FORGOTTEN, MOST_FAILURES, CleanUpMedia
+from whatsapp.application.media_ports import MediaStore, MediaStoreUnavailable
 from whatsapp.application.move_media import MediaLimits, MoveMedia
 from whatsapp.application.ports import BeginWork
 from whatsapp.domain.media import MediaFailure
@@ -26,8 +26,6 @@ from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMediaQueu
 
 DIRECTORY: Final = "media"
 CLEAN_UP_SECONDS: Final = 3600.0
-FORGOTTEN: Final = timedelta(hours=6)
-"""A draft that old belongs to no living process."""
 
 
 def open_store(settings: Settings) -> MediaStore:
@@ -68,14 +66,24 @@ class CleanUp:
         """Remove what dead processes left, what was deleted in part, what nobody used for so long.
 
         Whoever deletes a file and dies, or finds the store gone, leaves it marked: that is seen to
-        here, also where files are kept for good.
+        here, also where files are kept for good. A file that cannot be removed keeps no other
+        tenant's; MediaStoreUnavailable at the end, or at once where the store is gone for all.
         """
         removed = await self.store.sweep(FORGOTTEN)
         clean_up = CleanUpMedia(begin=self.begin, store=self.store, keep_for=self.keep_for)
-        last = None
+        last, failed, in_a_row = None, 0, 0
         while page := await self.directory.list_ids(after=last):
             for last in page:
-                removed += await clean_up(last)
+                try:
+                    done = await clean_up(last)
+                except MediaStoreUnavailable:
+                    failed, in_a_row = failed + 1, in_a_row + 1
+                    if in_a_row == MOST_FAILURES:
+                        raise
+                else:
+                    removed, in_a_row = removed + done, 0 if done else in_a_row
+        if failed:
+            raise MediaStoreUnavailable
         return removed
 
     async def turn(self) -> int:

@@ -5,6 +5,7 @@ import json
 from datetime import timedelta
 from email.utils import format_datetime
 from functools import partial
+from uuid import UUID
 
 import pytest
 from standardwebhooks.webhooks import Webhook
@@ -461,7 +462,7 @@ async def test_events_are_replayed_by_id_and_by_time_and_what_waits_is_not_doubl
     await rounds(endpoint)
     first = listener.got[0]
 
-    by_id = await replay(ana.tenant_id, endpoint.id, event_ids=[first.json["id"]])
+    by_id = await replay(ana.tenant_id, endpoint.id, event_ids=[UUID(first.json["id"])])
     assert by_id == (1, None, False)
     assert (await replay(ana.tenant_id, endpoint.id, since=began)).queued == 3
     assert await waiting(superuser, endpoint) == 3

@@ -52,7 +52,9 @@ def tell(begin, ana, sent):
 @pytest.fixture
 def replay(begin, ana, endpoint):
     async def replay(ids):
-        return await ReplayEvents(begin=begin, keep=KEEP)(ana.tenant_id, endpoint.id, event_ids=ids)
+        return await ReplayEvents(begin=begin, keep=KEEP)(
+            ana.tenant_id, endpoint.id, event_ids=[UUID(one) for one in ids]
+        )
 
     return replay
 
@@ -110,7 +112,7 @@ async def test_what_is_replayed_while_it_is_under_way_is_delivered_once_more_and
     begin, ana, tell, under_way, listener, endpoint, rounds, superuser, status, named
 ):
     first, *_ = await tell()
-    wanted = {"event_ids": [first]} if named else {"since": utc_now() - timedelta(minutes=1)}
+    wanted = {"event_ids": [UUID(first)]} if named else {"since": utc_now() - timedelta(minutes=1)}
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         delivering = await under_way(tasks)
@@ -152,7 +154,7 @@ async def test_what_waits_for_another_attempt_gets_it_when_it_is_replayed(
     listener.status = 200
     assert await rounds(endpoint) == 0
 
-    wanted = {"event_ids": [first]} if named else {"since": utc_now() - timedelta(minutes=1)}
+    wanted = {"event_ids": [UUID(first)]} if named else {"since": utc_now() - timedelta(minutes=1)}
     await ReplayEvents(begin=begin, keep=KEEP)(ana.tenant_id, endpoint.id, **wanted)
     time.passed = timedelta(hours=2)  # More than three days after it was queued at first.
     listener.status = 503

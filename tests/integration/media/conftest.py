@@ -163,13 +163,16 @@ async def simulator() -> AsyncIterator[str]:
 async def files(database, sessions, simulator, tmp_path) -> AsyncIterator[Files]:
     engine = create_engine(database.url("tellwire_process"))
     root = tmp_path / "media"
+    store = DirectoryMediaStore(root)
+    async with store.drafting():
+        pass  # One that has been in use.
     async with create_http_session(read_timeout=timedelta(seconds=5)) as http:
         yield Files(
             simulator,
             http,
             sessions,
             SQLAlchemyMediaQueue(engine),
-            DirectoryMediaStore(root),
+            store,
             root,
         )
     await engine.dispose()

@@ -8,7 +8,7 @@ from shared.infrastructure.database import create_engine
 from shared.kernel.clock import utc_now
 from tellwire.media import CleanUp
 from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
-from whatsapp.application.clean_up_media import CleanUpMedia
+from whatsapp.application.clean_up_media import MOST_FAILURES, CleanUpMedia
 from whatsapp.application.media_ports import MediaStoreUnavailable
 from whatsapp.domain.media import Media, MediaDirection, MediaStatus
 from whatsapp.domain.media_type import MediaKind
@@ -90,6 +90,78 @@ async def test_what_was_to_be_deleted_is_deleted_where_files_are_kept_for_good_t
     assert statuses.pop(kept) is MediaStatus.STORED
     assert list(statuses.values()) == [MediaStatus.REMOVED]
     assert len(files.stored_files()) == 1
+
+
+class Stubborn:
+    """The real store, but for files that it does not give up."""
+
+    def __init__(self, store, *kept):
+        self.store, self.kept, self.asked = store, {one.place for one in kept}, 0
+        self.sweep = store.sweep
+
+    async def remove(self, key):
+        self.asked += 1
+        if key in self.kept:
+            raise MediaStoreUnavailable
+        await self.store.remove(key)
+
+
+async def marked(files, customer, number):
+    """A file that is to be removed, and is not yet."""
+    async with work_in(files.sessions)(customer.tenant_id) as work:
+        media = await work.media.save_outbound(_outbound(customer, number))
+        await work.media.mark_for_removal(media.id)
+        await work.commit()
+    return media
+
+
+@pytest.fixture
+async def everybody(files, database):
+    """The cleaning up of all tenants, with a store of ours."""
+    engine = create_engine(database.url("tellwire_process"))
+
+    def everybody(store):
+        return CleanUp(
+            directory=SQLAlchemyTenantDirectory(engine),
+            store=store,
+            begin=work_in(files.sessions),
+            keep_for=None,
+        )
+
+    yield everybody
+    await engine.dispose()
+
+
+async def statuses(files, customer):
+    return {one.id: one.status for one in await files.media_of(customer)}
+
+
+async def test_a_file_that_cannot_be_removed_keeps_no_other_of_any_tenant(
+    files, ana, bea, everybody
+) -> None:
+    first, *others = sorted([ana, bea], key=lambda one: one.tenant_id)
+    kept = await marked(files, first, 1)
+    gone = [await marked(files, one, number) for one in (first, *others) for number in (2, 3)]
+
+    with pytest.raises(MediaStoreUnavailable):  # So that somebody hears of it.
+        await everybody(Stubborn(files.store, kept))()
+
+    found = await statuses(files, first) | await statuses(files, others[0])
+    assert found.pop(kept.id) is MediaStatus.REMOVING
+    assert found == {one.id: MediaStatus.REMOVED for one in gone}
+
+
+async def test_a_store_that_is_gone_is_not_asked_for_each_of_many_files(
+    files, ana, everybody
+) -> None:
+    all_of_them = [await marked(files, ana, number) for number in range(20)]
+    store = Stubborn(files.store, *all_of_them)
+
+    with pytest.raises(MediaStoreUnavailable):
+        await everybody(store)()
+
+    assert store.asked == MOST_FAILURES
+    assert set((await statuses(files, ana)).values()) == {MediaStatus.REMOVING}
 
 
 async def test_another_tenants_files_stay(files, bea, fetched) -> None:

@@ -202,6 +202,7 @@ async def test_hot_statements_walk_no_table(database, ana, given) -> None:
             "TAKE_FOR_REMOVAL": {
                 "tenant": ana.tenant_id,
                 "before": AT - 13 * DAY,
+                "begun_before": AT - DAY,
                 "limit": 10,
             },
         }.items():

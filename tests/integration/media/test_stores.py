@@ -257,6 +257,41 @@ async def test_a_draft_that_ends_while_dead_ones_are_looked_for_holds_up_nothing
     assert not left.exists()
 
 
+async def test_a_directory_that_is_not_mounted_has_lost_no_file_and_removed_none(tmp_path) -> None:
+    mounted, elsewhere = tmp_path / "media", tmp_path / "elsewhere"
+    store = DirectoryMediaStore(mounted)
+    key = await keep(store, b"hello")
+    mounted.rename(elsewhere)
+    for is_there in (False, True):  # The mount point may be gone, or an empty directory.
+        if is_there:
+            mounted.mkdir()
+        with pytest.raises(MediaStoreUnavailable) as refused:
+            await read(store, key)
+        with pytest.raises(MediaStoreUnavailable):
+            await store.remove(key)
+        assert str(tmp_path) not in f"{refused.value!r} {refused.value.__cause__!r}"
+    mounted.rmdir()
+    elsewhere.rename(mounted)
+
+    assert await read(store, key) == b"hello"
+    await store.remove(key)
+    with pytest.raises(MediaNotAvailable):
+        await read(store, key)
+
+
+async def test_a_directory_that_fails_within_a_file_is_a_store_that_does_not_answer(
+    tmp_path,
+) -> None:
+    store = DirectoryMediaStore(tmp_path)
+    key = await keep(store, b"hello")
+    (path,) = (tmp_path / str(key.tenant_id)).rglob("*-*")
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # Which opens, and cannot be read at its beginning.
+
+    with pytest.raises(MediaStoreUnavailable):
+        await read(store, key)
+
+
 async def test_files_lie_below_their_tenant_for_tellwires_eyes_alone(tmp_path) -> None:
     root = tmp_path / "media"
     key = await keep(DirectoryMediaStore(root), b"hello")

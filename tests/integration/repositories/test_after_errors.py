@@ -1,14 +1,15 @@
 """What an embedding program can still do with a transaction of which something has failed."""
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from shared.infrastructure.database import DatabaseFailed, RLSManager, SQLAlchemyUnitOfWork
-from shared.infrastructure.database.driver_errors import InvalidValue
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMessageRepository
 
 pytestmark = pytest.mark.postgres
 
-UNSTORABLE = "a\0b"
+FAILING = text("SELECT 1 / 0")
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ async def test_after_a_commit_that_failed_the_unit_of_work_goes_on_in_its_tenant
         await rls.set_context(tenant_id=ana.tenant_id)
         messages = SQLAlchemyMessageRepository(uow.session)
         await messages.save_outbound(undone)
-        with pytest.raises(InvalidValue):
-            await messages.get_outbound_by_wa_id(UNSTORABLE)
+        with pytest.raises(DBAPIError):
+            await uow.session.execute(FAILING)
         with pytest.raises(DatabaseFailed):
             await uow.commit()
         await messages.save_outbound(kept)
@@ -42,7 +43,7 @@ async def test_a_block_is_left_in_peace_after_a_commit_that_failed(ana, message,
         await rls.set_context(tenant_id=ana.tenant_id)
         messages = SQLAlchemyMessageRepository(session)
         await messages.save_outbound(message(ana))
-        with pytest.raises(InvalidValue):
-            await messages.get_outbound_by_wa_id(UNSTORABLE)
+        with pytest.raises(DBAPIError):
+            await session.execute(FAILING)
         with pytest.raises(Exception, match="nothing was stored"):
             await session.commit()  # Not the unit of work's, which would begin anew.

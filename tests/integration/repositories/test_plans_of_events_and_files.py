@@ -284,7 +284,9 @@ OF_TENANT = {
     "forget uploads": (SQLAlchemyMediaRepository, lambda m: m.forget_uploads(CHANNEL, OTHERS)),
     "take for removal": (
         SQLAlchemyMediaRepository,
-        lambda m: m.take_for_removal(before=utc_now() - timedelta(days=7), limit=20),
+        lambda m: m.take_for_removal(
+            before=utc_now() - timedelta(days=7), begun_before=utc_now(), limit=20
+        ),
     ),
     "record removed": (SQLAlchemyMediaRepository, lambda m: m.record_removed(OTHERS)),
     "list account events": (

@@ -1,19 +1,26 @@
 """What is given to a repository is looked at first: the transaction it belongs to goes on."""
 
+from datetime import datetime
+
 import pytest
 
 from shared.infrastructure.database.driver_errors import InvalidValue
 from shared.kernel.clock import utc_now
 from tenancy.infrastructure.repositories import SQLAlchemyApiKeyRepository
+from whatsapp.domain.media import Media, MediaDirection
+from whatsapp.domain.media_type import MediaKind
+from whatsapp.domain.value_objects import MessageStatus
 from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyChannelRepository,
     SQLAlchemyEndpointRepository,
+    SQLAlchemyMediaRepository,
     SQLAlchemyMessageRepository,
 )
 
 pytestmark = pytest.mark.postgres
 
 CANARY = "canary"
+NAIVE = datetime(2026, 11, 23)  # noqa: DTZ001  # as given by who forgot the zone
 MESSAGES, CHANNELS = SQLAlchemyMessageRepository, SQLAlchemyChannelRepository
 NO_BASE = (SQLAlchemyApiKeyRepository, SQLAlchemyEndpointRepository)
 AT = {"at": utc_now()}
@@ -83,6 +90,17 @@ async def test_a_number_is_looked_for_by_its_text(at, ana, message):
 async def test_reports_are_reports(at, ana, message):
     await refuse(at, ana, message, MESSAGES, "record_statuses", ana.channel.id, [CANARY])
     await refuse(at, ana, message, MESSAGES, "expect_answers", ana.channel.id, CANARY)
+
+
+async def test_a_time_without_its_zone_is_not_taken_for_one_of_this_machine(at, ana, message):
+    media = Media(tenant_id=ana.tenant_id, direction=MediaDirection.OUTBOUND, kind=MediaKind.IMAGE)
+    ana.channel.verified_at = media.used_at = NAIVE
+    await refuse(at, ana, message, CHANNELS, "update", ana.channel)
+    for name in ("add", "expect", "save_outbound"):
+        await refuse(at, ana, message, SQLAlchemyMediaRepository, name, media)
+    stored = message(ana)
+    stored.advance(MessageStatus.SENDING, NAIVE)
+    await refuse(at, ana, message, MESSAGES, "update_outbound", stored)
 
 
 async def test_text_never_becomes_a_channels_token(at, ana, message):

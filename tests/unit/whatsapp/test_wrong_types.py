@@ -18,6 +18,7 @@ from whatsapp.domain.value_objects import (
 )
 
 CANARY = "canary"
+NAIVE = datetime(2026, 11, 23)  # noqa: DTZ001  # as given by who forgot the zone
 NUMBER = PhoneNumber("+4915112345678")
 OUTBOUND = {
     "tenant_id": UUID(int=1),
@@ -25,6 +26,7 @@ OUTBOUND = {
     "recipient": NUMBER,
     "content": MessageContent.text("Hello"),
 }
+KEYED = {"idempotency_key": IdempotencyKey("order-1")}
 INBOUND = {
     "tenant_id": UUID(int=1),
     "channel_id": UUID(int=2),
@@ -49,11 +51,14 @@ WRONG = [
     (OutboundMessage, OUTBOUND, "send_at", CANARY, "invalid_schedule"),
     (OutboundMessage, OUTBOUND, "expires_at", 7, "invalid_schedule"),
     (OutboundMessage, OUTBOUND, "created_at", CANARY, "invalid_schedule"),
+    (OutboundMessage, OUTBOUND | KEYED, "created_at", NAIVE, "invalid_schedule"),
+    (OutboundMessage, OUTBOUND | KEYED, "send_at", NAIVE, "invalid_schedule"),
     (OutboundMessage, OUTBOUND, "priority", "high", "invalid_input"),
     (OutboundMessage, OUTBOUND, "envelope", CANARY, "invalid_input"),
     (InboundMessage, INBOUND, "wamid", 7, "invalid_input"),
     (InboundMessage, INBOUND, "content", CANARY, "invalid_input"),
     (InboundMessage, INBOUND, "sent_at", CANARY, "invalid_input"),
+    (InboundMessage, INBOUND, "sent_at", NAIVE, "invalid_input"),
     (InboundMessage, INBOUND, "sender", CANARY, "invalid_input"),
     (InboundMessage, INBOUND, "sender_user_id", CANARY, "invalid_input"),
     (InboundMessage, INBOUND, "raw", CANARY, "invalid_input"),

@@ -8,9 +8,9 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from shared.infrastructure.database import SQLAlchemyRepository
-from shared.infrastructure.database.arguments import given
 from shared.infrastructure.database.driver_errors import ConstraintErrors, translated
 from shared.infrastructure.database.rls import bound_tenant
+from shared.infrastructure.database.signatures import looks_at_arguments
 from shared.infrastructure.database.tenant_context import TenantContextConflict
 from tenancy.domain import ApiKey, ApiKeyNotFound, Scope, Tenant, TenantAlreadyExists
 from tenancy.infrastructure.models import ApiKeyModel, TenantModel
@@ -18,6 +18,7 @@ from tenancy.infrastructure.models import ApiKeyModel, TenantModel
 MAX_PAGE = 1000
 
 
+@looks_at_arguments()
 class SQLAlchemyTenantRepository:
     """The tenant that the session serves; its row is guarded by its own id."""
 
@@ -44,6 +45,7 @@ def _to_tenant(row: TenantModel) -> Tenant:
     return Tenant(id=row.id, name=row.name, created_at=row.created_at)
 
 
+@looks_at_arguments()
 class SQLAlchemyApiKeyRepository(SQLAlchemyRepository[ApiKey, ApiKeyModel]):
     """The tenant's API keys; their secrets cannot be read back."""
 
@@ -55,7 +57,7 @@ class SQLAlchemyApiKeyRepository(SQLAlchemyRepository[ApiKey, ApiKeyModel]):
 
         Raises ApiKeyNotFound.
         """
-        key = self._to_model(given(ApiKey, entity, "entity"))
+        key = self._to_model(entity)
         query = (
             update(ApiKeyModel)
             .where(ApiKeyModel.tenant_id == self.tenant_id, ApiKeyModel.id == key.id)

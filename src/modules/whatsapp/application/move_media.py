@@ -23,6 +23,7 @@ from whatsapp.application.media_ports import (
     MediaUrlExpired,
 )
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.whole_file import WholeFile
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.media import (
     INBOUND_LIFE,
@@ -150,8 +151,14 @@ class MoveMedia:
             raise MediaTrouble(MediaFailure.WRONG_HASH)
 
     async def _upload(self, job: MediaJob, media: Media, channel: Channel) -> None:
-        async with self.store.reading(media.key) as content:
-            provider_media_id = await self.source.upload(channel, media, content)
+        async with self.store.reading(media.key) as pieces:
+            content = WholeFile(pieces, media.size)
+            try:
+                provider_media_id = await self.source.upload(channel, media, aiter(content))
+            except MediaTrouble:
+                if content.trouble is not None:  # Meta had no part in it.
+                    raise content.trouble from None
+                raise
         at = self.now()
         async with self.begin(job.tenant_id) as work:
             await work.media.record_uploaded(

@@ -1,13 +1,15 @@
 """A tenant's own files: taken in once by what they hold, and given back as they are stored."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 from uuid import UUID
 
 from shared.kernel.clock import Clock, utc_now
-from whatsapp.application.media_ports import MediaDraft, MediaStore
+from whatsapp.application.media_ports import MediaDraft, MediaStore, MediaStoreUnavailable
 from whatsapp.application.ports import BeginWork
+from whatsapp.application.whole_file import WholeFile
 from whatsapp.domain.media import (
     InvalidMedia,
     Media,
@@ -34,7 +36,11 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreMedia:
-    """Takes in a file to send: `await store(tenant_id, content, mime_type=...)`."""
+    """Takes in a file to send: `await store(tenant_id, content, mime_type=...)`.
+
+    The row is there before the bytes are, as `pending`: what breaks off in between leaves nothing
+    in the store that the next cleaning up does not find.
+    """
 
     begin: BeginWork
     store: MediaStore
@@ -57,17 +63,16 @@ class StoreMedia:
         InvalidMedia, MediaStoreUnavailable.
         """
         at_most = MAX_OUTBOUND_BYTES if mime_type is None else sendable(mime_type)[1]
-        at = self.now()
         async with self.store.drafting() as draft:
             await _copy(content, draft, at_most=at_most)
             mime_type = await told_behind() or mime_type or ""
             kind, _ = sendable(mime_type)
             ensure_fits(kind, draft.size, draft.head)
+            at = self.now()
             media = Media(
                 tenant_id=tenant_id,
                 direction=MediaDirection.OUTBOUND,
                 kind=kind,
-                status=MediaStatus.STORED,
                 mime_type=essence(mime_type),
                 filename=filename,
                 size=draft.size,
@@ -77,16 +82,29 @@ class StoreMedia:
             )
             async with self.begin(tenant_id, user_id) as work:
                 same = await work.media.find_same(draft.sha256, essence(mime_type), at=at)
+                if same is None:
+                    await work.media.add(media)
                 await work.commit()
             if same is not None:
                 return same, False
-            await draft.keep(media.key, mime_type=essence(mime_type))
-        async with self.begin(tenant_id, user_id) as work:
-            stored = await work.media.save_outbound(media)
+            await draft.keep(media.place, mime_type=essence(mime_type))
+        return await self._settle(media, user_id)
+
+    async def _settle(self, media: Media, user_id: UUID | None) -> tuple[Media, bool]:
+        """The bytes are there: so is the media, unless another was earlier with the same file."""
+        async with self.begin(media.tenant_id, user_id) as work:
+            stored = await work.media.save_outbound(replace(media, status=MediaStatus.STORED))
+            if stored.id != media.id:
+                await work.media.add(media)  # Until its bytes are gone.
             await work.commit()
-        if stored.id != media.id:
-            await self.store.remove(media.key)  # Another was a moment earlier with the same file.
-        return stored, stored.id == media.id
+        if stored.id == media.id:
+            return stored, True
+        with suppress(MediaStoreUnavailable):  # Cleaning up sees to it then.
+            await self.store.remove(media.place)
+            async with self.begin(media.tenant_id, user_id) as work:
+                await work.media.delete(media.id)
+                await work.commit()
+        return stored, False
 
 
 async def _copy(content: AsyncIterator[bytes], draft: MediaDraft, *, at_most: int) -> None:
@@ -147,6 +165,7 @@ class ReadMedia:
         self, media: Media, *, start: int = 0, length: int | None = None
     ) -> AsyncGenerator[bytes]:
         """The bytes in pieces; the first raises MediaNotReady, MediaNotAvailable and the like."""
+        size = length if length is not None or media.size is None else media.size - start
         async with self.store.reading(media.key, start=start, length=length) as pieces:
-            async for piece in pieces:
+            async for piece in WholeFile(pieces, size):
                 yield piece

@@ -2,7 +2,8 @@
 
 inbound   pending -> stored -> removing -> removed
              `----> failed
-outbound             stored -> removing -> removed
+outbound  pending -> stored -> removing -> removed
+             `-----------------^  an upload that broke off
 """
 
 import base64

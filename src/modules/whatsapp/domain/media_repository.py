@@ -96,8 +96,20 @@ class MediaRepository(Protocol):
         """The stored outbound media with this content and type, noted as used at `at`."""
         ...
 
+    async def add(self, entity: Media) -> Media:
+        """Store it as it is: outbound media as `pending`, before its bytes go to the store."""
+        ...
+
+    async def delete(self, entity_id: UUID) -> bool:
+        """Forget it; False where there is none."""
+        ...
+
     async def save_outbound(self, media: Media) -> Media:
-        """Store outbound media once by content and type; a repetition gives the stored one."""
+        """Store outbound media once by content and type; a repetition gives the stored one.
+
+        What was `pending` under its id is gone. Raises TransactionConflict where it is being
+        removed, since its upload took too long.
+        """
         ...
 
     async def record_stored(self, job: MediaJob, stored: Stored) -> bool:
@@ -138,8 +150,13 @@ class MediaRepository(Protocol):
         """Meta does not know these any more, before their time; gives how many there were."""
         ...
 
-    async def take_for_removal(self, *, before: datetime | None, limit: int) -> Sequence[Media]:
-        """Mark what nobody used since `before`, if given, as being removed; gives all that is."""
+    async def take_for_removal(
+        self, *, before: datetime | None, begun_before: datetime | None = None, limit: int
+    ) -> Sequence[Media]:
+        """Mark what nobody used since `before`, if given, as being removed; gives all that is.
+
+        So are uploads that were begun before `begun_before` and never came to an end.
+        """
         ...
 
     async def mark_for_removal(self, media_id: UUID) -> Media | None:

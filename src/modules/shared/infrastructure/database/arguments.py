@@ -5,6 +5,7 @@ the caller's transaction with it.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from shared.infrastructure.database.driver_errors import InvalidValue
@@ -30,9 +31,17 @@ def all_given(kind: type[ValueT], values: Any, field: str) -> Sequence[ValueT]:
     return found
 
 
+def zoned(values: dict[str, Any]) -> dict[str, Any]:
+    """`values`, if none is a time without its zone, which would count as one of this machine's."""
+    for name, value in values.items():
+        if isinstance(value, datetime) and value.utcoffset() is None:
+            raise InvalidValue("A time needs its zone", field=name)
+    return values
+
+
 def limit_given(limit: Any, most: int) -> int:
     """At most `most`; InvalidValue where it is no number of rows."""
     rows = given(int, limit, "limit")
-    if rows < 0:
+    if rows < 0 or isinstance(limit, bool):
         raise InvalidValue("A limit is 0 or more", field="limit")
     return min(rows, most)

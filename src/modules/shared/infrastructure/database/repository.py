@@ -9,7 +9,7 @@ from sqlalchemy import Executable, Result, delete, insert, inspect, select, upda
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from shared.infrastructure.database.arguments import given, limit_given
+from shared.infrastructure.database.arguments import given, limit_given, zoned
 from shared.infrastructure.database.base import TenantScoped
 from shared.infrastructure.database.direct import fetch
 from shared.infrastructure.database.driver_errors import (
@@ -159,7 +159,7 @@ class SQLAlchemyRepository(ABC, Generic[Entity, Model]):
     @staticmethod
     def _values(row: TenantScoped) -> dict[str, Any]:
         """The values that were given to `row`; what was not given is the database's to fill."""
-        return {name: value for name, value in inspect(row).dict.items() if name[0] != "_"}
+        return zoned({name: value for name, value in inspect(row).dict.items() if name[0] != "_"})
 
 
 def _on_connection(

@@ -12,7 +12,7 @@ from types import NoneType
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from shared.kernel.errors import ensure_type
+from shared.kernel.errors import InvalidInput, ensure_type
 from shared.kernel.ids import new_id
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.value_objects import (
@@ -68,6 +68,8 @@ class InboundMessage:
         ensure_type(self.wamid, str, field="wamid")
         ensure_type(self.content, InboundContent, field="content")
         ensure_type(self.sent_at, datetime, field="sent_at")
+        if self.sent_at.utcoffset() is None:
+            raise InvalidInput("A time needs its zone, as in 2026-11-23T09:00:00Z", field="sent_at")
         ensure_type(self.sender, (PhoneNumber, NoneType), field="sender")
         ensure_type(self.sender_user_id, (UserId, NoneType), field="sender_user_id")
         ensure_type(self.raw, Mapping, field="raw")

@@ -153,7 +153,7 @@ class OutboundMessage:
             ensure_type(key, IdempotencyKey, InvalidIdempotencyKey, field="idempotency_key")
 
     def _check_schedule(self) -> None:
-        for name in ("send_at", "expires_at"):
+        for name in ("send_at", "expires_at", "created_at"):
             at: datetime | None = getattr(self, name)
             if at is not None and at.tzinfo is None:
                 raise InvalidSchedule(

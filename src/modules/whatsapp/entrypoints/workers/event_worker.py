@@ -37,6 +37,9 @@ PARALLEL: Final = 16
 ROUNDS: Final = 50
 """After so many rounds an endpoint makes room for others."""
 MOST_REST_SECONDS: Final = 60.0
+MAX_RESTING: Final = 1000
+FORGOTTEN_SECONDS: Final = 86_400.0
+"""With more than so many, those are let go that had nothing due for so long after their rest."""
 
 logger = logging.getLogger(__name__)
 
@@ -141,4 +144,8 @@ class EventWorker:
         known = self._resting.get(work)
         failures = 1 if known is None else known.failures + 1
         seconds = min(2.0 ** min(failures, 10), MOST_REST_SECONDS) * (0.5 + self.rng.random() / 2)
-        self._resting[work] = _Rest(failures, self.monotonic() + seconds)
+        now = self.monotonic()
+        if len(self._resting) >= MAX_RESTING:
+            lately = now - FORGOTTEN_SECONDS
+            self._resting = {o: rest for o, rest in self._resting.items() if rest.until > lately}
+        self._resting[work] = _Rest(failures, now + seconds)

@@ -47,6 +47,9 @@ LONGEST_TURN_SECONDS: Final = 10.0
 """So long where nothing has left yet: the first use of a number, or a worker with much to do."""
 MOST_REST_SECONDS: Final = 5.0
 """A channel that may not send is looked at again after so long, whatever it said."""
+MAX_RESTING: Final = 1000
+FORGOTTEN_SECONDS: Final = 3600.0
+"""With more than so many, those are let go that had nothing to send for so long afterwards."""
 
 logger = logging.getLogger(__name__)
 Dispatch: TypeAlias = Callable[[UUID, UUID], DispatchChannel]
@@ -289,11 +292,17 @@ class SendWorker:
         except Exception:
             logger.exception("dispatching failed in an unforeseen way")
         if dispatcher.resting:
-            rest = min(dispatcher.resting.total_seconds(), MOST_REST_SECONDS)
-            self._resting[key] = self.monotonic() + rest
+            self._rest(key, min(dispatcher.resting.total_seconds(), MOST_REST_SECONDS))
         if self._running.get(key) is serving:
             del self._running[key]
             self._to_leave.add(key[1])
+
+    def _rest(self, key: _Key, seconds: float) -> None:
+        now = self.monotonic()
+        if len(self._resting) >= MAX_RESTING:
+            lately = now - FORGOTTEN_SECONDS
+            self._resting = {one: until for one, until in self._resting.items() if until > lately}
+        self._resting[key] = now + seconds
 
     async def _tend(self) -> int:
         """Expire, queue due retries again, give up the unreported, where the sweep saw some."""

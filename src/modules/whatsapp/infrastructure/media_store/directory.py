@@ -64,12 +64,8 @@ class DirectoryMediaStore:
     ) -> AsyncGenerator[AsyncIterator[bytes]]:
         """The bytes from `start` on, in pieces; MediaNotAvailable where there are none."""
         path = self._root.joinpath(*key.parts)
-        try:
-            file = await asyncio.to_thread(path.open, "rb")
-        except FileNotFoundError:
-            raise MediaNotAvailable("The store has lost it") from None
-        except OSError:
-            raise MediaStoreUnavailable from None
+        with _told():
+            file = await asyncio.to_thread(self._open, path)
         try:
             yield _pieces(file, start, length)
         finally:
@@ -78,7 +74,7 @@ class DirectoryMediaStore:
     async def remove(self, key: MediaKey) -> None:
         """Remove the bytes; nothing where there are none."""
         with _told():
-            await asyncio.to_thread(self._root.joinpath(*key.parts).unlink, missing_ok=True)
+            await asyncio.to_thread(self._remove, self._root.joinpath(*key.parts))
 
     async def sweep(self, older_than: timedelta) -> int:
         """Remove drafts that dead processes left behind; gives how many."""
@@ -89,6 +85,28 @@ class DirectoryMediaStore:
         drafts = self._root / DRAFTS
         _make_directories(self._root, drafts)
         return NamedTemporaryFile(dir=drafts, delete=False)
+
+    def _open(self, path: Path) -> IO[bytes]:
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            self._ensure_there()
+            raise MediaNotAvailable("The store has lost it") from None
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            self._ensure_there()
+
+    def _ensure_there(self) -> None:
+        """Raise where the whole store is missing, and not one file.
+
+        Whoever ever kept a file made the directory of drafts. Without it this is not the place, but
+        what is left of it while a shared directory is not mounted.
+        """
+        if not (self._root / DRAFTS).is_dir():
+            raise MediaStoreUnavailable from None
 
     def _sweep(self, older_than: timedelta) -> int:
         drafts, swept = self._root / DRAFTS, 0
@@ -118,7 +136,8 @@ async def _pieces(file: IO[bytes], start: int, length: int | None) -> AsyncItera
     left = length
     while left is None or left > 0:
         wanted = CHUNK_BYTES if left is None else min(CHUNK_BYTES, left)
-        piece = await asyncio.to_thread(file.read, wanted)
+        with _told():
+            piece = await asyncio.to_thread(file.read, wanted)
         if not piece:
             return
         left = None if left is None else left - len(piece)

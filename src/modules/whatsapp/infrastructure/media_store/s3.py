@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from tempfile import TemporaryFile
@@ -24,6 +24,8 @@ _WHOLE: Final = timedelta(hours=6)
 """Of one request with its file: whoever reads a large one may read slowly."""
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 _RETRY_FOR: Final = timedelta(seconds=30)
+_NO_BUCKET, _NO_KEY = "NoSuchBucket", "NoSuchKey"
+"""S3's words for what is missing: it answers 404 for a bucket as for an object in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +47,8 @@ class _S3Draft(Draft):
 
     async def keep(self, key: MediaKey, *, mime_type: str) -> None:
         """Put the whole file; an object is there when all of it is, and never in part."""
-        await asyncio.to_thread(self._file.seek, 0)
         try:
+            await asyncio.to_thread(self._file.seek, 0)  # Which writes what is left.
             await obstore.put_async(
                 self._store, _name(key), self._file, attributes={"Content-Type": mime_type}
             )
@@ -63,11 +65,15 @@ class S3MediaStore:
     @asynccontextmanager
     async def drafting(self) -> AsyncGenerator[_S3Draft]:
         """A new draft in a local file without a name: if the process dies it is gone."""
-        file = await asyncio.to_thread(TemporaryFile)
+        try:
+            file = await asyncio.to_thread(TemporaryFile)
+        except OSError:
+            raise MediaStoreUnavailable from None
         try:
             yield _S3Draft(file, self._store)
         finally:
-            await asyncio.to_thread(file.close)
+            with suppress(OSError):  # Of what nobody kept, for which there was no room.
+                await asyncio.to_thread(file.close)
 
     @asynccontextmanager
     async def reading(
@@ -78,7 +84,9 @@ class S3MediaStore:
         options: Any = {"range": range_} if start or length is not None else {}
         try:
             found = await obstore.get_async(self._store, _name(key), options=options)
-        except FileNotFoundError:
+        except FileNotFoundError as missing:
+            if _NO_BUCKET in str(missing):
+                raise MediaStoreUnavailable from None
             raise MediaNotAvailable("The store has lost it") from None
         except (BaseError, OSError):
             raise MediaStoreUnavailable from None
@@ -88,10 +96,10 @@ class S3MediaStore:
         """Remove the object; nothing where there is none."""
         try:
             await obstore.delete_async(self._store, _name(key))
-        except FileNotFoundError:
-            return
-        except (BaseError, OSError):
-            raise MediaStoreUnavailable from None
+        except (BaseError, OSError) as error:
+            # S3 itself says nothing of an object that is missing; some that speak like it do.
+            if _NO_KEY not in str(error):
+                raise MediaStoreUnavailable from None
 
     async def sweep(self, older_than: timedelta) -> int:  # noqa: ARG002  # drafts have no names here
         """Nothing is ever left behind but parts of uploads, which the bucket's rules expire."""

@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
+from shared.infrastructure.database.signatures import looks_at_arguments
 from shared.kernel.ids import MAX, NIL, new_id
 from whatsapp.domain.account import (
     AccountEvent,
@@ -189,6 +190,7 @@ _SAVE_STATE: Final = text(
 )
 
 
+@looks_at_arguments(replaces=["record_template"])
 class SQLAlchemyAccountRepository(SQLAlchemyRepository[AccountEvent, AccountEventModel]):
     """The reports of one tenant's accounts; every method is one statement."""
 

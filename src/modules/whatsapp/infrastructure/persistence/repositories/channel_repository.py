@@ -10,6 +10,7 @@ from sqlalchemy import Interval, LargeBinary, Table, bindparam, func, select, ty
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.arguments import given
 from shared.infrastructure.database.driver_errors import ConstraintErrors
+from shared.infrastructure.database.signatures import looks_at_arguments
 from shared.infrastructure.encryption import EncryptedString
 from shared.kernel.errors import SecretUnreadable
 from shared.kernel.secret import Secret
@@ -43,6 +44,7 @@ _REST = (
 )
 
 
+@looks_at_arguments()
 class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
     """The tenant's channels; tokens are ciphertext in the table and `AccessToken` outside.
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.driver_errors import ConstraintErrors
+from shared.infrastructure.database.signatures import looks_at_arguments
 from whatsapp.domain.conversation import Conversation, ConversationNotFound, Person, Reached
 from whatsapp.domain.entities import ChannelNotFound
 from whatsapp.domain.value_objects import PhoneNumber, Recipient, UserId
@@ -27,6 +28,7 @@ from whatsapp.infrastructure.persistence.repositories.person_statements import (
 )
 
 
+@looks_at_arguments()
 class SQLAlchemyConversationRepository(SQLAlchemyRepository[Conversation, ConversationModel]):
     """The tenant's conversations; `save_inbound` of the messages opens them and counts."""
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.infrastructure.database.signatures import looks_at_arguments
 from whatsapp.application.conversation_views import (
     ConversationPage,
     ConversationView,
@@ -43,6 +44,7 @@ _FIRST_ID: Final = UUID(int=0)
 _FROM_THE_LATEST: Final = Place(datetime(9999, 1, 1, tzinfo=UTC), _LAST_ID)
 
 
+@looks_at_arguments()
 class SQLAlchemyConversationViews(SQLAlchemyConversationRepository):
     """A tenant's conversations as its people look at them; as many statements whatever the page."""
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.infrastructure.database.direct import fetch
 from shared.infrastructure.database.driver_errors import translated
 from shared.infrastructure.database.rls import bound_tenant
+from shared.infrastructure.database.signatures import looks_at_arguments
 from shared.kernel.ids import MAX
 from whatsapp.domain.events import (
     DeliveryOutcome,
@@ -24,6 +25,7 @@ from whatsapp.infrastructure.persistence.repositories import event_statements as
 from whatsapp.infrastructure.persistence.repositories.storable import storable_text
 
 
+@looks_at_arguments()
 class SQLAlchemyDeliveryLog:
     """The deliveries of the session's tenant; every method but `replay` is one statement."""
 

@@ -7,10 +7,12 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, select, update
 
 from shared.infrastructure.database import SQLAlchemyRepository
+from shared.infrastructure.database.signatures import looks_at_arguments
 from whatsapp.domain.events import EndpointFormat, EventType, WebhookEndpoint
 from whatsapp.infrastructure.persistence.models import WebhookEndpointModel
 
 
+@looks_at_arguments()
 class SQLAlchemyEndpointRepository(SQLAlchemyRepository[WebhookEndpoint, WebhookEndpointModel]):
     """The tenant's webhook endpoints; secrets are ciphertext in the table."""
 

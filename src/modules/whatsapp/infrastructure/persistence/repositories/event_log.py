@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.infrastructure.database.direct import fetch
 from shared.infrastructure.database.driver_errors import translated
 from shared.infrastructure.database.rls import bound_tenant
+from shared.infrastructure.database.signatures import looks_at_arguments
 from shared.kernel.ids import new_ids
 from whatsapp.domain.events import (
     TOLD_STATUSES,
@@ -28,6 +29,7 @@ from whatsapp.infrastructure.persistence.repositories.storable import json_text,
 TOLD: Final = sorted(status.value for status in TOLD_STATUSES)
 
 
+@looks_at_arguments()
 class SQLAlchemyEventLog:
     """The events of the tenant that the session serves.
 

@@ -8,7 +8,9 @@ from uuid import UUID
 from sqlalchemy import TextClause, select
 
 from shared.infrastructure.database import SQLAlchemyRepository
-from shared.infrastructure.database.driver_errors import ConstraintErrors
+from shared.infrastructure.database.arguments import zoned
+from shared.infrastructure.database.driver_errors import ConstraintErrors, TransactionConflict
+from shared.infrastructure.database.signatures import looks_at_arguments
 from shared.kernel.ids import new_ids
 from whatsapp.domain.entities import ChannelNotFound
 from whatsapp.domain.media import Media, MediaDirection, MediaFailure, MediaStatus, Upload
@@ -18,6 +20,7 @@ from whatsapp.infrastructure.persistence.models import MediaModel
 from whatsapp.infrastructure.persistence.repositories import media_statements as sql
 
 
+@looks_at_arguments()
 class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
     """The tenant's media; what ends a job is fenced by the job's lease, in one statement."""
 
@@ -25,6 +28,7 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
     constraint_errors: ClassVar[ConstraintErrors] = {
         "fk_whatsapp_media_whatsapp_channels": ChannelNotFound,
         "fk_whatsapp_media_uploads_whatsapp_channels": ChannelNotFound,
+        "pk_whatsapp_media": TransactionConflict,
     }
 
     async def find_many(self, ids: Sequence[UUID]) -> Sequence[Media]:
@@ -68,7 +72,11 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
         return self._to_entity(rows[0]) if rows else None
 
     async def save_outbound(self, media: Media) -> Media:
-        """Store outbound media once by content and type; a repetition gives the stored one."""
+        """Store outbound media once by content and type; a repetition gives the stored one.
+
+        What was `pending` under its id is gone. Raises TransactionConflict where it is being
+        removed, since its upload took too long.
+        """
         return self._to_entity((await self._rows(sql.SAVE_OUTBOUND, _given(media)))[0])
 
     async def record_stored(self, job: MediaJob, stored: Stored) -> bool:
@@ -134,9 +142,15 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
         parameters = {"channel": channel_id, "ids": sorted(ids)}
         return len(await self._rows(sql.FORGET_UPLOADS, parameters))
 
-    async def take_for_removal(self, *, before: datetime | None, limit: int) -> Sequence[Media]:
-        """Mark what nobody used since `before`, if given, as being removed; gives all that is."""
-        rows = await self._rows(sql.TAKE_FOR_REMOVAL, {"before": before, "limit": limit})
+    async def take_for_removal(
+        self, *, before: datetime | None, begun_before: datetime | None = None, limit: int
+    ) -> Sequence[Media]:
+        """Mark what nobody used since `before`, if given, as being removed; gives all that is.
+
+        So are uploads that were begun before `begun_before` and never came to an end.
+        """
+        parameters = {"before": before, "begun_before": begun_before, "limit": limit}
+        rows = await self._rows(sql.TAKE_FOR_REMOVAL, parameters)
         return [self._to_entity(row) for row in rows]
 
     async def mark_for_removal(self, media_id: UUID) -> Media | None:
@@ -178,7 +192,7 @@ class SQLAlchemyMediaRepository(SQLAlchemyRepository[Media, MediaModel]):
 
 
 def _given(media: Media) -> dict[str, Any]:
-    return {
+    values = {
         "tenant": media.tenant_id,
         "id": media.id,
         "direction": media.direction.value,
@@ -191,9 +205,11 @@ def _given(media: Media) -> dict[str, Any]:
         "filename": media.filename,
         "size": media.size,
         "sha256": media.sha256,
+        "failure": media.failure,
         "created_at": media.created_at,
         "at": media.used_at,
     }
+    return zoned(values)
 
 
 def _of_job(job: MediaJob) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     DateTime,
     Integer,
     Interval,
@@ -22,6 +23,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "after": Uuid(),
     "at": DateTime(timezone=True),
     "before": DateTime(timezone=True),
+    "begun_before": DateTime(timezone=True),
     "channel": Uuid(),
     "channel_id": Uuid(),
     "created_at": DateTime(timezone=True),
@@ -35,7 +37,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "needed_at": DateTime(timezone=True),
     "per_tenant": Integer(),
     "sha256": LargeBinary(),
-    "size": Integer(),
+    "size": BigInteger(),
     "tenant": Uuid(),
     "token": Uuid(),
     "upload_ids": ARRAY(Uuid()),
@@ -56,7 +58,7 @@ _COLUMNS: Final = (
 )
 _GIVEN: Final = (
     ":tenant, :id, :direction, :kind, :status, :channel_id, :message_id, :provider_media_id,"
-    " :mime_type, :filename, :size, :sha256, NULL, :created_at, :at"
+    " :mime_type, :filename, :size, :sha256, :failure, :created_at, :at"
 )
 # Whoever lost the lease ends nothing: the row that the rest of the statement needs is not there.
 _END_OF_JOB: Final = """
@@ -89,7 +91,13 @@ FIND_SAME: Final = _statement(
 )
 SAVE_OUTBOUND: Final = _statement(
     f"""
-    INSERT INTO whatsapp_media ({_COLUMNS}) VALUES ({_GIVEN})
+    WITH announced AS (
+        DELETE FROM whatsapp_media
+        WHERE tenant_id = :tenant AND id = :id AND direction = 'outbound' AND status = 'pending'
+        RETURNING id
+    )
+    INSERT INTO whatsapp_media ({_COLUMNS})
+    SELECT {_GIVEN} FROM (SELECT count(*) FROM announced) before
     ON CONFLICT (tenant_id, sha256, mime_type) WHERE direction = 'outbound' AND status = 'stored'
     DO UPDATE SET used_at = greatest(whatsapp_media.used_at, excluded.used_at)
     RETURNING {_COLUMNS}
@@ -201,7 +209,8 @@ TAKE_FOR_REMOVAL: Final = _statement(
     WITH old AS (
         SELECT id FROM whatsapp_media
         WHERE tenant_id = :tenant
-          AND (status = 'stored' AND used_at < :before OR status = 'removing')
+          AND (status = 'stored' AND used_at < :before OR status = 'removing'
+               OR status = 'pending' AND direction = 'outbound' AND used_at < :begun_before)
         ORDER BY status, used_at LIMIT :limit
         FOR UPDATE SKIP LOCKED
     )
@@ -250,7 +259,8 @@ RECORD_REMOVED: Final = _statement(
 )
 
 # From tenant to tenant by the index, so that one with a million jobs costs no more than its share.
-# A lease is a due time in the future: what is leased stands behind what is due.
+# A lease is a due time in the future: what is leased stands behind what is due. One whose workers
+# always die is counted as far as the column goes, so that it keeps no other from being claimed.
 CLAIM: Final = _statement(
     """
     WITH RECURSIVE tenants AS (
@@ -271,7 +281,7 @@ CLAIM: Final = _statement(
         LIMIT :limit
     )
     UPDATE whatsapp_media_jobs j
-    SET due_at = now() + :lease, attempts = j.attempts + 1, lease_token = :token
+    SET due_at = now() + :lease, attempts = least(j.attempts, 32766) + 1, lease_token = :token
     FROM picked WHERE j.tenant_id = picked.tenant_id AND j.id = picked.id
     RETURNING j.tenant_id, j.id, j.kind, j.media_id, j.channel_id, j.attempts
     """

@@ -8,6 +8,7 @@ from uuid import UUID
 from shared.infrastructure.database import SQLAlchemyRepository
 from shared.infrastructure.database.arguments import all_given, given, limit_given
 from shared.infrastructure.database.driver_errors import ConstraintErrors
+from shared.infrastructure.database.signatures import looks_at_arguments
 from shared.kernel.errors import TellwireError
 from whatsapp.domain.entities import (
     ChannelNotFound,
@@ -62,6 +63,7 @@ from whatsapp.infrastructure.persistence.repositories.report_rows import (
 )
 
 
+@looks_at_arguments()
 class SQLAlchemyMessageRepository(SQLAlchemyRepository[OutboundMessage, OutboundMessageModel]):
     """The tenant's messages; saving an outbound message queues it in the same statement.
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
-from shared.infrastructure.database.arguments import all_given, given
+from shared.infrastructure.database.arguments import all_given, given, zoned
 from shared.kernel.ids import new_id, new_ids
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.outcome import FailureReason
@@ -127,7 +127,7 @@ def _object_text(value: Mapping[str, Any]) -> str:
 def columns_of(message: OutboundMessage) -> dict[str, Any]:
     """What the columns of an outbound message hold."""
     given(OutboundMessage, message, "message")
-    return {name: value_of(message) for name, value_of in _COLUMNS.items()}
+    return zoned({name: value_of(message) for name, value_of in _COLUMNS.items()})
 
 
 def arrays_of(messages: Sequence[OutboundMessage]) -> dict[str, Sequence[Any]]:

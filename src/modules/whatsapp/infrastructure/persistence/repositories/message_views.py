@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
+from shared.infrastructure.database.signatures import looks_at_arguments
 from whatsapp.application.message_views import (
     AttemptView,
     MessageFilter,
@@ -52,6 +53,7 @@ _M = OutboundMessageModel
 _Q = SendQueueModel
 
 
+@looks_at_arguments()
 class SQLAlchemyMessageViews(SQLAlchemyMessageRepository):
     """A tenant's messages as its people look them up."""
 
