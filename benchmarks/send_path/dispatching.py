@@ -1,6 +1,7 @@
 """Whether many channels, or a long history, slow sending down."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from benchmarks.harness import Context, Figure
@@ -16,8 +17,8 @@ CHANNELS: Final = (10, 100, 1000)
 MANY_MESSAGES: Final = 40_000
 """As many for each of a thousand channels as for each of a hundred above."""
 RATE: Final = 1000
-ROUNDS: Final = 3
-ROUNDS_OF_MANY: Final = 2
+ROUNDS: Final = 5
+ROUNDS_OF_MANY: Final = 3
 BOUND: Final = 0.9
 CHANNELS_REASON: Final = (
     "with 4,000 messages in all, each of a thousand channels has 4, so that what a channel costs "
@@ -31,40 +32,59 @@ HISTORY_REASON: Final = ""
 
 
 async def run(context: Context) -> list[Figure]:
-    """The same number of messages from few and many channels; then with a history of millions."""
-    database = await context.database("dispatching")
-    async with plant(context.servers, database, reports=False) as place:
+    """The same number of messages from few and many channels; then beside a history of millions."""
+    task = context.progress.add_task("dispatching", total=None)
+    bare, full = [await context.database(name) for name in ("dispatching", "dispatching_after")]
+    async with plant(context.servers, bare, reports=False) as place:
         groups = {number: await place.channels(number, rate=RATE) for number in CHANNELS}
         await place.warm([channel for group in groups.values() for channel in group])
-        task = context.progress.add_task("dispatching", total=None)
-        rounds = context.times(ROUNDS)
-        without = {number: list[float]() for number in CHANNELS}
-        for _ in range(rounds):
-            for number, channels in groups.items():
-                without[number].append(await _rate(place, channels))
+        rates = await _in_turns(
+            {number: partial(_rate, place, group) for number, group in groups.items()},
+            context.times(ROUNDS),
+        )
         context.progress.update(task, description=f"{MANY_MESSAGES:,} messages")
-        beside, deep = list[float](), list[float]()
-        for _ in range(context.times(ROUNDS_OF_MANY)):
-            beside.append(await _rate(place, groups[CHANNELS[0]]))
-            deep.append(await _rate(place, groups[CHANNELS[-1]], MANY_MESSAGES))
+        few, many = CHANNELS[0], CHANNELS[-1]
+        deep = await _in_turns(
+            {
+                number: partial(_rate, place, groups[number], MANY_MESSAGES)
+                for number in (few, many)
+            },
+            context.times(ROUNDS_OF_MANY),
+        )
         context.progress.update(task, description=f"loading {LOADED:,} sent messages")
-        await load_history(database, groups[CHANNELS[0]][0])
-        context.progress.update(task, description="dispatching after them")
-        after = [await _rate(place, groups[CHANNELS[0]]) for _ in range(rounds)]
-        context.progress.update(task, total=1, completed=1)
-    few = without[CHANNELS[0]]
+        async with plant(context.servers, full, reports=False) as other:
+            channels = await other.channels(few, rate=RATE)
+            await other.warm(channels)
+            await load_history(full, channels[0])
+            context.progress.update(task, description="dispatching beside them")
+            beside = await _in_turns(
+                {0: partial(_rate, place, groups[few]), LOADED: partial(_rate, other, channels)},
+                context.times(ROUNDS),
+            )
+    context.progress.update(task, total=1, completed=1)
     return [
-        *[_figure(number, few, without[number]) for number in CHANNELS[1:]],
-        _figure(CHANNELS[-1], beside, deep, MANY_MESSAGES),
+        *[_figure(number, rates[few], rates[number]) for number in CHANNELS[1:]],
+        _figure(many, deep[few], deep[many], MANY_MESSAGES),
         Figure(
             f"sending rate with {LOADED:,} sent messages in the tables, beside none",
-            [mine / theirs for mine, theirs in zip(after, few, strict=True)],
+            [mine / theirs for mine, theirs in zip(beside[LOADED], beside[0], strict=True)],
             BOUND,
             at_least=True,
-            detail=f"{_typical(after)} beside {_typical(few)}",
+            detail=f"{_typical(beside[LOADED])} beside {_typical(beside[0])}",
             reason=HISTORY_REASON,
         ),
     ]
+
+
+async def _in_turns(
+    legs: Mapping[int, Callable[[], Awaitable[float]]], rounds: int
+) -> Mapping[int, Sequence[float]]:
+    """What each leg came to in each round; every other round goes back, as machines drift."""
+    rates = {number: list[float]() for number in legs}
+    for turn in range(rounds):
+        for number in list(legs)[:: -1 if turn % 2 else 1]:
+            rates[number].append(await legs[number]())
+    return rates
 
 
 def _figure(
