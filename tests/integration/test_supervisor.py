@@ -41,8 +41,9 @@ print("up", flush=True)
 time.sleep(100)
 """
 SUPERVISE = """
-import asyncio, sys
+import asyncio, signal, sys
 from datetime import timedelta
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Ignored under nohup.
 from tellwire.supervisor import Child, Supervisor
 children = [
     Child(f"child{n}", [sys.executable, "-c", code]) for n, code in enumerate(sys.argv[3:])
@@ -60,7 +61,7 @@ sys.exit(asyncio.run(supervisor.run(work if sys.argv[2] == "work" else None)))
 
 # Its lines meet a full disk, or a reader that is gone.
 UNHEARD = SUPERVISE.replace("print(name, line, flush=True)", "os.write(1, line.encode())").replace(
-    "import asyncio, sys", "import asyncio, os, sys"
+    "import asyncio, signal", "import asyncio, os, signal"
 )
 # More than a pipe and its reader hold together.
 TALKATIVE = """

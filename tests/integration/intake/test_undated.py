@@ -172,3 +172,22 @@ async def test_errors_of_a_number_are_dated_by_their_entry(intake, account) -> N
 
     await intake.take_in(body(trouble(account)), body(trouble(account)) + b" ")
     assert len(await intake.kept(account)) == 3
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_what_people_say_tells_its_own_time_and_is_told_once(intake, ana, together) -> None:
+    """Meta dates no such entry: the time that stands beside the person makes it known again."""
+
+    def wish(at, value="stop"):
+        said = {"wa_id": "4915155550000", "category": "marketing_messages", "value": value}
+        number = messages_of(ana)["value"]
+        return change("user_preferences", **number, user_preferences=[said | {"timestamp": at}])
+
+    told = [wish(1795426020), wish(1795540800), wish(1795426020), wish(1795430000, "resume")]
+    for one in [body(*told)] if together else map(body, told):
+        await intake.take_in(one)
+
+    assert len(await intake.kept(ana)) == 3
+    assert [len(applied.changes) for _, applied in intake.followed if applied.changes] == (
+        [3] if together else [1, 1, 1]
+    )

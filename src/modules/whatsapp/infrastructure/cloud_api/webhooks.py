@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from shared.kernel.secret import Secret
+from whatsapp.domain.account import AccountFact, CallReported, PreferenceReported
 from whatsapp.domain.outcome import scrub
 from whatsapp.domain.value_objects import REPORTED
 from whatsapp.domain.webhook import (
@@ -123,12 +124,13 @@ def _change(change: Any, *, waba_id: str | None, at: datetime | None) -> Iterato
     value = change.get("value")
     number = identifier(mapping(mapping(value).get("metadata")).get("phone_number_id"))
     if field != _MESSAGES:
+        facts = facts_of(field, value)
         yield FieldChanged(
             waba_id=account_of(field, value) or waba_id,
             phone_number_id=number,
             field=field,
-            reported_at=at,
-            facts=facts_of(field, value),
+            reported_at=at or _own_time(facts),
+            facts=facts,
             raw=value,
         )
     elif number is None:
@@ -137,6 +139,15 @@ def _change(change: Any, *, waba_id: str | None, at: datetime | None) -> Iterato
         )
     else:
         yield from _messages(value, waba_id=waba_id, number=number, at=at)
+
+
+def _own_time(facts: Sequence[AccountFact]) -> datetime | None:
+    """When the latest of them was, where each tells its own: about people Meta dates no entry."""
+    times = [
+        fact.at if isinstance(fact, CallReported | PreferenceReported) else None for fact in facts
+    ]
+    known = [at for at in times if at is not None]
+    return max(known) if known and len(known) == len(times) else None
 
 
 def _messages(
