@@ -25,6 +25,7 @@ from uuid import UUID
 from shared.kernel.clock import Clock, utc_now
 from whatsapp.application.attempt import Attempt
 from whatsapp.application.claim_due import ClaimDue
+from whatsapp.application.claim_messages import ClaimMessages
 from whatsapp.application.departures import Departures
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.fresh_channel import FreshChannel, Readings
@@ -33,7 +34,6 @@ from whatsapp.application.going import GiveBack, Going
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.late_failures import LateFailures
-from whatsapp.application.load_claimed import LoadClaimed
 from whatsapp.application.mark_group import MarkGroup
 from whatsapp.application.next_step import NextStep
 from whatsapp.application.ports import BeginWork, Go, NotLeaving, Sender
@@ -97,22 +97,20 @@ class DispatchChannel:
     _recorder: RecordResults = field(init=False)
     _heed: HeedOutcome = field(init=False)
     _give_back: GiveBack = field(init=False)
-    _load: LoadClaimed = field(init=False)
+    _claim_messages: ClaimMessages = field(init=False)
     _mark: MarkGroup = field(init=False)
     _next_step: NextStep = field(init=False)
 
     def __post_init__(self) -> None:
-        self._gate = Departures(
-            use=self._use, changed=self._changed.set, gates=self.gates, monotonic=self.monotonic
-        )
+        clock, changed = self.monotonic, self._changed.set
+        self._gate = Departures(use=self._use, changed=changed, gates=self.gates, monotonic=clock)
         self._claims = ClaimDue(
             tenant_id=self.tenant_id,
             channel_id=self.channel_id,
-            begin=self.begin,
             queue=self.queue,
             lease=self.settings.lease.length,
             turns=LaneTurns(self.rng.randrange(LANE_CYCLE)),
-            monotonic=self.monotonic,
+            monotonic=clock,
         )
         self._recorder = RecordResults(
             tenant_id=self.tenant_id,
@@ -121,33 +119,34 @@ class DispatchChannel:
             observe=self.observe,
             stored=self._closed,
             late=self.late,
+            awaits_more=lambda: self._aloft + self._in_flight > 0,
         )
-        settle, now = self._recorder.put, self.now
-        self._give_back = GiveBack(limiter=self.limiter, settle=settle, now=now)
-        self._load = LoadClaimed(
-            tenant_id=self.tenant_id,
-            begin=self.begin,
-            queue=self.queue,
-            limiter=self.limiter,
-            give_back=self._give_back,
-            now=now,
-            settle=settle,
-            closed=self._closed,
-        )
-        lease, closed = self.settings.lease, self._closed
-        self._mark = MarkGroup(
-            queue=self.queue, lease=lease, closed=closed, monotonic=self.monotonic
-        )
-        self._next_step = NextStep(self.tenant_id, self.begin, self.settings, self.rng)
         self._heed = HeedOutcome(tenant_id=self.tenant_id, begin=self.begin, limiter=self.limiter)
         self._fresh = FreshChannel(
             tenant_id=self.tenant_id,
             channel_id=self.channel_id,
             begin=self.begin,
             unreadable=self._heed.unreadable,
-            monotonic=self.monotonic,
+            monotonic=clock,
             readings=self.readings,
         )
+        settle, closed, now, lease = self._recorder.put, self._closed, self.now, self.settings.lease
+        self._give_back = GiveBack(limiter=self.limiter, settle=settle, now=now)
+        self._claim_messages = ClaimMessages(
+            begin=self.begin,
+            fresh=self._fresh,
+            if_sendable=self._if_sendable,
+            claim_due=self._claims,
+            queue=self.queue,
+            limiter=self.limiter,
+            give_back=self._give_back,
+            now=now,
+            claimed=self._claimed,
+            settle=settle,
+            closed=closed,
+        )
+        self._mark = MarkGroup(queue=self.queue, lease=lease, closed=closed, monotonic=clock)
+        self._next_step = NextStep(self.tenant_id, self.begin, self.settings, self.rng)
         self._take_slots = TakeSlots(
             limiter=self.limiter, lateness=self.gates.lateness, use=self._use, fresh=self._fresh
         )
@@ -242,18 +241,22 @@ class DispatchChannel:
 
     async def _claim(self) -> bool:
         """Whether anything was claimed; nothing is where the channel may send nothing for now."""
-        if (channel := await self._sendable_channel()) is None:
+        if self.asks_first and await self._rests_by_the_limit():
             return False
-        if self.asks_first:
-            self.asks_first = False
-            rate, number = channel.messages_per_second, channel.phone_number_id
-            if self._rests((await self.limiter.check_rate_limit(number, rate=rate)).retry_after):
-                return False
-        entries = await self._claims(channel)
-        self._open += len(entries)
-        self._ready.extend(await self._load(channel, entries))
+        before = self._claims.claimed
+        self._ready.extend(await self._claim_messages())
         self._changed.set()
-        return bool(entries)
+        return self._claims.claimed > before
+
+    async def _rests_by_the_limit(self) -> bool:
+        self.asks_first = False
+        if (channel := self._if_sendable(await self._fresh.read())) is None:
+            return True
+        rate, number = channel.messages_per_second, channel.phone_number_id
+        return self._rests((await self.limiter.check_rate_limit(number, rate=rate)).retry_after)
+
+    def _claimed(self, number: int) -> None:
+        self._open += number
 
     def _rests(self, wait: timedelta) -> bool:
         """Whether the limit wants more than patience, which ends this."""
@@ -262,9 +265,8 @@ class DispatchChannel:
             self.stop()
         return is_long
 
-    async def _sendable_channel(self) -> Channel | None:
-        """The channel as of a moment ago, or None if nothing more may be sent for now."""
-        channel = await self._fresh.read()
+    def _if_sendable(self, channel: Channel | None) -> Channel | None:
+        """The channel, or None and an end of this if nothing more may be sent for now."""
         if rest := (channel.rest_at(self.now()) if channel and channel.is_active else PATIENCE):
             self.resting = rest
             self.stop()
@@ -295,7 +297,7 @@ class DispatchChannel:
         while not self._ended:
             self._changed.clear()
             if self._gate.lacking or (self._ready and self._room):
-                return await self._sendable_channel()
+                return self._if_sendable(await self._fresh.read())
             if self._ready:
                 self._use.full(self.monotonic())
             elif self._all_claimed and not self._aloft:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from shared.kernel.errors import SecretUnreadable
-from whatsapp.application.ports import BeginWork
+from whatsapp.application.ports import BeginWork, Work
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.rate_limit import DEFAULT_RATE
 
@@ -46,15 +46,42 @@ class FreshChannel:
 
     async def read(self) -> Channel | None:
         """The channel; None if it is gone or nobody can speak for it."""
-        known = self.readings.get(self.channel_id)
-        if known is not None and self.monotonic() - known.at <= MAX_AGE_SECONDS:
+        if (known := self._known()) is not None:
+            return known.channel
+        try:
+            async with self.begin(self.tenant_id) as work:
+                return await self.read_in(work)
+        except SecretUnreadable as error:
+            await self.cannot_speak(error)
+            return None
+
+    async def read_in(self, work: Work) -> Channel | None:
+        """The same in a transaction that is open already.
+
+        Raises SecretUnreadable where the token does not open: once that transaction is over,
+        `cannot_speak` is to be told.
+        """
+        if (known := self._known()) is not None:
             return known.channel
         began_at = self.monotonic()
-        channel = await self._read()
+        channel = await work.channels.get_by_id(self.channel_id)
+        self._know(channel, began_at)
+        return channel
+
+    async def cannot_speak(self, error: SecretUnreadable) -> None:
+        """Its token does not open: nobody asks again for a moment."""
+        await self.unreadable(self.channel_id, error)
+        self._know(None, self.monotonic())
+
+    def _known(self) -> Reading | None:
+        known = self.readings.get(self.channel_id)
+        is_old = known is None or self.monotonic() - known.at > MAX_AGE_SECONDS
+        return None if is_old else known
+
+    def _know(self, channel: Channel | None, began_at: float) -> None:
         if len(self.readings) >= MAX_READINGS:
             self._let_go()
         self.readings[self.channel_id] = Reading(channel, self.monotonic(), began_at)
-        return channel
 
     @property
     def messages_per_second(self) -> int:
@@ -78,11 +105,3 @@ class FreshChannel:
         oldest = self.monotonic() - MAX_AGE_SECONDS
         for channel_id in [key for key, one in self.readings.items() if one.at < oldest]:
             del self.readings[channel_id]
-
-    async def _read(self) -> Channel | None:
-        try:
-            async with self.begin(self.tenant_id) as work:
-                return await work.channels.get_by_id(self.channel_id)
-        except SecretUnreadable as error:
-            await self.unreadable(self.channel_id, error)
-            return None

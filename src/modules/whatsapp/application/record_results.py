@@ -1,9 +1,11 @@
-"""Recording what became of requests: those of a few milliseconds in one transaction."""
+"""Recording what became of requests: those that are answered together in one transaction."""
 
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -15,9 +17,10 @@ from whatsapp.application.ports import BeginWork
 from whatsapp.application.record_events import record_results
 from whatsapp.domain.repositories import AttemptResult, AttemptsRecorded
 
-RECORD_DELAY_SECONDS: Final = 0.02
-LONGEST_RECORD_DELAY_SECONDS: Final = 0.1
-"""Where storing takes long, as on a machine with too much to do, more is stored at once."""
+WAIT_SECONDS: Final = 0.02
+"""So long an outcome waits for those of others that are under way, to be stored with them."""
+LONGEST_WAIT_SECONDS: Final = 0.1
+"""Where storing takes long, as on a machine with too much to do, it waits for twice as long."""
 RECORD_RETRY_SECONDS: Final = 0.5
 MAX_RECORDED: Final = 64
 """At most so many in one statement, whose cost grows faster than their number."""
@@ -27,13 +30,23 @@ Observe: TypeAlias = Callable[[AttemptResult, bool], None]
 """Told of each recorded result, and whether its lease still held."""
 
 
+def nothing_else() -> bool:
+    """Nothing is worth waiting for."""
+    return False
+
+
 def ignore(_result: AttemptResult, _held: bool) -> None:  # noqa: FBT001  # positional by contract
     """Observe nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
 class RecordResults:
-    """Takes results by `put` and stores them while `run` runs, until `finish` and all is stored."""
+    """Takes results by `put` and stores them while `run` runs, until `finish` and all is stored.
+
+    A result is stored at once where no other is to come soon (`awaits_more`), so that whatever
+    waits for it goes on; where some are, it is stored with them, as a transaction costs as much for
+    one as for ten.
+    """
 
     tenant_id: UUID
     channel_id: UUID
@@ -42,45 +55,55 @@ class RecordResults:
     stored: Callable[[int], None]
     """Told how many results are dealt with."""
     late: LateFailures
+    awaits_more: Callable[[], bool] = nothing_else
+    """Whether others are under way; asked with each `put`."""
 
-    _results: "asyncio.Queue[AttemptResult | None]" = field(
-        default_factory=asyncio.Queue, init=False
-    )
-
-    _storing_seconds: float = field(default=RECORD_DELAY_SECONDS, init=False)
+    _results: deque[AttemptResult] = field(default_factory=deque, init=False)
+    _is_finished: bool = field(default=False, init=False)
+    _storing_seconds: float = field(default=0.0, init=False)  # The last time.
+    _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def put(self, result: AttemptResult) -> None:
         """Have a result recorded."""
-        self._results.put_nowait(result)
+        self._results.append(result)
+        if len(self._results) == 1 or self._are_enough:
+            self._news.set()
 
     def finish(self) -> None:
         """Let `run` return once all that was put is stored."""
-        self._results.put_nowait(None)
+        self._is_finished = True
+        self._news.set()
 
     async def run(self) -> None:
-        """Record outcomes as they come, those of one delay in one transaction."""
-        going = True
-        while going:
-            first = await self._results.get()
-            if first is None:
-                return
-            if self._results.qsize() < MAX_RECORDED:
-                await asyncio.sleep(self._delay)
-            batch = [first]
-            while not self._results.empty() and going and len(batch) < MAX_RECORDED:
-                following = self._results.get_nowait()
-                going = following is not None
-                if following is not None:
-                    batch.append(following)
+        """Record outcomes as they come, those that come together in one transaction."""
+        while batch := await self._next():
             began = time.monotonic()
             await self._store(batch)
             self._storing_seconds = time.monotonic() - began
             self.stored(len(batch))
 
+    async def _next(self) -> Sequence[AttemptResult]:
+        """What is stored together; nothing once it is finished and all is stored."""
+        while not (self._results or self._is_finished):
+            await self._hear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._longest_wait):
+                while not self._are_enough:
+                    await self._hear()
+        return [self._results.popleft() for _ in range(min(len(self._results), MAX_RECORDED))]
+
+    async def _hear(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
     @property
-    def _delay(self) -> float:
-        slow = min(self._storing_seconds, LONGEST_RECORD_DELAY_SECONDS)
-        return max(RECORD_DELAY_SECONDS, slow)
+    def _longest_wait(self) -> float:
+        return min(max(WAIT_SECONDS, 2 * self._storing_seconds), LONGEST_WAIT_SECONDS)
+
+    @property
+    def _are_enough(self) -> bool:
+        is_full = len(self._results) >= MAX_RECORDED
+        return is_full or self._is_finished or not self.awaits_more()
 
     async def _store(self, batch: Sequence[AttemptResult]) -> None:
         """Record `batch`, however long PostgreSQL is gone: a lease that ends does no harm."""

@@ -1,4 +1,8 @@
-"""From claimed entries to messages that may go out now."""
+"""Claiming what is due, and reading what it says: messages that may go out now.
+
+The channel and what is claimed on it are read in one transaction, as beginning and ending one costs
+more than a statement in it. It is over before anything else is waited for.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,10 +10,13 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from shared.kernel.clock import Clock
+from shared.kernel.errors import SecretUnreadable
 from whatsapp.application.attempt import not_sent, taken_back
+from whatsapp.application.claim_due import ClaimDue
+from whatsapp.application.fresh_channel import FreshChannel
 from whatsapp.application.going import GiveBack, Going
 from whatsapp.application.heed_outcome import pair_name
-from whatsapp.application.ports import BeginWork
+from whatsapp.application.ports import BeginWork, Work
 from whatsapp.application.send_uploads import REST, find_uploads
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.rate_limit import RateLimiter
@@ -27,45 +34,52 @@ _Found: TypeAlias = dict[UUID, OutboundMessage | UnreadableMessage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadClaimed:
-    """`await load(channel, entries)` gives those that are to be sent, in the order of the claim.
+class ClaimMessages:
+    """`await claim()` gives those that are to be sent, in the order of the claim.
 
     The others are dealt with here: expired, unreadable or gone on already (`settle`), deleted or
     put off because of the pair limit (`closed`, with their number). What goes wrong is raised after
     all entries that were not dealt with were given back through `settle`.
     """
 
-    tenant_id: UUID
     begin: BeginWork
+    fresh: FreshChannel
+    if_sendable: Callable[[Channel | None], Channel | None]
+    """Shown the channel as it is now; None if nothing is to be claimed on it."""
+    claim_due: ClaimDue
     queue: SendQueue
     limiter: RateLimiter
     give_back: GiveBack
     now: Clock
+    claimed: Callable[[int], None]
+    """Told how many entries are dealt with from now on."""
     settle: Callable[[AttemptResult], None]
     closed: Callable[[int], None]
 
-    async def __call__(self, channel: Channel, entries: Sequence[ClaimedEntry]) -> list[Going]:
-        """Load, sort out, and count against the pairs' limits."""
-        left = entries
+    async def __call__(self) -> list[Going]:
+        """Claim, load, sort out, and count against the pairs' limits."""
+        left: Sequence[ClaimedEntry] = ()
         try:
-            loaded = self._sort(entries, await self._messages(entries))
+            async with self.begin(self.claim_due.tenant_id) as work:
+                channel = self.if_sendable(await self.fresh.read_in(work))
+                if channel is None:
+                    return []
+                left = entries = await self.claim_due(channel, work)
+                self.claimed(len(entries))
+                found = await _find(work, entries)
+            loaded = self._sort(entries, found)
             left = [one.entry for one in loaded]
             loaded = await self._with_uploads(channel, loaded)
             left = [one.entry for one in loaded]
             return await self._within_pairs(channel, loaded)
+        except SecretUnreadable as error:
+            await self.fresh.cannot_speak(error)
+            self.if_sendable(None)
+            return []
         except Exception:
             for entry in left:
                 self.settle(taken_back(entry, self.now()))
             raise
-
-    async def _messages(self, entries: Sequence[ClaimedEntry]) -> _Found:
-        ids, found = [entry.message_id for entry in entries], _Found()
-        if ids:
-            async with self.begin(self.tenant_id) as work:
-                for start in range(0, len(ids), MAX_LOAD):
-                    part = await work.messages.load_for_sending(ids[start : start + MAX_LOAD])
-                    found.update((message.id, message) for message in part)
-        return found
 
     def _sort(self, entries: Sequence[ClaimedEntry], found: _Found) -> list[Going]:
         now, going = self.now(), list[Going]()
@@ -89,7 +103,7 @@ class LoadClaimed:
         messages = [one.message for one in loaded if one.message.content.uploads]
         if not messages:
             return loaded
-        async with self.begin(self.tenant_id) as work:
+        async with self.begin(channel.tenant_id) as work:
             uploads = await find_uploads(work, channel.id, messages, self.now())
             await work.commit()
         resting = [one.entry for one in loaded if one.message.id in uploads.waiting]
@@ -118,3 +132,11 @@ class LoadClaimed:
                 raise
             self.closed(len(resting))
         return [one for one in loaded if one.entry not in resting]
+
+
+async def _find(work: Work, entries: Sequence[ClaimedEntry]) -> _Found:
+    ids, found = [entry.message_id for entry in entries], _Found()
+    for start in range(0, len(ids), MAX_LOAD):
+        part = await work.messages.load_for_sending(ids[start : start + MAX_LOAD])
+        found.update((message.id, message) for message in part)
+    return found
