@@ -35,6 +35,7 @@ from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import MAX_BODIES, CountElements, ProcessWebhooks
 from whatsapp.application.record_events import RecordEvents
+from whatsapp.application.record_results import Observe, Recorders
 from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.send_queue import Lease
@@ -98,13 +99,13 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     redis = await stack.enter_async_context(open_redis(settings))
     lease = Lease(settings.lease)
     http = await stack.enter_async_context(create_http_session(total_timeout=lease.to_answer))
-
     gates = Gates()
     begin = gates.between(work_in(create_session_factory(app)))
     metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
     queue, limiter = CountedQueue(dispatch, metrics), await _limiter(redis)
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
     choices, readings = _choices(settings, lease), Readings()
+    recorders = _recorders(stack, begin, limiter, metrics.observe)
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
@@ -115,7 +116,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
             begin=begin,
             queue=queue,
             limiter=limiter,
-            late=LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=limiter),
+            recorder=recorders.of(tenant_id),
             sender=CloudApiSender(client),
             settings=choices,
         )
@@ -149,6 +150,15 @@ async def _limiter(redis: RedisClient) -> RedisRateLimiter:
     with suppress(Unavailable):  # Then the server is met with the first message.
         await limiter.meet_server()
     return limiter
+
+
+def _recorders(
+    stack: AsyncExitStack, begin: BeginWork, limiter: RateLimiter, observe: Observe
+) -> Recorders:
+    late = LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=limiter)
+    recorders = Recorders(begin=begin, late=late, observe=observe)
+    stack.push_async_callback(recorders.stop)
+    return recorders
 
 
 def _choices(settings: Settings, lease: Lease) -> DispatchSettings:

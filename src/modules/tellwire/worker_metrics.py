@@ -103,7 +103,7 @@ class WorkerMetrics:
 
     def dispatcher(self, **given: Any) -> DispatchChannel:
         """A dispatcher that counts here; `given` is all that one needs."""
-        made = _Watched(**given, observe=self.observe)
+        made = _Watched(**given)
         made.watch(self)
         return made
 

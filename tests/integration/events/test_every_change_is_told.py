@@ -26,7 +26,7 @@ from whatsapp.application.attempt import not_sent
 from whatsapp.application.change_message import CancelMessage, RetryMessage
 from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.record_events import RecordEvents
-from whatsapp.application.record_results import RecordResults, ignore
+from whatsapp.application.record_results import RecordResults
 from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.entities import UnknownPolicy
 from whatsapp.domain.events import TOLD_STATUSES
@@ -95,17 +95,14 @@ class Life:
     async def record(self, *results: AttemptResult) -> None:
         recorder = RecordResults(
             tenant_id=self.ana.tenant_id,
-            channel_id=self.ana.channel.id,
             begin=self.begin,
-            observe=ignore,
-            stored=lambda _: None,
             # Nothing here fails in a way that concerns a number.
             late=LateFailures.judged(outcome_of_status_errors, begin=self.begin, limiter=None),
         )
+        outcomes = recorder.of(self.ana.channel.id, stored=lambda _: None)
         for result in results:
-            recorder.put(result)
-        recorder.finish()
-        await recorder.run()
+            outcomes.put(result)
+        await outcomes.all_stored()
 
     async def answer(self, status: MessageStatus, **given: Any) -> None:
         entry, now = await self.claim(), utc_now()

@@ -17,6 +17,7 @@ from whatsapp.application.accept_message import AcceptBatch, AcceptMessage, NewM
 from whatsapp.application.change_message import RetryMessage
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.late_failures import LateFailures
+from whatsapp.application.record_results import RecordResults
 from whatsapp.application.store_media import RemoveMedia, StoreMedia
 from whatsapp.application.tend_channel import RetryFailed
 from whatsapp.domain.entities import WindowPolicy
@@ -88,8 +89,12 @@ class Sending:
             begin=self.begin,
             queue=self.queue,
             limiter=self.limiter,
-            late=LateFailures.judged(
-                outcome_of_status_errors, begin=self.begin, limiter=self.limiter
+            recorder=RecordResults(
+                tenant_id=customer.tenant_id,
+                begin=self.begin,
+                late=LateFailures.judged(
+                    outcome_of_status_errors, begin=self.begin, limiter=self.limiter
+                ),
             ),
             sender=CloudApiSender(
                 CloudApiClient(self.files.http, base_url=self.files.url, version="v25.0")

@@ -15,7 +15,7 @@ from whatsapp.application.applied import Placed
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.know_contact import MarketingWish, heed_marketing_wishes
 from whatsapp.application.late_failures import LateFailures
-from whatsapp.application.record_results import RecordResults, ignore
+from whatsapp.application.record_results import RecordResults
 from whatsapp.domain.account import TemplateReported
 from whatsapp.domain.entities import InvalidTransition
 from whatsapp.domain.outcome import FailureReason
@@ -225,12 +225,11 @@ async def test_refusals_that_tell_wishes_wait_for_whoever_learns_who_is_who(
 
     results = RecordResults(
         tenant_id=ana.tenant_id,
-        channel_id=ana.channel.id,
         begin=begin,
-        observe=ignore,
-        stored=lambda _: None,
         late=LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=None),
     )
+    outcomes = results.of(ana.channel.id, stored=lambda _: None)
+    outcomes.expect(2)  # So that both are stored together.
     async with begin(ana.tenant_id) as work:
         await heed_marketing_wishes(work, ana.channel.id, [wish(first), wish(second)])
         await work.commit()
@@ -238,11 +237,9 @@ async def test_refusals_that_tell_wishes_wait_for_whoever_learns_who_is_who(
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks, begin(ana.tenant_id) as work:
         await work.conversations.lock_people(ana.channel.id)
         await heed_marketing_wishes(work, ana.channel.id, [wish(second)])
-        recording = tasks.create_task(
-            results._record(
-                [result(*one) for one in zip(refused, (first, second), strict=True)], []
-            )
-        )
+        for one in zip(refused, (first, second), strict=True):
+            outcomes.put(result(*one))
+        recording = tasks.create_task(outcomes.all_stored())
         await is_waiting(recording)
         await heed_marketing_wishes(work, ana.channel.id, [wish(first)])
         await work.commit()

@@ -22,6 +22,7 @@ from whatsapp.application.heed_reports import HeedReports
 from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.application.record_events import RecordEvents
+from whatsapp.application.record_results import RecordResults
 from whatsapp.domain.entities import Channel, OutboundMessage
 from whatsapp.domain.outcome import Accepted
 from whatsapp.domain.value_objects import (
@@ -142,8 +143,12 @@ class Office:
             queue=self.queue,
             limiter=self.limiter,
             sender=self.meta,
-            late=LateFailures.judged(
-                outcome_of_status_errors, begin=work_in(self.sessions), limiter=self.limiter
+            recorder=RecordResults(
+                tenant_id=self.tenant,
+                begin=work_in(self.sessions),
+                late=LateFailures.judged(
+                    outcome_of_status_errors, begin=work_in(self.sessions), limiter=self.limiter
+                ),
             ),
         )
 

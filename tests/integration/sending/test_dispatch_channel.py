@@ -28,6 +28,7 @@ from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.late_failures import LateFailures
+from whatsapp.application.record_results import RecordResults
 from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage
 from whatsapp.domain.send_queue import UNKNOWN_LANES, Lease
@@ -92,7 +93,13 @@ async def dispatching(database, redis_url, sessions, simulator):
                 begin=begin,
                 queue=SQLAlchemySendQueue(engine),
                 limiter=limiter,
-                late=LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=limiter),
+                recorder=RecordResults(
+                    tenant_id=customer.tenant_id,
+                    begin=begin,
+                    late=LateFailures.judged(
+                        outcome_of_status_errors, begin=begin, limiter=limiter
+                    ),
+                ),
                 sender=CloudApiSender(client),
                 rng=Random(1),
                 **more,

@@ -105,7 +105,7 @@ async def sending(office):
                 await dispatcher.run()
             except Unavailable as error:
                 trouble = error
-        assert (dispatcher._open, dispatcher._aloft, dispatcher._in_flight) == (0, 0, 0)
+        assert (dispatcher._open, dispatcher._aloft, dispatcher._outcomes.under_way) == (0, 0, 0)
         assert not dispatcher._gate._waiting
         return trouble
 

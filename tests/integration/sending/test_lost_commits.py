@@ -68,16 +68,14 @@ def recorder(office, sessions, monkeypatch):
         begin = work_in(sessions)
         recording = RecordResults(
             tenant_id=office.tenant,
-            channel_id=channel.id,
             begin=Losing(begin, list(losses)),
             observe=lambda _result, held: seen.append(held),
-            stored=lambda _: None,
             late=LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=office.limiter),
         )
+        outcomes = recording.of(channel.id, stored=lambda _: None)
         for one in results:
-            recording.put(one)
-        recording.finish()
-        await recording.run()
+            outcomes.put(one)
+        await outcomes.all_stored()
         return seen
 
     return record

@@ -15,6 +15,7 @@ from shared.kernel.errors import Misconfigured
 from shared.kernel.ids import new_id
 from tellwire.processes import worker_children
 from tellwire.worker_metrics import CountedQueue, shown_metrics
+from whatsapp.application.record_results import RecordResults
 from whatsapp.domain.entities import OutboundMessage
 from whatsapp.domain.outcome import FailureReason
 from whatsapp.domain.repositories import AttemptResult
@@ -125,8 +126,11 @@ async def test_a_worker_shows_what_it_did_and_what_waits(sessions, ana, engines,
 
 async def test_forfeited_slots_count_while_a_dispatcher_runs_and_once(engines) -> None:
     async with shown_metrics(Settings(_env_file=None), *engines) as metrics:
-        needed = dict.fromkeys(("begin", "queue", "limiter", "sender", "late"))
-        dispatcher = metrics.dispatcher(tenant_id=new_id(), channel_id=new_id(), **needed)
+        needed = dict.fromkeys(("begin", "queue", "limiter", "sender"))
+        recorder = RecordResults(tenant_id=new_id(), begin=None, late=None)
+        dispatcher = metrics.dispatcher(
+            tenant_id=recorder.tenant_id, channel_id=new_id(), recorder=recorder, **needed
+        )
         slots = metrics._slots.labels("forfeited")._value
         metrics.began(dispatcher)
         dispatcher._use.forfeited = 3

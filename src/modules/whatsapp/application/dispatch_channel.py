@@ -33,11 +33,10 @@ from whatsapp.application.gates import Gates
 from whatsapp.application.going import GiveBack, Going
 from whatsapp.application.heed_outcome import HeedOutcome
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
-from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.mark_group import MarkGroup
 from whatsapp.application.next_step import NextStep
 from whatsapp.application.ports import BeginWork, Go, NotLeaving, Sender
-from whatsapp.application.record_results import Observe, RecordResults, ignore
+from whatsapp.application.record_results import Outcomes, RecordResults
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.application.take_slots import LOOKAHEAD, TakeSlots
 from whatsapp.domain.driving import Stance
@@ -62,12 +61,12 @@ class DispatchChannel:
     queue: SendQueue
     limiter: RateLimiter
     sender: Sender
-    late: LateFailures
+    recorder: RecordResults
+    """The tenant's."""
     settings: DispatchSettings = field(default_factory=DispatchSettings)
     now: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
     rng: Random = field(default_factory=Random)
-    observe: Observe = ignore
     gates: Gates = field(default_factory=Gates)
     readings: Readings = field(default_factory=dict)
     """These two are the process's: channels are late alike, and what is read of one is shared."""
@@ -87,14 +86,13 @@ class DispatchChannel:
     _trouble: Exception | None = field(default=None, init=False)
     _open: int = field(default=0, init=False)  # Claimed, and neither recorded nor given back.
     _aloft: int = field(default=0, init=False)  # On their way to the gate, and at it.
-    _in_flight: int = field(default=0, init=False)  # Left, and not answered yet.
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For launching.
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # For claiming.
     _use: SlotUse = field(default_factory=SlotUse, init=False)
     _gate: Departures = field(init=False)
     _take_slots: TakeSlots = field(init=False)
     _claims: ClaimDue = field(init=False)
-    _recorder: RecordResults = field(init=False)
+    _outcomes: Outcomes = field(init=False)
     _heed: HeedOutcome = field(init=False)
     _give_back: GiveBack = field(init=False)
     _claim_messages: ClaimMessages = field(init=False)
@@ -112,15 +110,7 @@ class DispatchChannel:
             turns=LaneTurns(self.rng.randrange(LANE_CYCLE)),
             monotonic=clock,
         )
-        self._recorder = RecordResults(
-            tenant_id=self.tenant_id,
-            channel_id=self.channel_id,
-            begin=self.begin,
-            observe=self.observe,
-            stored=self._closed,
-            late=self.late,
-            awaits_more=lambda: self._aloft + self._in_flight > 0,
-        )
+        self._outcomes = self.recorder.of(self.channel_id, stored=self._closed)
         self._heed = HeedOutcome(tenant_id=self.tenant_id, begin=self.begin, limiter=self.limiter)
         self._fresh = FreshChannel(
             tenant_id=self.tenant_id,
@@ -130,7 +120,7 @@ class DispatchChannel:
             monotonic=clock,
             readings=self.readings,
         )
-        settle, closed, now, lease = self._recorder.put, self._closed, self.now, self.settings.lease
+        settle, closed, now, lease = self._outcomes.put, self._closed, self.now, self.settings.lease
         self._give_back = GiveBack(limiter=self.limiter, settle=settle, now=now)
         self._claim_messages = ClaimMessages(
             begin=self.begin,
@@ -198,17 +188,13 @@ class DispatchChannel:
         Raises Unavailable when Redis or PostgreSQL is gone, and whatever else goes wrong, once the
         requests under way are recorded. Cancelling it leaves those unknown: call `stop` instead.
         """
-        async with asyncio.TaskGroup() as recording:
-            recording.create_task(self._recorder.run())
-            try:
-                async with asyncio.TaskGroup() as flights:
-                    flights.create_task(self._stage(self._claim_ahead()))
-                    await self._stage(self._launch_all(flights))
-                    self._gate.close()
-                self._use.gave_up(self._gate.left_over)
-                await self._give_back(self._ready)
-            finally:
-                self._recorder.finish()
+        async with asyncio.TaskGroup() as flights:
+            flights.create_task(self._stage(self._claim_ahead()))
+            await self._stage(self._launch_all(flights))
+            self._gate.close()
+        self._use.gave_up(self._gate.left_over)
+        await self._give_back(self._ready)
+        await self._outcomes.all_stored()
         if self._trouble is not None:
             raise self._trouble
         return self._claims.claimed
@@ -308,12 +294,13 @@ class DispatchChannel:
     @property
     def _room(self) -> int:
         """How many more may be under way."""
-        return self.settings.max_in_flight - self._aloft - self._in_flight
+        return self.settings.max_in_flight - self._outcomes.under_way
 
     def _take(self, size: int) -> list[Going]:
         number = max(0, min(size, MAX_GROUP, self._room, len(self._ready)))
         group = [self._ready.popleft() for _ in range(number)]
         self._aloft += number
+        self._outcomes.expect(number)
         before = len(self._ready) + number
         if len(self._ready) <= self._claims.sizes.low_water < before:
             self._news.set()
@@ -337,11 +324,11 @@ class DispatchChannel:
             await asyncio.sleep(at - self._mark.lead_seconds - self.monotonic())
             going = await self._mark(group)
         except Exception as error:  # noqa: BLE001  # `run` raises it in the end
-            self._aloft -= len(group)
+            self._stay(len(group))
             self._fail(error)
             await self._give_back(group)
             return
-        self._aloft -= len(group) - len(going)
+        self._stay(len(group) - len(going))
         for one in going:
             flights.create_task(self._fly(channel, one))
         self._changed.set()
@@ -355,17 +342,16 @@ class DispatchChannel:
             await self._give_back.together(one, self._ready if self._ended else deque())
             return
         finally:
+            self._outcomes.expect(-1)
             if one.left_at is None:
                 self._aloft -= 1
-            else:
-                self._in_flight -= 1
             self._changed.set()
             self.gates.look()
         finished_at = self.now()
         attempt = Attempt(
             entry=one.entry, started_at=one.left_at or finished_at, finished_at=finished_at
         )
-        self._recorder.put(await self._next_step(outcome, attempt, one.message))
+        self._outcomes.put(await self._next_step(outcome, attempt, one.message))
         try:
             if await self._heed(channel, one.message.person, outcome):
                 self._fresh.forget()
@@ -376,7 +362,6 @@ class DispatchChannel:
         async def leave(go: Go) -> None:
             def leave_now() -> None:
                 self._aloft -= 1
-                self._in_flight += 1
                 one.left_at = self.now()
                 go()
 
@@ -389,6 +374,11 @@ class DispatchChannel:
         except Exception:
             logger.exception("sending failed in an unforeseen way")
             return Unknown("The sender failed in an unforeseen way")
+
+    def _stay(self, number: int) -> None:
+        """So many are not on their way after all."""
+        self._aloft -= number
+        self._outcomes.expect(-number)
 
     def _closed(self, number: int) -> None:
         """Count what is dealt with; what waited behind it may be due now."""
