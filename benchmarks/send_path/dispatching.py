@@ -22,10 +22,9 @@ ROUNDS_OF_MANY: Final = 3
 BOUND: Final = 0.9
 CHANNELS_REASON: Final = (
     "with 4,000 messages in all, each of a thousand channels has 4, so that what a channel costs "
-    "by itself is shared by 4 messages and not by 400: to read it, claim, load, mark, take slots "
-    "and record are seven round trips, four of them transactions under its tenant, about 4.5 ms of "
-    "the worker's processor time and 2.6 ms of PostgreSQL's. With 40 messages for each ten times "
-    "as many share it. Serving 10, 24 or 32 channels at once instead of 16 changes nothing."
+    "by itself is shared by 4 messages and not by 400: to claim on it, read it and load, mark and "
+    "take slots are a transaction, two statements of their own and three calls of Redis, and its "
+    "share of a transaction that records. With 40 messages for each ten times as many share it."
 )
 HISTORY_REASON: Final = ""
 

@@ -122,16 +122,16 @@ async def test_so_many_are_served_at_once_as_could_send_more_than_a_worker_can(
 
 
 async def test_a_few_are_served_at_once_however_much_they_send() -> None:
-    few = [(new_id(), new_id()) for _ in range(16)]
+    few = [(new_id(), new_id()) for _ in range(32)]
     installation = Installation(list(few), rate=1000)
     async with working(installation):
-        await until(lambda: len(installation.serving) == 16)
+        await until(lambda: len(installation.serving) == 32)
         installation.channels += [(new_id(), new_id()) for _ in range(5)]
         asked = installation.asked
         await until(lambda: installation.asked > asked + 6)
-        assert len(installation.serving) == 16
+        assert len(installation.serving) == 32
         installation.served[0].is_sending = False
-        await until(lambda: len(installation.serving) == 17)
+        await until(lambda: len(installation.serving) == 33)
 
 
 async def test_while_some_wait_no_more_are_looked_at_than_may_begin_soon() -> None:

@@ -23,7 +23,7 @@ CROWDED_CHANNELS: Final = 100
 """So many are looked at while some wait for room: twice as many as can be begun at once."""
 WIDE_SECONDS: Final = 0.5
 """So often many more are looked at even then, in turn, since some may have to be tended."""
-FILL_SECONDS: Final = 0.02
+FILL_SECONDS: Final = 0.01
 """So soon a place that becomes free is given to one that waits."""
 DRIVE_SECONDS: Final = 0.1
 """So often a worker says that it still serves its channels."""
@@ -33,7 +33,7 @@ TEND_SECONDS: Final = 0.2
 ABANDONED_SECONDS: Final = 5.0
 MAX_CHANNELS: Final = 200
 """So many are served at once, most of which do nothing but wait for Meta's answers."""
-FEW_CHANNELS: Final = 16
+FEW_CHANNELS: Final = 32
 """So many are served at once however much they have to send: nobody waits for one of them."""
 MOST_PER_SECOND: Final = 4000
 """More than these are begun while those that are sending could send less than this together.
