@@ -164,11 +164,11 @@ async def test_a_bucket_that_does_not_exist_is_a_store_that_does_not_answer(s3_s
 
 async def test_a_slow_reader_gets_all_of_a_file_from_a_bucket(s3_server, monkeypatch) -> None:
     """A tenant's line may be slow: what must not be silent is the store."""
-    monkeypatch.setattr(s3, "_SILENCE", timedelta(seconds=1))
-    monkeypatch.setattr(s3, "_RETRY_FOR", timedelta(milliseconds=1))
-    store = await bucket_of(s3_server)
     content = CONTENT * 4  # More than what lies between us and the store in buffers.
-    key = await keep(store, content)
+    key = await keep(await bucket_of(s3_server), content)
+    monkeypatch.setattr(s3, "_SILENCE", timedelta(seconds=2))
+    monkeypatch.setattr(s3, "_RETRY_FOR", timedelta(milliseconds=1))
+    store = bucket_at(s3_server)
 
     got, began = [], time.monotonic()
     async with store.reading(key) as pieces:
