@@ -216,10 +216,6 @@ class Stack:
         report = await self.control("report")
         return next(n for n in report["numbers"] if n["phone_number_id"] == sender.phone_number_id)
 
-    async def longest_stall_seconds(self) -> float:
-        """For how long the judge stood still itself: what came in then piled up."""
-        return (await self.control("report"))["longest_stall_ms"] / 1000
-
     def end(self) -> None:
         """Stop everything, the last started first; nothing is left."""
         for process in reversed(self.processes.values()):

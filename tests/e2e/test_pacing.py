@@ -2,9 +2,9 @@
 
 Two logs are judged. By the sender's own (`started_at` of each attempt, taken when its slot has
 come) no second may hold more than the rate: there the machine has no say. By Meta's log of arrivals
-the same, but for J: what left within 1 s + J may arrive within 1 s. J is the longest that the
-machine was seen to keep a process from running meanwhile, in the simulator or in a thread that only
-sleeps; what is left of a slot after its first 5 ms has to do for the way.
+the same, but for J: what left within 1 s + J may arrive within 1 s. J is the longest for which the
+machine may have kept a process from running meanwhile, the simulator or a thread that only sleeps:
+from when it last ran. What is left of a slot after its first 5 ms has to do for the way.
 
 Of the rate 99 % have to be used, but for slots that were forfeited because their worker was not
 run in time, or given up for others that last longer; workers count those, and where the machine
@@ -24,6 +24,7 @@ from fleet import (
     SPACED_SECOND,
     Fleet,
     Stalls,
+    longest_stall_seconds,
     most_in_any_second,
     most_that_may_arrive,
 )
@@ -57,7 +58,7 @@ async def send_backlog(fleet: Fleet, *, rate: int, seconds: float) -> dict[str, 
     arrivals = sorted(entry["mono_ns"] / 1e9 for entry in await fleet.arrivals(channel))[1:]
     departures = [at.timestamp() for at in await fleet.departures(channel)][1:]
     late = forfeited(fleet) - before
-    stall = max(report["longest_stall_ms"] / 1e3, stalls.longest_seconds)
+    stall = max(longest_stall_seconds(report), stalls.longest_seconds)
     tenth = number // 10  # Workers begin and end one after the other.
     core = departures[tenth:-tenth]
     possible = (core[-1] - core[0]) * rate / SPACED_SECOND

@@ -163,6 +163,7 @@ class Simulator:
         return {
             "now_ns": now_ns,
             "longest_stall_ms": round(self.longest_stall_ns / MILLISECOND_NS, 1),
+            "stall_precision_ms": round(self._tick_ns / MILLISECOND_NS, 1),
             "log_last": self.log.last,
             "log_write_failures": self.log.write_failures,
             **{key: sum(number[key] for number in numbers) for key in totals},
