@@ -240,6 +240,8 @@ BANS = (
         {
             "tellwire/supervisor.py": "keeps processes beyond the task that asked for them, and "
             "awaits each of them in `_end`",
+            "shared/kernel/together.py": "a run for all who ask in one turn, who await it; "
+            "ends with its own time-out",
             "whatsapp_simulator/server.py": "the simulator's background jobs, cancelled on exit",
             "whatsapp/application/receive_webhook.py": "one look-up for all who ask, each of whom "
             "awaits it; ends with the statement's own time-out",

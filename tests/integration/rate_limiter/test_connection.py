@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from redis.exceptions import NoScriptError, ResponseError
 
 from shared.infrastructure.redis import RedisUnavailable, assert_noeviction, connect
 from shared.infrastructure.redis.errors import redis_errors_translated
@@ -59,6 +60,46 @@ async def test_more_callers_than_connections_wait_for_their_turn(server):
 
     assert all(answers)
     assert connections <= 2
+
+
+async def reads_of(client) -> int:
+    return (await client.info("stats"))["total_reads_processed"]
+
+
+async def test_scripts_that_are_asked_for_in_one_turn_take_one_round_trip(client):
+    digests = [await client.script_load(f"return {number}") for number in range(20)]
+    before = await reads_of(client)
+    answers = await asyncio.gather(*[client.execute_command("EVALSHA", d, 0) for d in digests])
+
+    assert answers == list(range(20))
+    assert await reads_of(client) - before <= 3  # Of which one asks for this number.
+
+
+async def test_a_script_that_fails_concerns_none_that_went_with_it(client):
+    good, bad = [await client.script_load(f"return {text}") for text in ("1", "x.y.z")]
+    found = await asyncio.gather(
+        *[client.execute_command("EVALSHA", digest, 0) for digest in (good, "0" * 40, bad, good)],
+        return_exceptions=True,
+    )
+
+    assert found[0] == found[3] == 1
+    assert isinstance(found[1], NoScriptError)
+    assert isinstance(found[2], ResponseError)
+
+
+async def test_scripts_that_go_together_end_within_the_time_out(server):
+    client = connect(server.url, timeout=timedelta(seconds=0.2))
+    digest = await client.script_load("return 1")
+    before = time.monotonic()
+    with server.paused():
+        asked = [client.execute_command("EVALSHA", digest, 0) for _ in range(3)]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+    again = await asyncio.gather(*[client.execute_command("EVALSHA", digest, 0) for _ in range(3)])
+    await client.aclose()
+
+    assert [type(one) for one in found] == [TimeoutError] * 3
+    assert time.monotonic() - before < 1
+    assert again == [1, 1, 1]
 
 
 async def test_a_server_that_is_not_there_is_unavailable_at_once(tmp_path):

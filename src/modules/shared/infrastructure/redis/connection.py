@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
@@ -14,10 +15,18 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from shared.infrastructure.redis.errors import redis_errors_translated
 from shared.kernel.errors import Misconfigured
+from shared.kernel.together import Together
+
+MOST_TOGETHER: Final = 64
+"""So many scripts go to Redis in one round trip at most: what they take is added up there."""
+_SCRIPT: Final = "EVALSHA"
 
 
 class _BoundedRedis(Redis):
     """A client whose commands end within `command_timeout`, connecting and waiting included.
+
+    Scripts that are asked for in one turn of the loop go together, in one round trip. Each runs by
+    itself and has its own answer, and one that fails concerns none of the others.
 
     redis-py's own `socket_timeout` is not used: it writes under `asyncio.wait_for`, which loses a
     cancellation on Python 3.11 (bpo-37658), so that a worker might never stop.
@@ -25,9 +34,27 @@ class _BoundedRedis(Redis):
 
     command_timeout = 0.0
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._scripts = Together(self._run_scripts, most=MOST_TOGETHER)
+
     async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] == _SCRIPT and not options:
+            return await self._scripts(args)
+        return await self._execute(*args, **options)
+
+    async def _execute(self, *args: Any, **options: Any) -> Any:
         async with asyncio.timeout(self.command_timeout):
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+
+    async def _run_scripts(self, commands: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+        if len(commands) == 1:
+            return [await self._execute(*commands[0])]
+        async with asyncio.timeout(self.command_timeout), self.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            answers: Sequence[Any] = await pipe.execute(raise_on_error=False)
+            return answers
 
 
 class _BoundedRedisCluster(RedisCluster):
