@@ -1,10 +1,11 @@
 """Calls of one turn of the loop: one run for all, and to each what concerns it."""
 
 import asyncio
+import gc
 
 import pytest
 
-from shared.kernel.together import Together
+from shared.kernel.together import Together, TogetherBy
 
 MOST = 3
 
@@ -102,3 +103,17 @@ async def test_when_the_loop_ends_nobody_waits_for_ever(runs) -> None:
     done, _ = await asyncio.wait([waiting], timeout=5)
     assert done
     assert waiting.cancelled()
+
+
+async def test_each_key_has_runs_of_its_own_and_is_forgotten_when_it_is_idle() -> None:
+    asked = []
+
+    async def run(key, numbers):
+        asked.append((key, list(numbers)))
+        return [key + number for number in numbers]
+
+    by_key = TogetherBy(run, most=MOST)
+    assert await asyncio.gather(by_key(10, 1), by_key(20, 1), by_key(10, 2)) == [11, 21, 12]
+    assert asked == [(10, [1, 2]), (20, [1])]
+    gc.collect()
+    assert not by_key.keys_in_use

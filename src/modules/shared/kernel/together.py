@@ -1,9 +1,12 @@
 """Calls that are made at the same time and become one: a round trip for all instead of each."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
 
+_Key = TypeVar("_Key", bound=Hashable)
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
@@ -24,7 +27,7 @@ class Together(Generic[_Asked, _Answer]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[_Asked]], Awaitable[Sequence[_Answer | Exception]]],
+        run: Callable[[Sequence[_Asked]], Awaitable[Sequence[_Answer | BaseException]]],
         *,
         most: int,
     ) -> None:
@@ -50,7 +53,7 @@ class Together(Generic[_Asked, _Answer]):
             task.add_done_callback(self._running.discard)
 
     async def _answer(self, calls: Sequence[_Call[_Asked, _Answer]]) -> None:
-        answers: Sequence[_Answer | Exception]
+        answers: Sequence[_Answer | BaseException]
         try:
             answers = await self._run([call.asked for call in calls])
         except asyncio.CancelledError:  # The loop ends: nobody is to wait for ever.
@@ -62,7 +65,35 @@ class Together(Generic[_Asked, _Answer]):
         for call, answer in zip(calls, answers, strict=True):
             if call.answer.done():
                 continue  # Cancelled meanwhile.
-            if isinstance(answer, Exception):
+            if isinstance(answer, BaseException):
                 call.answer.set_exception(answer)
             else:
                 call.answer.set_result(answer)
+
+
+class TogetherBy(Generic[_Key, _Asked, _Answer]):
+    """`await together(key, asked)`: as `Together`, with a run for each key.
+
+    Nobody waits for what is asked with another key.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[_Key, Sequence[_Asked]], Awaitable[Sequence[_Answer | BaseException]]],
+        *,
+        most: int,
+    ) -> None:
+        self._run, self._most = run, most
+        self._by_key = WeakValueDictionary[_Key, Together[_Asked, _Answer]]()  # Who is in use.
+
+    async def __call__(self, key: _Key, asked: _Asked) -> _Answer:
+        """What is answered to this."""
+        if (together := self._by_key.get(key)) is None:
+            together = Together[_Asked, _Answer](partial(self._run, key), most=self._most)
+            self._by_key[key] = together
+        return await together(asked)
+
+    @property
+    def keys_in_use(self) -> Collection[_Key]:
+        """Those with which somebody waits for an answer."""
+        return list(self._by_key.keys())

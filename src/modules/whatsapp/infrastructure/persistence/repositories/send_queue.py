@@ -1,8 +1,10 @@
 """The send queue as the dispatching role sees it: whose turn it is, not what is said to whom."""
 
+import asyncio
+from collections import ChainMap
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid4
 
 from sqlalchemy import TextClause
@@ -12,6 +14,7 @@ from shared.infrastructure.database.direct import fetch_alone
 from shared.infrastructure.database.driver_errors import translated
 from shared.infrastructure.database.engine import alone
 from shared.kernel.ids import NIL
+from shared.kernel.together import TogetherBy
 from whatsapp.domain.send_queue import (
     LANES,
     WAITING_LANES,
@@ -21,7 +24,11 @@ from whatsapp.domain.send_queue import (
 )
 from whatsapp.infrastructure.persistence.repositories import queue_statements as sql
 
+MOST_MARKED: Final = 256
+"""At most so many in one statement, whose cost grows faster than their number."""
 _NO_TIME: Final = timedelta()
+_MOST_AT_ONCE: Final = 1000
+_Spans: TypeAlias = Mapping[ClaimedEntry, timedelta]
 
 
 class SQLAlchemySendQueue:
@@ -29,11 +36,13 @@ class SQLAlchemySendQueue:
 
     That role sees the queue's columns and nothing else: payload and token are loaded afterwards as
     the application's role under the entry's own tenant. Every method is one statement in a
-    transaction of its own; times are the database's.
+    transaction of its own, which those share who mark a tenant's entries in one turn of the loop;
+    times are the database's.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = alone(engine)
+        self._marks = TogetherBy(self._mark_all, most=_MOST_AT_ONCE)
 
     async def find_work(
         self, *, after: tuple[UUID, UUID] = (NIL, NIL), limit: int = 500
@@ -122,7 +131,10 @@ class SQLAlchemySendQueue:
 
         From this moment on a crash makes them `unknown`: send only what comes back from here.
         """
-        return await self._change(sql.MARK, dict.fromkeys(entries, lease))
+        if not entries:
+            return frozenset()
+        held = await self._marks(entries[0].tenant_id, dict.fromkeys(entries, lease))
+        return held.intersection(entry.message_id for entry in entries)
 
     async def unmark(self, entries: Sequence[ClaimedEntry]) -> frozenset[UUID]:
         """Take a mark back from entries of which no byte has left."""
@@ -136,9 +148,16 @@ class SQLAlchemySendQueue:
         """Give claimed entries back unsent and due so much later; they keep their place."""
         return await self._change(sql.REST, entries)
 
-    async def _change(
-        self, statement: TextClause, entries: Mapping[ClaimedEntry, timedelta]
-    ) -> frozenset[UUID]:
+    async def _mark_all(
+        self, _tenant_id: UUID, asked: Sequence[_Spans]
+    ) -> Sequence[frozenset[UUID] | BaseException]:
+        """Mark all of it; answers each with what is held of all that went with it, or its error."""
+        packs = _packed(asked)
+        marking = (self._change(sql.MARK, ChainMap(*map(dict, pack))) for pack in packs)
+        held = await asyncio.gather(*marking, return_exceptions=True)
+        return [answer for pack, answer in zip(packs, held, strict=True) for _ in pack]
+
+    async def _change(self, statement: TextClause, entries: _Spans) -> frozenset[UUID]:
         """Change entries of one tenant in one statement, in one order: nobody waits in a circle."""
         if not entries:
             return frozenset()
@@ -155,3 +174,20 @@ class SQLAlchemySendQueue:
     async def _run(self, statement: TextClause, **parameters: Any) -> Sequence[Any]:
         async with translated():
             return await fetch_alone(self._engine, statement, parameters)
+
+
+def _packed(asked: Sequence[_Spans]) -> Sequence[Sequence[_Spans]]:
+    """The same, in their order, with as many of them in each pack as one statement may have.
+
+    One message is in a pack once: whoever has lost it to another claim of this very process must
+    not take that one's mark for its own.
+    """
+    packs, messages = list[list[_Spans]](), set[UUID]()
+    for entries in asked:
+        new = {entry.message_id for entry in entries}
+        if not packs or len(messages) + len(new) > MOST_MARKED or messages & new:
+            packs.append([])
+            messages = set()
+        packs[-1].append(entries)
+        messages |= new
+    return packs
