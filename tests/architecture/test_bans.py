@@ -245,6 +245,8 @@ BANS = (
             "whatsapp_simulator/server.py": "the simulator's background jobs, cancelled on exit",
             "whatsapp/application/receive_webhook.py": "one look-up for all who ask, each of whom "
             "awaits it; ends with the statement's own time-out",
+            "whatsapp/application/read_together.py": "a transaction for all who read at once, who "
+            "await what they ask; over when the last has left, its statements have time-outs",
             "whatsapp/application/record_results.py": "a transaction for all channels of a tenant, "
             "each of which awaits its own outcomes; cancelled by `stop`",
             "whatsapp/infrastructure/persistence/repositories/webhook_inbox.py": "a writer for all "

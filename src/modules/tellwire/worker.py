@@ -34,11 +34,12 @@ from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import MAX_BODIES, CountElements, ProcessWebhooks
+from whatsapp.application.read_together import ReadTogether
 from whatsapp.application.record_events import RecordEvents
 from whatsapp.application.record_results import Observe, Recorders
 from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.rate_limit import RateLimiter
-from whatsapp.domain.send_queue import Lease
+from whatsapp.domain.send_queue import Lease, SendQueue
 from whatsapp.entrypoints.workers.loop import Loop
 from whatsapp.entrypoints.workers.send_worker import SendWorker
 from whatsapp.infrastructure.cloud_api.client import CloudApiClient, create_http_session
@@ -104,7 +105,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
     queue, limiter = CountedQueue(dispatch, metrics), await _limiter(redis)
     client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
-    choices, readings = _choices(settings, lease), Readings()
+    choices, readings, reads = _choices(settings, lease), Readings(), ReadTogether(begin=begin)
     recorders = _recorders(stack, begin, limiter, metrics.observe)
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
@@ -114,6 +115,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
             tenant_id=tenant_id,
             channel_id=channel_id,
             begin=begin,
+            reads=reads,
             queue=queue,
             limiter=limiter,
             recorder=recorders.of(tenant_id),
@@ -126,13 +128,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
         dispatch=dispatcher,
         drivers=RedisChannelDrivers(redis),
         retry=RetryFailed(begin=begin),
-        settle=SettleUnknown(
-            begin=begin,
-            queue=queue,
-            inbox=SQLAlchemyWebhookQueue(process),
-            unknown_for=settings.unknown_deadline,
-            lease=lease,
-        ),
+        settle=_settle_unknown(settings, begin, queue, process),
         expire=ExpireUnsent(begin=begin),
     )
     webhooks = _webhooks(
@@ -143,6 +139,18 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     )
     events = await open_events(settings, stack, dispatch=dispatch, process=process)
     return [send, *webhooks, media.worker, media.clean_up, *events]
+
+
+def _settle_unknown(
+    settings: Settings, begin: BeginWork, queue: SendQueue, process: AsyncEngine
+) -> SettleUnknown:
+    return SettleUnknown(
+        begin=begin,
+        queue=queue,
+        inbox=SQLAlchemyWebhookQueue(process),
+        unknown_for=settings.unknown_deadline,
+        lease=Lease(settings.lease),
+    )
 
 
 async def _limiter(redis: RedisClient) -> RedisRateLimiter:

@@ -17,6 +17,7 @@ from whatsapp.application.accept_message import AcceptBatch, AcceptMessage, NewM
 from whatsapp.application.change_message import RetryMessage
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.late_failures import LateFailures
+from whatsapp.application.read_together import ReadTogether
 from whatsapp.application.record_results import RecordResults
 from whatsapp.application.store_media import RemoveMedia, StoreMedia
 from whatsapp.application.tend_channel import RetryFailed
@@ -87,6 +88,7 @@ class Sending:
             tenant_id=customer.tenant_id,
             channel_id=customer.channel.id,
             begin=self.begin,
+            reads=ReadTogether(begin=self.begin),
             queue=self.queue,
             limiter=self.limiter,
             recorder=RecordResults(

@@ -143,6 +143,10 @@ async def test_a_token_that_does_not_open_spoils_its_own_channel_alone(at, ana, 
             await desk.channels.list(),
             await desk.channels.get_by_organization(ana.tenant_id),
             await desk.channels.get_active_channels(),
+            sorted(
+                await desk.channels.find_many([second.id, ana.channel.id, new_id()]),
+                key=lambda one: one.id,
+            ),
         ):
             assert [c.id for c in found] == [ana.channel.id, second.id]
             assert [c.access_token.is_readable for c in found] == [False, True]

@@ -99,6 +99,7 @@ class Given:
 METHODS = {
     "channels.get_by_id": (lambda g: g.channels.get_by_id(g.ana.channel.id), None),
     "channels.find": (lambda g: g.channels.find(g.ana.channel.id, for_change=True), None),
+    "channels.find_many": (lambda g: g.channels.find_many([g.ana.channel.id]), []),
     "channels.get_by_phone_number_id": (
         lambda g: g.channels.get_by_phone_number_id(g.ana.channel.phone_number_id),
         None,

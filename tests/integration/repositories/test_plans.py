@@ -159,6 +159,10 @@ AS_APP = {
         lambda c, _m: c.find(CHANNEL, for_change=True),
         {"pk_whatsapp_channels"},
     ),
+    "channels.find_many": (
+        lambda c, _m: c.find_many([CHANNEL, MESSAGE]),
+        {"pk_whatsapp_channels"},
+    ),
     "channels.rest": (lambda c, _m: c.rest(CHANNEL, MINUTE), {"pk_whatsapp_channels"}),
     "channels.get_by_phone_number_id": (
         lambda c, _m: c.get_by_phone_number_id("1"),

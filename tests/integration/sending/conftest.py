@@ -21,6 +21,7 @@ from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.heed_reports import HeedReports
 from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.process_webhooks import ProcessWebhooks
+from whatsapp.application.read_together import ReadTogether
 from whatsapp.application.record_events import RecordEvents
 from whatsapp.application.record_results import RecordResults
 from whatsapp.domain.entities import Channel, OutboundMessage
@@ -140,6 +141,7 @@ class Office:
             tenant_id=self.tenant,
             channel_id=channel.id,
             begin=work_in(self.sessions),
+            reads=ReadTogether(begin=work_in(self.sessions)),
             queue=self.queue,
             limiter=self.limiter,
             sender=self.meta,

@@ -28,6 +28,7 @@ from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.late_failures import LateFailures
+from whatsapp.application.read_together import ReadTogether
 from whatsapp.application.record_results import RecordResults
 from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage
@@ -91,6 +92,7 @@ async def dispatching(database, redis_url, sessions, simulator):
                 tenant_id=customer.tenant_id,
                 channel_id=customer.channel.id,
                 begin=begin,
+                reads=ReadTogether(begin=begin),
                 queue=SQLAlchemySendQueue(engine),
                 limiter=limiter,
                 recorder=RecordResults(

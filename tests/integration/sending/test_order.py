@@ -227,15 +227,14 @@ async def test_what_stands_behind_others_hides_no_lane_for_as_long_as_other_lane
     claims = ClaimDue(
         tenant_id=channel.tenant_id,
         channel_id=channel.id,
+        begin=work_in(shop.sessions),
         queue=shop.queue,
         lease=LEASE,
         turns=LaneTurns(),
     )
-    begin, got = work_in(shop.sessions), set()
-
+    got = set()
     for _ in range(LANE_CYCLE):
-        async with begin(channel.tenant_id) as work:
-            got |= {entry.message_id for entry in await claims(channel, work)}
+        got |= {entry.message_id for entry in await claims(channel)}
 
     assert set(hidden) <= got
     assert 0 < len(got) < 300

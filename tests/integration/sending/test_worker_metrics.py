@@ -126,7 +126,7 @@ async def test_a_worker_shows_what_it_did_and_what_waits(sessions, ana, engines,
 
 async def test_forfeited_slots_count_while_a_dispatcher_runs_and_once(engines) -> None:
     async with shown_metrics(Settings(_env_file=None), *engines) as metrics:
-        needed = dict.fromkeys(("begin", "queue", "limiter", "sender"))
+        needed = dict.fromkeys(("begin", "reads", "queue", "limiter", "sender"))
         recorder = RecordResults(tenant_id=new_id(), begin=None, late=None)
         dispatcher = metrics.dispatcher(
             tenant_id=recorder.tenant_id, channel_id=new_id(), recorder=recorder, **needed

@@ -7,6 +7,7 @@ import pytest
 
 from shared.kernel.ids import new_id
 from whatsapp.application.fresh_channel import MAX_AGE_SECONDS, MAX_READINGS, FreshChannel
+from whatsapp.application.read_together import ReadTogether
 from whatsapp.domain.rate_limit import DEFAULT_RATE
 
 
@@ -16,10 +17,13 @@ class Place:
     def __init__(self) -> None:
         self.now, self.takes, self.reads, self.readings = 0.0, 0.0, [], {}
 
-    async def get_by_id(self, channel_id):
-        self.reads.append(channel_id)
+    async def find_many(self, channel_ids):
+        self.reads.extend(channel_ids)
         self.now += self.takes
-        return SimpleNamespace(id=channel_id, messages_per_second=250)
+        return [
+            SimpleNamespace(id=one, messages_per_second=250, access_token=None)
+            for one in channel_ids
+        ]
 
     @asynccontextmanager
     async def begin(self, _tenant_id):
@@ -29,7 +33,7 @@ class Place:
         return FreshChannel(
             tenant_id=new_id(),
             channel_id=channel_id,
-            begin=self.begin,
+            reads=ReadTogether(begin=self.begin),
             unreadable=None,
             monotonic=lambda: self.now,
             readings=self.readings,

@@ -1,13 +1,13 @@
 """Claiming what is due, and reading what it says: messages that may go out now.
 
 The channel and what is claimed on it are read in one transaction, as beginning and ending one costs
-more than a statement in it. It is over before anything else is waited for.
+more than a statement in it; with other channels that claim at this moment. It is open during their
+claims, and ends before their people's limits are asked and anything leaves.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
-from uuid import UUID
+from typing import Final
 
 from shared.kernel.clock import Clock
 from shared.kernel.errors import SecretUnreadable
@@ -16,21 +16,18 @@ from whatsapp.application.claim_due import ClaimDue
 from whatsapp.application.fresh_channel import FreshChannel
 from whatsapp.application.going import GiveBack, Going
 from whatsapp.application.heed_outcome import pair_name
-from whatsapp.application.ports import BeginWork, Work
+from whatsapp.application.ports import BeginWork
+from whatsapp.application.read_together import Found, ReadTogether
 from whatsapp.application.send_uploads import REST, find_uploads
-from whatsapp.domain.entities import Channel, OutboundMessage
+from whatsapp.domain.entities import Channel
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.repositories import AttemptResult, UnreadableMessage
 from whatsapp.domain.send_queue import EXPIRED_UNSENT, ClaimedEntry, SendQueue
 from whatsapp.domain.value_objects import MessageStatus
 
-MAX_LOAD: Final = 32
-"""To make many messages of rows at once would hold up those whose slot comes in the meantime."""
 # A message may be `retrying` in its own row for the moment between its return to the queue and the
 # commit that says so; the queue is what counts.
 _SENDABLE: Final = frozenset({MessageStatus.QUEUED, MessageStatus.RETRYING})
-
-_Found: TypeAlias = dict[UUID, OutboundMessage | UnreadableMessage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +40,7 @@ class ClaimMessages:
     """
 
     begin: BeginWork
+    reads: ReadTogether
     fresh: FreshChannel
     if_sendable: Callable[[Channel | None], Channel | None]
     """Shown the channel as it is now; None if nothing is to be claimed on it."""
@@ -60,13 +58,13 @@ class ClaimMessages:
         """Claim, load, sort out, and count against the pairs' limits."""
         left: Sequence[ClaimedEntry] = ()
         try:
-            async with self.begin(self.claim_due.tenant_id) as work:
-                channel = self.if_sendable(await self.fresh.read_in(work))
+            async with self.reads.of(self.claim_due.tenant_id) as reader:
+                channel = self.if_sendable(await self.fresh.read_in(reader))
                 if channel is None:
                     return []
-                left = entries = await self.claim_due(channel, work)
+                left = entries = await self.claim_due(channel)
                 self.claimed(len(entries))
-                found = await _find(work, entries)
+                found = await reader.messages([entry.message_id for entry in entries])
             loaded = self._sort(entries, found)
             left = [one.entry for one in loaded]
             loaded = await self._with_uploads(channel, loaded)
@@ -81,7 +79,7 @@ class ClaimMessages:
                 self.settle(taken_back(entry, self.now()))
             raise
 
-    def _sort(self, entries: Sequence[ClaimedEntry], found: _Found) -> list[Going]:
+    def _sort(self, entries: Sequence[ClaimedEntry], found: Found) -> list[Going]:
         now, going = self.now(), list[Going]()
         for entry in entries:
             message = found.get(entry.message_id)
@@ -132,11 +130,3 @@ class ClaimMessages:
                 raise
             self.closed(len(resting))
         return [one for one in loaded if one.entry not in resting]
-
-
-async def _find(work: Work, entries: Sequence[ClaimedEntry]) -> _Found:
-    ids, found = [entry.message_id for entry in entries], _Found()
-    for start in range(0, len(ids), MAX_LOAD):
-        part = await work.messages.load_for_sending(ids[start : start + MAX_LOAD])
-        found.update((message.id, message) for message in part)
-    return found

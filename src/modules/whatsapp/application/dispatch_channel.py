@@ -36,6 +36,7 @@ from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
 from whatsapp.application.mark_group import MarkGroup
 from whatsapp.application.next_step import NextStep
 from whatsapp.application.ports import BeginWork, Go, NotLeaving, Sender
+from whatsapp.application.read_together import ReadTogether
 from whatsapp.application.record_results import Outcomes, RecordResults
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.application.take_slots import LOOKAHEAD, TakeSlots
@@ -58,6 +59,7 @@ class DispatchChannel:
     tenant_id: UUID
     channel_id: UUID
     begin: BeginWork
+    reads: ReadTogether
     queue: SendQueue
     limiter: RateLimiter
     sender: Sender
@@ -105,6 +107,7 @@ class DispatchChannel:
         self._claims = ClaimDue(
             tenant_id=self.tenant_id,
             channel_id=self.channel_id,
+            begin=self.begin,
             queue=self.queue,
             lease=self.settings.lease.length,
             turns=LaneTurns(self.rng.randrange(LANE_CYCLE)),
@@ -115,7 +118,7 @@ class DispatchChannel:
         self._fresh = FreshChannel(
             tenant_id=self.tenant_id,
             channel_id=self.channel_id,
-            begin=self.begin,
+            reads=self.reads,
             unreadable=self._heed.unreadable,
             monotonic=clock,
             readings=self.readings,
@@ -124,6 +127,7 @@ class DispatchChannel:
         self._give_back = GiveBack(limiter=self.limiter, settle=settle, now=now)
         self._claim_messages = ClaimMessages(
             begin=self.begin,
+            reads=self.reads,
             fresh=self._fresh,
             if_sendable=self._if_sendable,
             claim_due=self._claims,

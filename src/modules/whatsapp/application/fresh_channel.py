@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from shared.kernel.errors import SecretUnreadable
-from whatsapp.application.ports import BeginWork, Work
+from whatsapp.application.read_together import Reader, ReadTogether
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.rate_limit import DEFAULT_RATE
 
@@ -38,7 +38,7 @@ class FreshChannel:
 
     tenant_id: UUID
     channel_id: UUID
-    begin: BeginWork
+    reads: ReadTogether
     unreadable: Callable[[UUID, SecretUnreadable], Awaitable[None]]
     """Told where the channel's token does not open."""
     monotonic: Callable[[], float]
@@ -49,22 +49,22 @@ class FreshChannel:
         if (known := self._known()) is not None:
             return known.channel
         try:
-            async with self.begin(self.tenant_id) as work:
-                return await self.read_in(work)
+            async with self.reads.of(self.tenant_id) as reader:
+                return await self.read_in(reader)
         except SecretUnreadable as error:
             await self.cannot_speak(error)
             return None
 
-    async def read_in(self, work: Work) -> Channel | None:
-        """The same in a transaction that is open already.
+    async def read_in(self, reader: Reader) -> Channel | None:
+        """The same with a reader that is there already.
 
-        Raises SecretUnreadable where the token does not open: once that transaction is over,
+        Raises SecretUnreadable where the token does not open: once the reader has been left,
         `cannot_speak` is to be told.
         """
         if (known := self._known()) is not None:
             return known.channel
         began_at = self.monotonic()
-        channel = await work.channels.get_by_id(self.channel_id)
+        channel = await reader.channel(self.channel_id)
         self._know(channel, began_at)
         return channel
 

@@ -166,6 +166,10 @@ class ChannelRepository(Protocol):
         """The channel with this id, whatever its token; locked, if it is to be changed."""
         ...
 
+    async def find_many(self, channel_ids: Sequence[UUID]) -> Sequence[Channel]:
+        """Those of the channels that are there, in no particular order."""
+        ...
+
     async def get_by_phone_number_id(self, phone_number_id: str) -> Channel | None:
         """The channel of the number that Meta knows by this id."""
         ...

@@ -5,10 +5,21 @@ from datetime import timedelta
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from sqlalchemy import Interval, LargeBinary, Table, bindparam, func, select, type_coerce, update
+from sqlalchemy import (
+    ARRAY,
+    Interval,
+    LargeBinary,
+    Table,
+    Uuid,
+    bindparam,
+    func,
+    select,
+    type_coerce,
+    update,
+)
 
 from shared.infrastructure.database import SQLAlchemyRepository
-from shared.infrastructure.database.arguments import given
+from shared.infrastructure.database.arguments import all_given, given
 from shared.infrastructure.database.driver_errors import ConstraintErrors
 from shared.infrastructure.database.signatures import looks_at_arguments
 from shared.infrastructure.encryption import EncryptedString
@@ -29,9 +40,11 @@ from whatsapp.infrastructure.persistence.models import ChannelModel
 _CHANNELS = cast("Table", ChannelModel.__table__)
 _TOKEN = cast("EncryptedString", _CHANNELS.c.access_token.type)
 # The token as it is stored: a statement straight to the driver goes past the types of columns.
-_FIND = select(
+_OF_TENANT = select(
     *(c if c.type is not _TOKEN else type_coerce(c, LargeBinary).label(c.name) for c in _CHANNELS.c)
-).where(_CHANNELS.c.tenant_id == bindparam("tenant"), _CHANNELS.c.id == bindparam("id"))
+).where(_CHANNELS.c.tenant_id == bindparam("tenant"))
+_FIND = _OF_TENANT.where(_CHANNELS.c.id == bindparam("id"))
+_FIND_MANY = _OF_TENANT.where(_CHANNELS.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid()))))
 _FIND_FOR_CHANGE = _FIND.with_for_update()
 _REST = (
     update(_CHANNELS)
@@ -76,6 +89,12 @@ class SQLAlchemyChannelRepository(SQLAlchemyRepository[Channel, ChannelModel]):
             statement, {"tenant": self.tenant_id, "id": given(UUID, channel_id, "id")}
         )
         return None if row is None else _entity(row, _TOKEN.open(row.access_token))
+
+    async def find_many(self, channel_ids: Sequence[UUID]) -> Sequence[Channel]:
+        """Those of the channels that are there, whatever their tokens, in no particular order."""
+        ids = list(all_given(UUID, channel_ids, "channel_ids"))
+        rows = await self._fetch(_FIND_MANY, {"tenant": self.tenant_id, "ids": ids})
+        return [_entity(row, _TOKEN.open(row.access_token)) for row in rows]
 
     async def get_by_phone_number_id(self, phone_number_id: str) -> Channel | None:
         """The channel of the number that Meta knows by this id."""
