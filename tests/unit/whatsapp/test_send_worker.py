@@ -8,6 +8,7 @@ import pytest
 from send_installation import Expiring, Installation, Tending, until, working
 from shared.kernel.ids import new_id
 from whatsapp.domain.driving import Stance
+from whatsapp.entrypoints.workers.send_worker import ALONE_SECONDS, HANDFUL
 
 
 @pytest.fixture
@@ -160,6 +161,30 @@ async def test_a_place_that_becomes_free_is_filled_without_another_look() -> Non
         assert [one.key for one in installation.served[:50]] == order
         installation.may_look.set()
         await until(lambda: len(installation.looks) >= 3)
+
+
+async def test_places_are_given_to_a_handful_together_or_to_fewer_after_a_moment() -> None:
+    installation, now = Installation([(new_id(), new_id()) for _ in range(60)]), 100.0
+
+    def end(number: int) -> None:
+        for one in [one for one in installation.served if not one.ended.is_set()][:number]:
+            one.ended.set()
+
+    async with working(installation, max_channels=16, monotonic=lambda: now):
+        await until(lambda: len(installation.serving) == 16)
+        installation.may_look.clear()
+        end(HANDFUL - 1)
+        asked = installation.asked  # By those that go on, ten times a second.
+        await until(lambda: installation.asked >= asked + 3)
+        assert len(installation.served) == 16
+
+        now += 1.1 * ALONE_SECONDS
+        await until(lambda: len(installation.served) > 16)
+        assert len(installation.served) == 16 + HANDFUL - 1
+        end(HANDFUL)
+        await until(lambda: len(installation.served) > 16 + HANDFUL - 1)
+        assert len(installation.served) == 16 + 2 * HANDFUL - 1
+        installation.may_look.set()
 
 
 async def test_no_channel_is_begun_twice_by_a_look_and_a_place_that_becomes_free() -> None:

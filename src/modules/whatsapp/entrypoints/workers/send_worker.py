@@ -24,7 +24,11 @@ CROWDED_CHANNELS: Final = 100
 WIDE_SECONDS: Final = 0.5
 """So often many more are looked at even then, in turn, since some may have to be tended."""
 FILL_SECONDS: Final = 0.01
-"""So soon a place that becomes free is given to one that waits."""
+"""So often it is seen whether places have become free for those that wait."""
+HANDFUL: Final = 8
+"""So many are begun together, since they then claim, read and mark together."""
+ALONE_SECONDS: Final = 0.05
+"""So long a free place waits for others to become a handful."""
 DRIVE_SECONDS: Final = 0.1
 """So often a worker says that it still serves its channels."""
 MOST_STRETCH: Final = 4.0
@@ -94,6 +98,7 @@ class SendWorker:
     _to_leave: set[UUID] = field(default_factory=set, init=False)  # Served to the end.
     _cursor: _Key = field(default=(NIL, NIL), init=False)
     _waiting: list[_Key] = field(default_factory=list, init=False)  # For room, as seen last.
+    _free_since: float | None = field(default=None, init=False)  # Places, while some wait.
     _is_crowded: bool = field(default=False, init=False)  # Some waited in this walk.
     _wide_at: float = field(default=0.0, init=False)  # From then on many more are looked at.
     _tend_cursor: _Key = field(default=(NIL, NIL), init=False)  # Of those looks.
@@ -195,11 +200,25 @@ class SendWorker:
     async def _fill(self, dispatchers: asyncio.TaskGroup) -> int:
         """Give places that have become free to those that wait; 0, so that the loop pauses."""
         self._let_go()
-        if self._waiting and not self._beginning.locked() and (room := self._room()):
+        room = self._room() if self._waiting and not self._beginning.locked() else 0
+        if self._is_handful(room):
             first, self._waiting = self._waiting[:room], self._waiting[room:]
             self._cursor = first[-1]
             await self._begin(first, dispatchers)
         return 0
+
+    def _is_handful(self, room: int) -> bool:
+        """Whether so many places are to be given away now, or are to become more before."""
+        if not room:
+            self._free_since = None
+            return False
+        now = self.monotonic()
+        self._free_since = now if self._free_since is None else self._free_since
+        enough = min(room, len(self._waiting)) >= min(HANDFUL, len(self._waiting))
+        if enough or now - self._free_since >= ALONE_SECONDS:
+            self._free_since = None
+            return True
+        return False
 
     def _let_go(self) -> None:
         """Let others begin on channels that were asked to finish and only wait for answers."""
