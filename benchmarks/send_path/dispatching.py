@@ -22,9 +22,9 @@ ROUNDS_OF_MANY: Final = 3
 BOUND: Final = 0.9
 CHANNELS_REASON: Final = (
     "with 4,000 messages in all, each of a thousand channels has 4, so that what a channel costs "
-    "by itself is shared by 4 messages and not by 400: to claim on it, read it and load, mark and "
-    "take slots are a transaction, two statements of their own and three calls of Redis, and its "
-    "share of a transaction that records. With 40 messages for each ten times as many share it."
+    "by itself is shared by 4 messages and not by 400: a claim is a statement of its own, and to "
+    "read, load, count people, take slots, mark and record is a share of what goes together. With "
+    "40 messages for each ten times as many share it."
 )
 HISTORY_REASON: Final = ""
 
