@@ -13,6 +13,7 @@ from shared.kernel.clock import utc_now
 from tellwire.database import alembic_config
 from whatsapp.application.claim_due import ClaimDue
 from whatsapp.application.lane_turns import LANE_CYCLE, LaneTurns
+from whatsapp.application.read_together import ReadTogether
 from whatsapp.domain.entities import InboundMessage, OutboundMessage
 from whatsapp.domain.repositories import Revival
 from whatsapp.domain.send_queue import LANES
@@ -227,14 +228,14 @@ async def test_what_stands_behind_others_hides_no_lane_for_as_long_as_other_lane
     claims = ClaimDue(
         tenant_id=channel.tenant_id,
         channel_id=channel.id,
-        begin=work_in(shop.sessions),
         queue=shop.queue,
         lease=LEASE,
         turns=LaneTurns(),
     )
-    got = set()
+    reads, got = ReadTogether(begin=work_in(shop.sessions)), set()
     for _ in range(LANE_CYCLE):
-        got |= {entry.message_id for entry in await claims(channel)}
+        async with reads.of(channel.tenant_id) as reader:
+            got |= {entry.message_id for entry in await claims(channel, reader)}
 
     assert set(hidden) <= got
     assert 0 < len(got) < 300

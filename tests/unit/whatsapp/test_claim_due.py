@@ -1,6 +1,5 @@
 """When it makes sense to claim again, with a queue of the test's own behind its port."""
 
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -30,19 +29,11 @@ class Queue:
         moved, self.moves = self.moves, 0
         return moved
 
-    async def commit(self) -> None:
-        pass
-
-    @asynccontextmanager
-    async def begin(self, _tenant_id):
-        yield SimpleNamespace(messages=self, commit=self.commit)
-
 
 def claiming(queue) -> ClaimDue:
     return ClaimDue(
         tenant_id=new_id(),
         channel_id=new_id(),
-        begin=queue.begin,
         queue=queue,
         lease=timedelta(minutes=1),
         turns=LaneTurns(),
@@ -58,19 +49,19 @@ async def test_after_a_claim_that_left_nothing_there_is_none_until_something_is_
     queue = Queue(Claim([ENTRY, ENTRY]), Claim([ENTRY]))
     claims = claiming(queue)
     assert claims.may_find_more
-    assert len(await claims(channel)) == 2
+    assert len(await claims(channel, queue)) == 2
     assert not claims.may_find_more
 
     claims.wake()
     assert claims.may_find_more
-    assert len(await claims(channel)) == 1
+    assert len(await claims(channel, queue)) == 1
     assert (claims.claimed, claims.may_find_more) == (3, False)
 
 
 async def test_after_a_claim_that_left_something_there_is_another(channel):
     queue = Queue(Claim([ENTRY], leaves_due=True))
     claims = claiming(queue)
-    await claims(channel)
+    await claims(channel, queue)
 
     assert claims.may_find_more
 
@@ -79,7 +70,7 @@ async def test_what_is_seen_while_a_claim_is_under_way_is_not_forgotten(channel)
     queue = Queue(Claim([ENTRY]))
     claims = claiming(queue)
     queue.during = claims.wake
-    await claims(channel)
+    await claims(channel, queue)
 
     assert claims.may_find_more
 
@@ -88,7 +79,7 @@ async def test_what_stepped_aside_may_come_forward_without_anybodys_word(channel
     queue = Queue(Claim(leaves_due=True), Claim([ENTRY]), moves=3)
     claims = claiming(queue)
 
-    assert len(await claims(channel)) == 1
+    assert len(await claims(channel, queue)) == 1
     assert queue.asked == 2
     assert claims.may_find_more
 
@@ -96,7 +87,7 @@ async def test_what_stepped_aside_may_come_forward_without_anybodys_word(channel
 async def test_a_lane_that_is_hidden_is_cleared_although_other_lanes_gave_something(channel):
     queue = Queue(Claim([ENTRY], hides_due=True), moves=3)
 
-    assert len(await claiming(queue)(channel)) == 1
+    assert len(await claiming(queue)(channel, queue)) == 1
     assert (queue.asked, queue.moves) == (1, 0)
 
 
@@ -105,5 +96,5 @@ async def test_where_nothing_can_step_aside_it_is_not_asked_for_ever(channel, ke
     channel.keeps_order = keeps_order
     queue = Queue(Claim(leaves_due=True), moves=0 if keeps_order else 3)
 
-    assert not await claiming(queue)(channel)
+    assert not await claiming(queue)(channel, queue)
     assert queue.asked == 1

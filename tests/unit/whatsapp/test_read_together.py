@@ -18,7 +18,7 @@ class Database:
     """Has all channels and messages but those that are `gone`; notes each statement."""
 
     def __init__(self) -> None:
-        self.begun, self.over, self.statements = [], 0, []
+        self.begun, self.over, self.statements, self.committed = [], 0, [], 0
         self.gone, self.unreadable, self.trouble = set(), set(), None
         self.opens = asyncio.Event()
         self.opens.set()
@@ -28,7 +28,7 @@ class Database:
     async def begin(self, tenant_id):
         self.begun.append(tenant_id)
         try:
-            yield SimpleNamespace(channels=self, messages=self)
+            yield SimpleNamespace(channels=self, messages=self, commit=self.commit)
         finally:
             self.over += 1
 
@@ -46,6 +46,12 @@ class Database:
         return SimpleNamespace(id=one, access_token=None)
 
     find_many = load_for_sending = _found
+
+    async def step_aside(self, channel_id):
+        return len(await self._found([channel_id]))
+
+    async def commit(self) -> None:
+        self.committed += 1
 
     async def channel(self, tenant_id, channel_id):
         async with self.reads.of(tenant_id) as reader:
@@ -114,6 +120,17 @@ async def test_no_statement_loads_more_than_may_be_made_of_rows_at_once(database
     assert [len(one) for one in database.statements] == [MAX_LOAD, MAX_LOAD, 1]
 
 
+async def test_what_steps_aside_does_so_in_the_same_transaction_and_is_durable(database) -> None:
+    channels = [new_id(), new_id()]
+    async with database.reads.of(ANA) as reader:
+        assert await asyncio.gather(*map(reader.step_aside, channels)) == [1, 1]
+        assert database.committed == 2
+        assert (await reader.channel(channels[0])).id == channels[0]
+
+    assert database.begun == [ANA]
+    assert database.statements == [[channels[0]], [channels[1]], [channels[0]]]
+
+
 async def test_a_token_that_does_not_open_concerns_its_channel_alone(database) -> None:
     good, bad, other = channels = [new_id() for _ in range(3)]
     database.unreadable = {bad}
@@ -126,9 +143,9 @@ async def test_a_token_that_does_not_open_concerns_its_channel_alone(database) -
 async def test_what_ends_the_transaction_is_raised_from_all_who_read_in_it(database) -> None:
     database.trouble = Unavailable("PostgreSQL is gone")
     async with database.reads.of(ANA) as reader:
-        for _ in range(2):  # Who asks later is told at once.
+        for ask in (reader.channel, reader.step_aside):  # Who asks later is told at once.
             with pytest.raises(Unavailable):
-                await reader.channel(new_id())
+                await ask(new_id())
     assert len(database.statements) == 1
     found = await database.all_of(ANA, new_id(), new_id())
     assert [type(one) for one in found] == [Unavailable] * 2

@@ -8,14 +8,14 @@ from uuid import UUID
 
 from whatsapp.application.claim_size import ClaimSize
 from whatsapp.application.lane_turns import LaneTurns
-from whatsapp.application.ports import BeginWork
+from whatsapp.application.read_together import Reader
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.send_queue import ClaimedEntry, SendQueue
 
 
 @dataclass(slots=True, kw_only=True)
 class ClaimDue:
-    """`await claim(channel)` gives the next handful, but not while `may_find_more` is false.
+    """`await claim(channel, reader)` gives the next handful, if only `may_find_more` is true.
 
     A claim says whether it left anything that is due. If not, there is nothing to ask for until
     somebody who looks at the queue has seen something (`wake`).
@@ -23,7 +23,6 @@ class ClaimDue:
 
     tenant_id: UUID
     channel_id: UUID
-    begin: BeginWork
     queue: SendQueue
     lease: timedelta
     turns: LaneTurns
@@ -43,7 +42,7 @@ class ClaimDue:
         """Something has been seen."""
         self._leaves_due = True
 
-    async def __call__(self, channel: Channel) -> Sequence[ClaimedEntry]:
+    async def __call__(self, channel: Channel, reader: Reader) -> Sequence[ClaimedEntry]:
         """What may be sent now, in order; what stands behind others is cleared out of the way."""
         while True:
             self._leaves_due = False  # Before, since `wake` may be called in between.
@@ -60,16 +59,14 @@ class ClaimDue:
             self.claimed += len(claim)
             if claim and claim.hides_due:
                 # What other lanes gave must not keep that one hidden for as long as they give.
-                await self._step_aside(channel)
-            if claim or not claim.leaves_due or not await self._step_aside(channel):
+                await self._step_aside(channel, reader)
+            if claim or not claim.leaves_due or not await self._step_aside(channel, reader):
                 return claim
 
-    async def _step_aside(self, channel: Channel) -> bool:
+    async def _step_aside(self, channel: Channel, reader: Reader) -> bool:
         """Clear the way where all that is due stands behind others; True: claim again."""
         if not channel.keeps_order:
             return False
-        async with self.begin(self.tenant_id) as work:
-            moved = await work.messages.step_aside(self.channel_id)
-            await work.commit()
+        moved = await reader.step_aside(self.channel_id)
         self._moved_aside |= bool(moved)
         return bool(moved)

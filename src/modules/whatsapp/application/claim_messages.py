@@ -62,7 +62,7 @@ class ClaimMessages:
                 channel = self.if_sendable(await self.fresh.read_in(reader))
                 if channel is None:
                     return []
-                left = entries = await self.claim_due(channel)
+                left = entries = await self.claim_due(channel, reader)
                 self.claimed(len(entries))
                 found = await reader.messages([entry.message_id for entry in entries])
             loaded = self._sort(entries, found)

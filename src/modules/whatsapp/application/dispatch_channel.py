@@ -107,7 +107,6 @@ class DispatchChannel:
         self._claims = ClaimDue(
             tenant_id=self.tenant_id,
             channel_id=self.channel_id,
-            begin=self.begin,
             queue=self.queue,
             lease=self.settings.lease.length,
             turns=LaneTurns(self.rng.randrange(LANE_CYCLE)),

@@ -33,12 +33,13 @@ class _Wish(NamedTuple, Generic[_Asked, _Answer]):
 class Reader:
     """What those who began together read; what was asked for meanwhile is read in one statement.
 
-    Both methods raise what the transaction was ended by, as Unavailable where PostgreSQL is gone.
+    All methods raise what the transaction was ended by, as Unavailable where PostgreSQL is gone.
     """
 
     users: int = field(default=0, init=False)
     _channels: list[_Wish[UUID, Channel | None]] = field(default_factory=list, init=False)
     _messages: list[_Wish[Sequence[UUID], Found]] = field(default_factory=list, init=False)
+    _aside: list[_Wish[UUID, int]] = field(default_factory=list, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _trouble: BaseException | None = field(default=None, init=False)
 
@@ -49,6 +50,14 @@ class Reader:
     async def messages(self, ids: Sequence[UUID]) -> Found:
         """Those of the messages that are there."""
         return await self._ask(self._messages, ids)
+
+    async def step_aside(self, channel_id: UUID) -> int:
+        """Move what stands behind others out of the way of claims; gives how many, durably.
+
+        Here, since whoever waits for a second connection while this one is taken may be one of as
+        many as there are connections.
+        """
+        return await self._ask(self._aside, channel_id)
 
     async def _ask(self, wishes: list[_Wish[_Asked, _Answer]], asked: _Asked) -> _Answer:
         if self._trouble is not None:
@@ -70,16 +79,20 @@ class Reader:
             await asyncio.sleep(0)  # Whoever is ready to ask by now asks too.
             channels, self._channels = self._channels, []
             messages, self._messages = self._messages, []
+            aside, self._aside = self._aside, []
             try:
                 if channels:
                     _answer(channels, await _channels_of(work, channels))
                 if messages:
                     _answer(messages, await _messages_of(work, messages))
+                for wish in aside:
+                    await _step_aside(work, wish)
             except BaseException:  # `fail` answers them.
                 self._channels += channels
                 self._messages += messages
+                self._aside += aside
                 raise
-            if not (self._channels or self._messages):
+            if not (self._channels or self._messages or self._aside):
                 await self._news.wait()
 
     def fail(self, error: BaseException) -> None:
@@ -87,6 +100,7 @@ class Reader:
         self._trouble = error
         _answer(self._channels, lambda _: error)
         _answer(self._messages, lambda _: error)
+        _answer(self._aside, lambda _: error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +149,12 @@ def _answer(
             wish.answer.set_exception(answer)
         else:
             wish.answer.set_result(answer)
+
+
+async def _step_aside(work: Work, wish: _Wish[UUID, int]) -> None:
+    moved = await work.messages.step_aside(wish.asked)
+    await work.commit()
+    _answer([wish], lambda _: moved)
 
 
 async def _channels_of(
