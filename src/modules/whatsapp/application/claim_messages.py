@@ -1,8 +1,8 @@
 """Claiming what is due, and reading what it says: messages that may go out now.
 
 The channel and what is claimed on it are read in one transaction, as beginning and ending one costs
-more than a statement in it; with other channels that claim at this moment. It is open during their
-claims, and ends before their people's limits are asked and anything leaves.
+more than a statement in it; with other channels that claim at this moment. It is open until the
+last of them has read: nobody waits in it for Redis or Meta, and whoever has read goes on.
 """
 
 from collections.abc import Callable, Sequence

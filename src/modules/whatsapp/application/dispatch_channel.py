@@ -1,7 +1,7 @@
 """Sending what is due on one channel: claim, reserve slots, mark, send on the slot, record.
 
-No transaction is open while a request is under way. Each step is durable before the next begins, so
-that a crash at any instant leaves an entry that says what may have happened:
+No transaction waits for a request under way. Each step is durable before the next begins, so that a
+crash at any instant leaves an entry that says what may have happened:
 
     claimed   nothing has left: whoever comes first may send it
     marked    it may have left: only proof, or a policy after the deadline, decides
