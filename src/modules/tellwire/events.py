@@ -1,17 +1,14 @@
 """What a worker needs to deliver events, and to forget them when they are old."""
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Final
-from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.database import create_session_factory
 from shared.infrastructure.settings import DatabaseRole, Settings
 from tellwire.resources import open_database
-from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
 from whatsapp.application.deliver_events import DeliverEvents
 from whatsapp.application.forget_events import ForgetEvents
 from whatsapp.domain.events import AddressPolicy
@@ -19,7 +16,10 @@ from whatsapp.entrypoints.workers.event_worker import EventWorker
 from whatsapp.entrypoints.workers.loop import Loop, Seldom
 from whatsapp.infrastructure.event_delivery.guarded_session import guarded_session
 from whatsapp.infrastructure.event_delivery.sender import HttpEventSender
-from whatsapp.infrastructure.persistence.repositories import SQLAlchemyDeliveryQueue
+from whatsapp.infrastructure.persistence.repositories import (
+    SQLAlchemyDeliveryQueue,
+    SQLAlchemyOverdue,
+)
 from whatsapp.infrastructure.persistence.work import work_in
 
 CONNECTIONS: Final = 3
@@ -45,16 +45,8 @@ async def open_events(
         lease=settings.webhook_timeout * 2 + MARGIN,
     )
     forget = ForgetEvents(
-        begin=begin, tenants=lambda: _tenants(process), keep=settings.event_retention
+        begin=begin, overdue=SQLAlchemyOverdue(process).of_events, keep=settings.event_retention
     )
     seldom = Seldom(work=forget, every_seconds=FORGET_SECONDS)
     loop = Loop(name="forget events", work=seldom, pause_seconds=1.0)
     return EventWorker(queue=queue, deliver=deliver), loop
-
-
-async def _tenants(process: AsyncEngine) -> AsyncIterator[UUID]:
-    """The ids of all tenants, as the role that may know them."""
-    directory, last = SQLAlchemyTenantDirectory(process), None
-    while page := await directory.list_ids(after=last):
-        for last in page:
-            yield last

@@ -9,9 +9,9 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.infrastructure.settings import Settings
+from shared.kernel.clock import utc_now
 from shared.kernel.errors import Misconfigured
 from shared.kernel.secret import Secret
-from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
 from whatsapp.application.clean_up_media import FORGOTTEN, MOST_FAILURES, CleanUpMedia
 from whatsapp.application.media_ports import MediaStore, MediaStoreUnavailable
 from whatsapp.application.move_media import MediaLimits, MoveMedia
@@ -22,7 +22,7 @@ from whatsapp.entrypoints.workers.loop import Loop
 from whatsapp.entrypoints.workers.media_worker import MediaWorker
 from whatsapp.infrastructure.cloud_api.media import CloudApiMedia, create_media_session
 from whatsapp.infrastructure.media_store.directory import DirectoryMediaStore
-from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMediaQueue
+from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMediaQueue, SQLAlchemyOverdue
 
 DIRECTORY: Final = "media"
 CLEAN_UP_SECONDS: Final = 3600.0
@@ -55,9 +55,12 @@ def open_store(settings: Settings) -> MediaStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanUp:
-    """Goes from tenant to tenant: `await clean_up()` gives how many files were removed."""
+    """Sees to all tenants: `await clean_up()` gives how many files were removed.
 
-    directory: SQLAlchemyTenantDirectory
+    One with nothing to remove costs a row of an answer: workers do this as often as they start.
+    """
+
+    overdue: SQLAlchemyOverdue
     store: MediaStore
     begin: BeginWork
     keep_for: timedelta | None
@@ -71,17 +74,17 @@ class CleanUp:
         """
         removed = await self.store.sweep(FORGOTTEN)
         clean_up = CleanUpMedia(begin=self.begin, store=self.store, keep_for=self.keep_for)
-        last, failed, in_a_row = None, 0, 0
-        while page := await self.directory.list_ids(after=last):
-            for last in page:
-                try:
-                    done = await clean_up(last)
-                except MediaStoreUnavailable:
-                    failed, in_a_row = failed + 1, in_a_row + 1
-                    if in_a_row == MOST_FAILURES:
-                        raise
-                else:
-                    removed, in_a_row = removed + done, 0 if done else in_a_row
+        failed, in_a_row, now = 0, 0, utc_now()
+        before = None if self.keep_for is None else now - self.keep_for
+        async for tenant_id in self.overdue.of_files(before=before, begun_before=now - FORGOTTEN):
+            try:
+                done = await clean_up(tenant_id)
+            except MediaStoreUnavailable:
+                failed, in_a_row = failed + 1, in_a_row + 1
+                if in_a_row == MOST_FAILURES:
+                    raise
+            else:
+                removed, in_a_row = removed + done, 0 if done else in_a_row
         if failed:
             raise MediaStoreUnavailable
         return removed
@@ -141,7 +144,7 @@ async def open_media_work(
             moved=moved,
         )
         clean_up = CleanUp(
-            directory=SQLAlchemyTenantDirectory(process),
+            overdue=SQLAlchemyOverdue(process),
             store=store,
             begin=begin,
             keep_for=settings.media_retention,

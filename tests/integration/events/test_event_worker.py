@@ -15,7 +15,10 @@ from whatsapp.application.forget_events import ForgetEvents
 from whatsapp.domain.events import EventType, NewEvent
 from whatsapp.entrypoints.workers.event_worker import MAX_ENDPOINTS, EventWorker
 from whatsapp.entrypoints.workers.loop import Seldom
-from whatsapp.infrastructure.persistence.repositories import SQLAlchemyDeliveryQueue
+from whatsapp.infrastructure.persistence.repositories import (
+    SQLAlchemyDeliveryQueue,
+    SQLAlchemyOverdue,
+)
 
 pytestmark = pytest.mark.postgres
 
@@ -108,21 +111,21 @@ async def test_stopping_finishes_what_is_under_way_and_leaves_the_rest(
     assert await superuser.fetchval("SELECT count(*) FROM webhook_deliveries") == len(listener.got)
 
 
-async def test_old_events_of_every_tenant_are_forgotten(begin, ana, bea, superuser, endpoint_of):
+async def test_old_events_of_every_tenant_are_forgotten(
+    begin, ana, bea, superuser, endpoint_of, database
+):
     for customer in (ana, bea):
         await endpoint_of(customer, "http://127.0.0.1:1/")
         await tell(begin, customer, 3)
     await superuser.execute(
         "UPDATE events SET recorded_at = now() - interval '15 days' WHERE number <= 2"
     )
-
-    async def tenants():
-        for customer in (ana, bea):
-            yield customer.tenant_id
-
-    forget = ForgetEvents(begin=begin, tenants=tenants, keep=timedelta(days=14))
+    engine = create_engine(database.url("tellwire_process"))
+    overdue = SQLAlchemyOverdue(engine).of_events
+    forget = ForgetEvents(begin=begin, overdue=overdue, keep=timedelta(days=14))
 
     assert await forget() == 4
+    await engine.dispose()
     assert await superuser.fetchval("SELECT count(*) FROM events") == 2
     assert await superuser.fetchval("SELECT count(*) FROM webhook_delivery_queue") == 2
 

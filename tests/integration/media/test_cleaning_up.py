@@ -7,11 +7,11 @@ import pytest
 from shared.infrastructure.database import create_engine
 from shared.kernel.clock import utc_now
 from tellwire.media import CleanUp
-from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
 from whatsapp.application.clean_up_media import MOST_FAILURES, CleanUpMedia
 from whatsapp.application.media_ports import MediaStoreUnavailable
 from whatsapp.domain.media import Media, MediaDirection, MediaStatus
 from whatsapp.domain.media_type import MediaKind
+from whatsapp.infrastructure.persistence.repositories import SQLAlchemyOverdue
 from whatsapp.infrastructure.persistence.work import work_in
 
 pytestmark = pytest.mark.postgres
@@ -77,7 +77,7 @@ async def test_what_was_to_be_deleted_is_deleted_where_files_are_kept_for_good_t
     assert await files.move_due() == [None]
     engine = create_engine(database.url("tellwire_process"))
     clean_up = CleanUp(
-        directory=SQLAlchemyTenantDirectory(engine),
+        overdue=SQLAlchemyOverdue(engine),
         store=files.store,
         begin=work_in(files.sessions),
         keep_for=None,
@@ -122,7 +122,7 @@ async def everybody(files, database):
 
     def everybody(store):
         return CleanUp(
-            directory=SQLAlchemyTenantDirectory(engine),
+            overdue=SQLAlchemyOverdue(engine),
             store=store,
             begin=work_in(files.sessions),
             keep_for=None,

@@ -40,6 +40,7 @@ from whatsapp.infrastructure.persistence.repositories import (
     SQLAlchemyEventLog,
     SQLAlchemyMediaQueue,
     SQLAlchemyMediaRepository,
+    SQLAlchemyOverdue,
     SQLAlchemyWebhookInbox,
 )
 from whatsapp.infrastructure.persistence.repositories.webhook_queue import SQLAlchemyWebhookQueue
@@ -322,6 +323,16 @@ OF_ALL_TENANTS = {
     "claim files": (
         "tellwire_process",
         lambda e: SQLAlchemyMediaQueue(e).claim(limit=20, per_tenant=5, lease=MINUTE),
+    ),
+    "whose files are old": (
+        "tellwire_process",
+        lambda e: anext(
+            SQLAlchemyOverdue(e).of_files(before=utc_now(), begun_before=utc_now()), None
+        ),
+    ),
+    "whose events are old": (
+        "tellwire_process",
+        lambda e: anext(SQLAlchemyOverdue(e).of_events(before=utc_now()), None),
     ),
     "append webhooks": ("tellwire_intake", lambda e: SQLAlchemyWebhookInbox(e).append("1", b"n")),
     "claim webhooks": (

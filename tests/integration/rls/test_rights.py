@@ -55,6 +55,17 @@ ACROSS_TENANTS = {
     ("tellwire_process", "whatsapp_media_jobs.due_at", "UPDATE"),
     ("tellwire_process", "whatsapp_media_jobs.attempts", "UPDATE"),
     ("tellwire_process", "whatsapp_media_jobs.lease_token", "UPDATE"),
+    # Whose files and events are old, by times; what they are about is not seen.
+    ("tellwire_process", "whatsapp_media.tenant_id", "SELECT"),
+    ("tellwire_process", "whatsapp_media.direction", "SELECT"),
+    ("tellwire_process", "whatsapp_media.status", "SELECT"),
+    ("tellwire_process", "whatsapp_media.used_at", "SELECT"),
+    ("tellwire_process", "events.tenant_id", "SELECT"),
+    ("tellwire_process", "events.number", "SELECT"),
+    ("tellwire_process", "events.recorded_at", "SELECT"),
+    ("tellwire_process", "webhook_deliveries.tenant_id", "SELECT"),
+    ("tellwire_process", "webhook_deliveries.id", "SELECT"),
+    ("tellwire_process", "webhook_deliveries.attempted_at", "SELECT"),
 }
 _RIGHTS = """
     SELECT coalesce(g.rolname, 'PUBLIC') AS role, o.object, a.privilege_type, a.is_grantable

@@ -11,7 +11,7 @@ from tellwire.cli.installed import with_installation
 from tellwire.installation import Installation
 from tellwire.media import CleanUp, open_store
 from tellwire.terminal import console
-from tenancy.infrastructure.repositories import SQLAlchemyTenantDirectory
+from whatsapp.infrastructure.persistence.repositories import SQLAlchemyOverdue
 
 media = typer.Typer(no_args_is_help=True, help="Media: the files that come with messages.")
 
@@ -42,7 +42,7 @@ async def _purge(installation: Installation, days: float | None) -> int:
     if keep_for is None:
         raise Misconfigured("Set TELLWIRE_MEDIA_RETENTION_DAYS, or say --days")
     work = CleanUp(
-        directory=SQLAlchemyTenantDirectory(installation.process_engine),
+        overdue=SQLAlchemyOverdue(installation.process_engine),
         store=open_store(settings),
         begin=installation.begin,
         keep_for=keep_for,

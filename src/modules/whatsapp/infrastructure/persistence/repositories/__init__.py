@@ -32,6 +32,7 @@ from whatsapp.infrastructure.persistence.repositories.message_views import SQLAl
 from whatsapp.infrastructure.persistence.repositories.meta_app_repository import (
     SQLAlchemyMetaAppRepository,
 )
+from whatsapp.infrastructure.persistence.repositories.overdue import SQLAlchemyOverdue
 from whatsapp.infrastructure.persistence.repositories.rate_limiter import RedisRateLimiter
 from whatsapp.infrastructure.persistence.repositories.send_queue import SQLAlchemySendQueue
 from whatsapp.infrastructure.persistence.repositories.webhook_inbox import SQLAlchemyWebhookInbox
@@ -52,6 +53,7 @@ __all__ = [
     "SQLAlchemyMessageRepository",
     "SQLAlchemyMessageViews",
     "SQLAlchemyMetaAppRepository",
+    "SQLAlchemyOverdue",
     "SQLAlchemySendQueue",
     "SQLAlchemyWebhookInbox",
 ]

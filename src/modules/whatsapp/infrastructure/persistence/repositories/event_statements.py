@@ -284,3 +284,20 @@ FORGET: Final = _typed(
     limit=Integer(),
 )
 """Delete the oldest events and logged deliveries, as far as they are older than `:before`."""
+
+WHOSE_ARE_OLD: Final = _typed(
+    """
+    SELECT t.id, coalesce((
+        SELECT e.recorded_at FROM events e WHERE e.tenant_id = t.id ORDER BY e.number LIMIT 1
+    ) < :before, false) OR coalesce((
+        SELECT d.attempted_at FROM webhook_deliveries d
+        WHERE d.tenant_id = t.id ORDER BY d.id LIMIT 1
+    ) < :before, false) AS is_due
+    FROM tenants t WHERE t.id > :after ORDER BY t.id LIMIT :limit
+    """,
+    before=DateTime(timezone=True),
+    after=Uuid(),
+    limit=Integer(),
+)
+"""As whoever works for all tenants may ask: which of the next have events or deliveries from before
+`:before`. Subqueries for one value go by the index, where EXISTS may read a whole table."""

@@ -219,6 +219,24 @@ TAKE_FOR_REMOVAL: Final = _statement(
     RETURNING {", ".join(f"m.{name}" for name in _COLUMNS.split(", "))}
     """  # noqa: S608  # constants of this module
 )
+# By the oldest of each kind, tenant by tenant: PostgreSQL may answer EXISTS by reading a whole
+# table, and a subquery for one value never so.
+WHOSE_ARE_OLD: Final = _statement(
+    """
+    SELECT t.id, coalesce((
+        SELECT m.used_at FROM whatsapp_media m
+        WHERE m.tenant_id = t.id AND m.status = 'stored' ORDER BY m.used_at LIMIT 1
+    ) < :before, false) OR coalesce((
+        SELECT m.used_at FROM whatsapp_media m
+        WHERE m.tenant_id = t.id AND m.status = 'pending' AND m.direction = 'outbound'
+        ORDER BY m.used_at LIMIT 1
+    ) < :begun_before, false) OR coalesce((
+        SELECT true FROM whatsapp_media m
+        WHERE m.tenant_id = t.id AND m.status = 'removing' LIMIT 1
+    ), false) AS is_due
+    FROM tenants t WHERE t.id > :after ORDER BY t.id LIMIT :limit
+    """
+)
 # What Meta has of it is forgotten too, and what is on its way is not waited for: a message that
 # waits to send the file must not find an id by which it still could. Jobs first, as where one ends;
 # uploads by their channels, as where messages are accepted.
