@@ -334,9 +334,8 @@ class Fleet:
                 await asyncio.sleep(0.2)
 
     async def seen(self, channel: Channel) -> dict[str, Any]:
-        report = await self.control("report")
-        mine = (n for n in report["numbers"] if n["phone_number_id"] == channel.phone_number_id)
-        return next(mine, {})
+        report = await self.control(f"report?phone_number_id={channel.phone_number_id}")
+        return next(iter(report["numbers"]), {})
 
     async def departures(self, channel: Channel) -> list[datetime]:
         """When the sender itself says that each request left."""

@@ -213,8 +213,8 @@ class Stack:
 
     async def seen_of(self, sender: Sender) -> dict[str, Any]:
         """What Meta saw of one number."""
-        report = await self.control("report")
-        return next(n for n in report["numbers"] if n["phone_number_id"] == sender.phone_number_id)
+        report = await self.control(f"report?phone_number_id={sender.phone_number_id}")
+        return next(iter(report["numbers"]))
 
     def end(self) -> None:
         """Stop everything, the last started first; nothing is left."""

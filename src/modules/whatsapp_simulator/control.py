@@ -109,8 +109,8 @@ async def _log(sim: Simulator, request: web.Request) -> web.Response:
     return web.Response(body=page, content_type="application/json")
 
 
-async def _report(sim: Simulator, _request: web.Request) -> web.Response:
-    return _json(sim.report())
+async def _report(sim: Simulator, request: web.Request) -> web.Response:
+    return _json(sim.report(request.query.get("phone_number_id")))
 
 
 def _number(sim: Simulator, wanted: dict[str, Any]) -> Number:

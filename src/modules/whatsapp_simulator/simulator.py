@@ -155,10 +155,17 @@ class Simulator:
             number.clear()
         self.longest_stall_ns = 0
 
-    def report(self) -> dict[str, Any]:
-        """What the control API reports: totals and each number."""
+    def report(self, phone_number_id: str | None = None) -> dict[str, Any]:
+        """What the control API reports: totals and each number, or one number alone.
+
+        Of a thousand numbers it takes as long as some messages: whoever asks often names one.
+        """
         now_ns = self.clock.monotonic_ns()
-        numbers = [number.report(now_ns) for number in self.numbers.values()]
+        numbers = [
+            number.report(now_ns)
+            for number in self.numbers.values()
+            if phone_number_id in (None, number.phone_number_id)
+        ]
         totals = ("offered", "accepted", "doubled", "doubled_messages")
         return {
             "now_ns": now_ns,

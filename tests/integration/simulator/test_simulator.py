@@ -606,6 +606,23 @@ async def test_reset_forgets_what_happened_and_keeps_the_numbers(start, receiver
     assert (report["offered"], report["accepted"], report["rejected"]) == (1, 1, {})
 
 
+async def test_a_report_of_one_number_has_that_number_and_its_totals_alone(start):
+    client = await start()
+    await client.sent()
+    for _ in range(2):
+        await client.sent(number="1002", token=OTHER_TOKEN)
+
+    _, every = await client.control("GET", "report")
+    _, one = await client.control("GET", "report?phone_number_id=1002")
+    _, none = await client.control("GET", "report?phone_number_id=1003")
+
+    assert {n["phone_number_id"]: n["accepted"] for n in every["numbers"]} == {"1001": 1, "1002": 2}
+    assert every["accepted"] == 3
+    assert one["numbers"] == [n for n in every["numbers"] if n["phone_number_id"] == "1002"]
+    assert one["accepted"] == 2
+    assert (none["numbers"], none["accepted"]) == ([], 0)
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
