@@ -3,6 +3,7 @@
 Half of the rows belong to one tenant, the rest to 200 others.
 """
 
+import asyncio
 import re
 from datetime import timedelta
 from typing import Any
@@ -391,6 +392,15 @@ AS_DISPATCH = {
     "find_abandoned": (lambda q: q.find_abandoned([(TENANT, CHANNEL)], limit=100), {_DUE}),
     "claim": (
         lambda q: q.claim(tenant_id=TENANT, channel_id=CHANNEL, limit=20, lease=MINUTE),
+        {_DUE, "ix_whatsapp_send_queue_tenant_id_recipient_key_id"},
+    ),
+    "claim on ten channels": (
+        lambda q: asyncio.gather(
+            *(
+                q.claim(tenant_id=TENANT, channel_id=one, limit=20, lease=MINUTE)
+                for one in [CHANNEL, *(seeded(f"c{number:02}") for number in range(2, 11))]
+            )
+        ),
         {_DUE, "ix_whatsapp_send_queue_tenant_id_recipient_key_id"},
     ),
     "mark": (lambda q: q.mark(ENTRIES, lease=MINUTE), {_QUEUE}),

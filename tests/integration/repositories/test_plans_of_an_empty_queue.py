@@ -30,6 +30,7 @@ from whatsapp.infrastructure.persistence.repositories import (
 )
 from whatsapp.infrastructure.persistence.repositories.accept_rows import accept_parameters
 from whatsapp.infrastructure.persistence.repositories.accept_statements import ACCEPT_OUTBOUND
+from whatsapp.infrastructure.persistence.repositories.send_queue import MOST_CHANNELS
 
 TENANT, CHANNEL = new_id(), new_id()
 BEFORE_PLANNING, MADE_AFTER = 6, 10_000
@@ -123,13 +124,14 @@ class Caller:
         return await self.connection.fetch(str(compiled), *map(given.get, compiled.positiontup))
 
     async def claim(self, token, limit: int = GROUP):
+        channels = [CHANNEL, *(new_id() for _ in range(1, MOST_CHANNELS))]
         return await self.run(
             queue_statements.CLAIM,
-            channel=CHANNEL,
-            lanes=LANES,
-            limit=limit,
-            in_order=True,
-            token=token,
+            channels=channels,
+            lanes=[",".join(map(str, LANES))] * len(channels),
+            limits=[limit] * len(channels),
+            in_order=[True] * len(channels),
+            tokens=[token] * len(channels),
             lease=MINUTE,
         )
 

@@ -7,7 +7,7 @@ from sqlalchemy import (
     Boolean,
     Integer,
     Interval,
-    SmallInteger,
+    Text,
     TextClause,
     Uuid,
     bindparam,
@@ -111,12 +111,18 @@ ABANDONED: Final = text(
     bindparam("limit", type_=Integer()),
 )
 
-_DUE: Final = f"""
-    SELECT x.id, x.recipient_key, x.due_at, x.ctid AS spot FROM whatsapp_send_queue x
-    WHERE x.tenant_id = :tenant AND x.channel_id = :channel
-      AND x.lane = l.lane AND x.due_at <= now() AND {_CLAIMABLE}
-    ORDER BY x.due_at, x.id
-"""  # noqa: S608  # constants of this module
+
+def _due(channel: str) -> str:
+    """What is due in the lane `l` of the channel whose id this is, in order."""
+    return f"""
+        SELECT x.id, x.recipient_key, x.due_at, x.ctid AS spot FROM whatsapp_send_queue x
+        WHERE x.tenant_id = :tenant AND x.channel_id = {channel}
+          AND x.lane = l.lane AND x.due_at <= now() AND {_CLAIMABLE}
+        ORDER BY x.due_at, x.id
+    """  # noqa: S608  # constants of this module
+
+
+_DUE: Final = _due("a.channel_id")
 
 
 def _spot(entry: str, condition: str = "true") -> str:
@@ -133,72 +139,90 @@ def _spot(entry: str, condition: str = "true") -> str:
     """  # noqa: S608  # constants of this module
 
 
+_LANES: Final = "unnest(CAST(string_to_array(a.lanes, ',') AS smallint[]))"
+
 CLAIM: Final = text(
     f"""
-    WITH picked AS MATERIALIZED (
-        SELECT q.spot, l.turn
-        FROM unnest(CAST(:lanes AS smallint[])) WITH ORDINALITY AS l(lane, turn)
-        CROSS JOIN LATERAL (
-            SELECT e.spot
-            FROM ({_DUE} LIMIT {_WALK}) head
-            CROSS JOIN LATERAL ({_spot("head.id", _CLAIMABLE)} FOR UPDATE SKIP LOCKED) e
-            -- Written so that the planner can neither turn it into an anti-join over the whole
-            -- backlog nor believe that it leaves too little for LIMIT to stop early.
-            WHERE NOT :in_order OR coalesce((
-                SELECT false FROM whatsapp_send_queue x
-                WHERE x.tenant_id = :tenant AND x.recipient_key = head.recipient_key
-                  AND x.id < head.id AND {_BLOCKS}
-                LIMIT 1
-            ), true)
-            ORDER BY head.due_at, head.id
-            LIMIT :limit
-        ) q
-        LIMIT :limit
+    WITH asked AS MATERIALIZED (
+        SELECT * FROM unnest(
+            CAST(:channels AS uuid[]), CAST(:limits AS integer[]), CAST(:lanes AS text[]),
+            CAST(:in_order AS boolean[]), CAST(:tokens AS uuid[])
+        ) WITH ORDINALITY AS a(channel_id, most, lanes, in_order, token, place)
+    ), picked AS MATERIALIZED (
+        SELECT a.place, a.token, c.spot, c.turn
+        FROM asked a CROSS JOIN LATERAL (
+            SELECT q.spot, l.turn
+            FROM {_LANES} WITH ORDINALITY AS l(lane, turn)
+            CROSS JOIN LATERAL (
+                SELECT e.spot
+                FROM ({_DUE} LIMIT {_WALK}) head
+                CROSS JOIN LATERAL ({_spot("head.id", _CLAIMABLE)} FOR UPDATE SKIP LOCKED) e
+                -- Written so that the planner can neither turn it into an anti-join over the whole
+                -- backlog nor believe that it leaves too little for LIMIT to stop early.
+                WHERE NOT a.in_order OR coalesce((
+                    SELECT false FROM whatsapp_send_queue x
+                    WHERE x.tenant_id = :tenant AND x.recipient_key = head.recipient_key
+                      AND x.id < head.id AND {_BLOCKS}
+                    LIMIT 1
+                ), true)
+                ORDER BY head.due_at, head.id
+                LIMIT a.most
+            ) q
+            LIMIT a.most
+        ) c
+    ), counted AS MATERIALIZED (
+        SELECT a.*, coalesce(p.number, 0) AS number, coalesce(p.last, 0) AS last, p.spots
+        FROM asked a LEFT JOIN (
+            SELECT place, count(*) AS number, max(turn) AS last, array_agg(spot) AS spots
+            FROM picked GROUP BY place
+        ) p USING (place)
     ), unhurried AS MATERIALIZED (
         -- A claim that a crash of PostgreSQL undoes was not marked: nothing of it has left.
         SELECT set_config('synchronous_commit', 'off', true)
     ), claimed AS (
         UPDATE whatsapp_send_queue q
-        SET state = 'leased', lease_token = :token, lease_until = now() + :lease,
+        SET state = 'leased', lease_token = p.token, lease_until = now() + :lease,
             -- Whoever looks for what became of it looks there, not among those that wait.
             lane = CASE WHEN q.lane < 0 THEN q.lane - ({WAITING_LANES}) ELSE q.lane END
-        FROM picked, unhurried
-        WHERE q.tenant_id = :tenant AND q.ctid = picked.spot
-        RETURNING q.id, q.attempt, q.due_at, picked.turn
+        -- A LIMIT that is not known lets the planner expect a tenth: one, where ten channels are
+        -- expected. With more, a plan from when the queue was empty walks through all of a tenant.
+        FROM (SELECT * FROM picked LIMIT (SELECT count(*) FROM picked)) p, unhurried
+        WHERE q.tenant_id = :tenant AND q.ctid = p.spot
+        RETURNING p.place, q.id, q.attempt, q.due_at, p.turn
     )
-    (SELECT id, attempt FROM claimed ORDER BY turn, due_at, id)
+    (SELECT place, id, attempt FROM claimed ORDER BY turn, due_at, id)
     UNION ALL
     -- A row without an id says that more is due, which stands behind others or is being claimed.
-    SELECT CAST(NULL AS uuid), CAST(NULL AS smallint)
-    FROM (SELECT array_agg(spot) AS spots, count(*) AS number FROM picked) p
-    WHERE p.number < :limit AND coalesce((
-        SELECT true FROM unnest(CAST(:lanes AS smallint[])) AS l(lane)
-        CROSS JOIN LATERAL ({_DUE} LIMIT p.number + 1) rest
-        WHERE (rest.spot <> ALL (p.spots)) IS NOT FALSE
+    SELECT a.place, CAST(NULL AS uuid), CAST(NULL AS smallint)
+    FROM counted a
+    WHERE a.number < a.most AND coalesce((
+        SELECT true FROM {_LANES} AS l(lane)
+        CROSS JOIN LATERAL ({_DUE} LIMIT a.number + 1) rest
+        WHERE (rest.spot <> ALL (a.spots)) IS NOT FALSE
         LIMIT 1
     ), false)
     UNION ALL
     -- One with an attempt says that a lane gave less than was asked of it, since so many of its
     -- entries stand behind others that nobody has looked at what comes after them.
-    SELECT CAST(NULL AS uuid), CAST(0 AS smallint)
-    FROM (SELECT coalesce(max(turn), 0) AS last, count(*) AS number FROM picked) p
-    WHERE :in_order AND coalesce((
-        SELECT true
-        FROM unnest(CAST(:lanes AS smallint[])) WITH ORDINALITY AS l(lane, turn)
+    SELECT a.place, CAST(NULL AS uuid), CAST(0 AS smallint)
+    FROM counted a
+    WHERE a.in_order AND coalesce((
+        SELECT true FROM {_LANES} WITH ORDINALITY AS l(lane, turn)
         CROSS JOIN LATERAL ({_DUE} OFFSET {_WALK - 1} LIMIT 1) hidden
-        WHERE l.turn < p.last OR p.number < :limit
+        WHERE l.turn < a.last OR a.number < a.most
         LIMIT 1
     ), false)
     """  # noqa: S608  # constants of this package
 ).bindparams(
     bindparam("tenant", type_=Uuid()),
-    bindparam("channel", type_=Uuid()),
-    bindparam("lanes", type_=ARRAY(SmallInteger())),
-    bindparam("limit", type_=Integer()),
-    bindparam("in_order", type_=Boolean()),
-    bindparam("token", type_=Uuid()),
+    bindparam("channels", type_=ARRAY(Uuid())),
+    bindparam("limits", type_=ARRAY(Integer())),
     bindparam("lease", type_=Interval()),
+    bindparam("lanes", type_=ARRAY(Text())),
+    bindparam("in_order", type_=ARRAY(Boolean())),
+    bindparam("tokens", type_=ARRAY(Uuid())),
 )
+"""For channels of one tenant at once, each once, with its own limit, lanes (`0,1,2`) and token."""
 
 STEP_ASIDE: Final = text(
     f"""
@@ -207,7 +231,7 @@ STEP_ASIDE: Final = text(
         FROM unnest(ARRAY[0, 1, 2]) AS l(lane)
         CROSS JOIN LATERAL (
             SELECT e.tenant_id, e.id
-            FROM ({_DUE} LIMIT :limit) head
+            FROM ({_due(":channel")} LIMIT :limit) head
             -- Whoever deletes the first entry waits for us, and then sees who has to come forward;
             -- one that is being deleted at this moment is in nobody's way any more.
             CROSS JOIN LATERAL (

@@ -4,7 +4,7 @@ import asyncio
 from collections import ChainMap
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID, uuid4
 
 from sqlalchemy import TextClause
@@ -26,9 +26,21 @@ from whatsapp.infrastructure.persistence.repositories import queue_statements as
 
 MOST_MARKED: Final = 256
 """At most so many in one statement, whose cost grows faster than their number."""
+MOST_CHANNELS: Final = 10
+"""At most so many are claimed on in one statement: as many as its plan expects."""
 _NO_TIME: Final = timedelta()
 _MOST_AT_ONCE: Final = 1000
 _Spans: TypeAlias = Mapping[ClaimedEntry, timedelta]
+
+
+class _Wish(NamedTuple):
+    """What is to be claimed on one channel."""
+
+    channel_id: UUID
+    limit: int
+    lanes: str
+    in_order: bool
+    token: UUID
 
 
 class SQLAlchemySendQueue:
@@ -36,12 +48,13 @@ class SQLAlchemySendQueue:
 
     That role sees the queue's columns and nothing else: payload and token are loaded afterwards as
     the application's role under the entry's own tenant. Every method is one statement in a
-    transaction of its own, which those share who mark a tenant's entries in one turn of the loop;
-    times are the database's.
+    transaction of its own, which those share who claim or mark a tenant's entries in one turn of
+    the loop; times are the database's.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = alone(engine)
+        self._claims = TogetherBy(self._claim_all, most=MOST_CHANNELS)
         self._marks = TogetherBy(self._mark_all, most=_MOST_AT_ONCE)
 
     async def find_work(
@@ -105,26 +118,9 @@ class SQLAlchemySendQueue:
         messages. Not durable by itself: `mark` is, and fails where a crash took the claim back.
         """
         waiting = [] if in_order else [lane + WAITING_LANES for lane in lanes]
-        token = uuid4()
-        rows = await self._run(
-            sql.CLAIM,
-            tenant=tenant_id,
-            channel=channel_id,
-            lanes=[*lanes, *waiting],
-            limit=limit,
-            in_order=in_order,
-            token=token,
-            lease=lease,
-        )
-        return Claim(
-            (
-                ClaimedEntry(tenant_id, channel_id, row.id, token, row.attempt + 1)
-                for row in rows
-                if row.id is not None
-            ),
-            leaves_due=len(rows) >= limit or any(row.id is None for row in rows),
-            hides_due=any(row.id is None and row.attempt is not None for row in rows),
-        )
+        numbers = ",".join(map(str, [*lanes, *waiting]))
+        wish = _Wish(channel_id, limit, numbers, in_order, uuid4())
+        return await self._claims((tenant_id, lease), wish)
 
     async def mark(self, entries: Sequence[ClaimedEntry], *, lease: timedelta) -> frozenset[UUID]:
         """Write down that these may leave now, and renew their lease; gives those still ours.
@@ -147,6 +143,39 @@ class SQLAlchemySendQueue:
     async def rest(self, entries: Mapping[ClaimedEntry, timedelta]) -> frozenset[UUID]:
         """Give claimed entries back unsent and due so much later; they keep their place."""
         return await self._change(sql.REST, entries)
+
+    async def _claim_all(
+        self, of: tuple[UUID, timedelta], wishes: Sequence[_Wish]
+    ) -> Sequence[Claim | BaseException]:
+        """Claim on all these channels of a tenant, for this long; answers each with its own."""
+        packs = _one_of_each_channel(wishes)
+        claiming = (self._claim(*of, pack) for pack in packs)
+        claimed = await asyncio.gather(*claiming, return_exceptions=True)
+        answers = dict[_Wish, Claim | BaseException]()
+        for pack, claims in zip(packs, claimed, strict=True):
+            if isinstance(claims, BaseException):
+                answers |= dict.fromkeys(pack, claims)
+            else:
+                answers |= zip(pack, claims, strict=True)
+        return [answers[wish] for wish in wishes]
+
+    async def _claim(
+        self, tenant_id: UUID, lease: timedelta, wishes: Sequence[_Wish]
+    ) -> Sequence[Claim]:
+        rows = await self._run(
+            sql.CLAIM,
+            tenant=tenant_id,
+            channels=[wish.channel_id for wish in wishes],
+            limits=[wish.limit for wish in wishes],
+            lanes=[wish.lanes for wish in wishes],
+            in_order=[wish.in_order for wish in wishes],
+            tokens=[wish.token for wish in wishes],
+            lease=lease,
+        )
+        found = [list[Any]() for _ in wishes]
+        for row in rows:
+            found[row.place - 1].append(row)
+        return [_claim(tenant_id, *one) for one in zip(wishes, found, strict=True)]
 
     async def _mark_all(
         self, _tenant_id: UUID, asked: Sequence[_Spans]
@@ -174,6 +203,29 @@ class SQLAlchemySendQueue:
     async def _run(self, statement: TextClause, **parameters: Any) -> Sequence[Any]:
         async with translated():
             return await fetch_alone(self._engine, statement, parameters)
+
+
+def _claim(tenant_id: UUID, wish: _Wish, rows: Sequence[Any]) -> Claim:
+    return Claim(
+        (
+            ClaimedEntry(tenant_id, wish.channel_id, row.id, wish.token, row.attempt + 1)
+            for row in rows
+            if row.id is not None
+        ),
+        leaves_due=len(rows) >= wish.limit or any(row.id is None for row in rows),
+        hides_due=any(row.id is None and row.attempt is not None for row in rows),
+    )
+
+
+def _one_of_each_channel(wishes: Sequence[_Wish]) -> Sequence[Sequence[_Wish]]:
+    """The same, with each channel once in each pack: one statement gives an entry to one claim."""
+    packs = list[dict[UUID, _Wish]]()
+    for wish in wishes:
+        free = next((pack for pack in packs if wish.channel_id not in pack), None)
+        if free is None:
+            packs.append(free := {})
+        free[wish.channel_id] = wish
+    return [list(pack.values()) for pack in packs]
 
 
 def _packed(asked: Sequence[_Spans]) -> Sequence[Sequence[_Spans]]:
