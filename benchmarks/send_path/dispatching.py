@@ -24,8 +24,12 @@ BOUND: Final = 0.9
 CHANNELS_REASON: Final = (
     "with 4,000 messages in all, each of a thousand channels has 4, so that what a channel costs "
     "by itself is shared by 4 messages and not by 400: a dispatcher is begun and ended for them, "
-    "and to claim, load, count people, take slots and mark is a share of what goes together. With "
-    "40 messages for each ten times as many share it."
+    "and to claim, load, count people, take slots and mark is a share of what goes together."
+)
+MANY_REASON: Final = (
+    "by profile a third of what a message costs more is opening connections, which a worker that "
+    "has just begun does for each request that finds none free. The rest is spread: beginning "
+    "dispatchers, reading channels, writing to what has just been opened."
 )
 HISTORY_REASON: Final = ""
 
@@ -96,7 +100,7 @@ def _figure(
         BOUND,
         at_least=True,
         detail=f"{_typical(many)} beside {_typical(few)}, {messages} messages in all each time",
-        reason=CHANNELS_REASON,
+        reason=CHANNELS_REASON if messages == MESSAGES else MANY_REASON,
     )
 
 

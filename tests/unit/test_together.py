@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import weakref
 
 import pytest
 
@@ -105,15 +106,28 @@ async def test_when_the_loop_ends_nobody_waits_for_ever(runs) -> None:
     assert waiting.cancelled()
 
 
+class Key:
+    """A key that shows whether somebody keeps it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 async def test_each_key_has_runs_of_its_own_and_is_forgotten_when_it_is_idle() -> None:
     asked = []
 
     async def run(key, numbers):
-        asked.append((key, list(numbers)))
-        return [key + number for number in numbers]
+        asked.append((key.number, list(numbers)))
+        return [key.number + number for number in numbers]
 
-    by_key = TogetherBy(run, most=MOST)
-    assert await asyncio.gather(by_key(10, 1), by_key(20, 1), by_key(10, 2)) == [11, 21, 12]
+    by_key, tens, twenties = TogetherBy(run, most=MOST), Key(10), Key(20)
+    assert await asyncio.gather(by_key(tens, 1), by_key(twenties, 1), by_key(tens, 2)) == [
+        11,
+        21,
+        12,
+    ]
     assert asked == [(10, [1, 2]), (20, [1])]
+    kept = [weakref.ref(tens), weakref.ref(twenties)]
+    del tens, twenties
     gc.collect()
-    assert not by_key.keys_in_use
+    assert [one() for one in kept] == [None, None]

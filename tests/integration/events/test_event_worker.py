@@ -111,23 +111,32 @@ async def test_stopping_finishes_what_is_under_way_and_leaves_the_rest(
     assert await superuser.fetchval("SELECT count(*) FROM webhook_deliveries") == len(listener.got)
 
 
-async def test_old_events_of_every_tenant_are_forgotten(
-    begin, ana, bea, superuser, endpoint_of, database
+async def test_old_events_of_every_tenant_are_forgotten_and_nothing_is_begun_for_others(
+    begin, ana, bea, new_customer, superuser, endpoint_of, database
 ):
-    for customer in (ana, bea):
+    young, begun = await new_customer(), []
+
+    def watched(tenant_id):
+        begun.append(tenant_id)
+        return begin(tenant_id)
+
+    for customer in (ana, bea, young):
         await endpoint_of(customer, "http://127.0.0.1:1/")
         await tell(begin, customer, 3)
     await superuser.execute(
-        "UPDATE events SET recorded_at = now() - interval '15 days' WHERE number <= 2"
+        "UPDATE events SET recorded_at = now() - interval '15 days'"
+        " WHERE number <= 2 AND tenant_id <> $1",
+        young.tenant_id,
     )
     engine = create_engine(database.url("tellwire_process"))
     overdue = SQLAlchemyOverdue(engine).of_events
-    forget = ForgetEvents(begin=begin, overdue=overdue, keep=timedelta(days=14))
+    forget = ForgetEvents(begin=watched, overdue=overdue, keep=timedelta(days=14))
 
     assert await forget() == 4
     await engine.dispose()
-    assert await superuser.fetchval("SELECT count(*) FROM events") == 2
-    assert await superuser.fetchval("SELECT count(*) FROM webhook_delivery_queue") == 2
+    assert set(begun) == {ana.tenant_id, bea.tenant_id}
+    assert await superuser.fetchval("SELECT count(*) FROM events") == 2 + 3
+    assert await superuser.fetchval("SELECT count(*) FROM webhook_delivery_queue") == 2 + 3
 
 
 async def test_what_is_done_seldom_is_done_when_its_time_has_come() -> None:

@@ -164,6 +164,28 @@ async def test_a_store_that_is_gone_is_not_asked_for_each_of_many_files(
     assert set((await statuses(files, ana)).values()) == {MediaStatus.REMOVING}
 
 
+@pytest.mark.usefixtures("fetched")
+async def test_nothing_is_begun_for_a_tenant_that_has_nothing_to_remove(
+    files, ana, bea, database
+) -> None:
+    begun, begin = [], work_in(files.sessions)
+
+    def watched(tenant_id):
+        begun.append(tenant_id)
+        return begin(tenant_id)
+
+    await marked(files, bea, 1)
+    engine = create_engine(database.url("tellwire_process"))
+    overdue = SQLAlchemyOverdue(engine)
+    clean_up = CleanUp(overdue=overdue, store=files.store, begin=watched, keep_for=KEEP_FOR)
+
+    assert await clean_up() == 1
+
+    await engine.dispose()
+    assert set(begun) == {bea.tenant_id}
+    assert [one.status for one in await files.media_of(ana)] == [MediaStatus.STORED]
+
+
 async def test_another_tenants_files_stay(files, bea, fetched) -> None:
     assert await clean_up(files, after=KEEP_FOR * 2)(bea.tenant_id) == 0
 

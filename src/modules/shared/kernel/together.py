@@ -1,7 +1,7 @@
 """Calls that are made at the same time and become one: a round trip for all instead of each."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
@@ -92,8 +92,3 @@ class TogetherBy(Generic[_Key, _Asked, _Answer]):
             together = Together[_Asked, _Answer](partial(self._run, key), most=self._most)
             self._by_key[key] = together
         return await together(asked)
-
-    @property
-    def keys_in_use(self) -> Collection[_Key]:
-        """Those with which somebody waits for an answer."""
-        return list(self._by_key.keys())

@@ -175,7 +175,7 @@ class SQLAlchemySendQueue:
         found = [list[Any]() for _ in wishes]
         for row in rows:
             found[row.place - 1].append(row)
-        return [_claim(tenant_id, *one) for one in zip(wishes, found, strict=True)]
+        return [_claim_of(tenant_id, *one) for one in zip(wishes, found, strict=True)]
 
     async def _mark_all(
         self, _tenant_id: UUID, asked: Sequence[_Spans]
@@ -205,7 +205,8 @@ class SQLAlchemySendQueue:
             return await fetch_alone(self._engine, statement, parameters)
 
 
-def _claim(tenant_id: UUID, wish: _Wish, rows: Sequence[Any]) -> Claim:
+def _claim_of(tenant_id: UUID, wish: _Wish, rows: Sequence[Any]) -> Claim:
+    """What the statement's rows say to this wish."""
     return Claim(
         (
             ClaimedEntry(tenant_id, wish.channel_id, row.id, wish.token, row.attempt + 1)
