@@ -11,7 +11,7 @@ import uvicorn
 from shared.infrastructure.settings import Settings
 from tellwire.api import close_streams, create_api
 from tellwire.bounded_head import BoundedHead
-from tellwire.garbage import settle_down
+from tellwire.garbage import garbage_search, settle_down
 from tellwire.open_files import allow_many_connections
 from tellwire.stop_signals import stop_signals
 
@@ -62,5 +62,10 @@ async def serve_api(settings: Settings) -> None:
         proxy_headers=False,  # The app reads them, behind the short way of webhooks.
         timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
     )
-    async with app.router.lifespan_context(app):
-        await _ApiServer(config, on_exit=lambda: close_streams(app)).serve()
+    stopping = asyncio.Event()
+    async with app.router.lifespan_context(app), asyncio.TaskGroup() as tasks:
+        tasks.create_task(garbage_search().run(stopping))
+        try:
+            await _ApiServer(config, on_exit=lambda: close_streams(app)).serve()
+        finally:
+            stopping.set()

@@ -15,7 +15,7 @@ from shared.infrastructure.settings import DatabaseRole, Settings
 from shared.kernel.errors import Unavailable
 from tellwire.database import refuse_other_schema
 from tellwire.events import open_events
-from tellwire.garbage import settle_down
+from tellwire.garbage import garbage_search, settle_down
 from tellwire.media import open_media_work
 from tellwire.open_files import allow_many_connections
 from tellwire.resources import open_database, open_redis, set_up_encryption
@@ -65,7 +65,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     """
     allow_many_connections()
     async with AsyncExitStack() as stack:
-        work = await _assemble(settings, stack)
+        work = [*await _assemble(settings, stack), garbage_search()]
         settle_down()
         logger.info("worker started")
         async with asyncio.TaskGroup() as tasks:

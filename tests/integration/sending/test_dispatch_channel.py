@@ -32,6 +32,7 @@ from whatsapp.application.read_together import ReadTogether
 from whatsapp.application.record_results import RecordResults
 from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.entities import ChannelStatus, OutboundMessage
+from whatsapp.domain.rate_limit import Reservation
 from whatsapp.domain.send_queue import UNKNOWN_LANES, Lease
 from whatsapp.domain.value_objects import (
     AccessToken,
@@ -86,8 +87,8 @@ async def dispatching(database, redis_url, sessions, simulator):
     async with create_http_session() as http:
         client = CloudApiClient(http, base_url=simulator, version="v25.0")
 
-        def make(customer, **more) -> DispatchChannel:
-            begin, limiter = work_in(sessions), RedisRateLimiter(redis)
+        def make(customer, limited_by=RedisRateLimiter, **more) -> DispatchChannel:
+            begin, limiter = work_in(sessions), limited_by(redis)
             return DispatchChannel(
                 tenant_id=customer.tenant_id,
                 channel_id=customer.channel.id,
@@ -194,6 +195,35 @@ async def test_who_makes_room_sends_what_is_claimed_and_claims_no_more(
     # A number that is new to the limiter is held for a second: that is waiting, and not sending.
     assert seen[0]
     assert not all(seen)
+
+
+class AnswersTooLate(RedisRateLimiter):
+    """A limiter whose slots are over when they arrive, as on a process that hardly runs."""
+
+    has_answered = False
+
+    async def reserve(self, *args, **kwargs) -> Reservation:
+        given = await super().reserve(*args, **kwargs)
+        self.has_answered |= bool(given)
+        return Reservation((), timedelta(milliseconds=20), len(given.slots) + given.forfeited)
+
+
+async def test_who_is_too_late_for_its_slots_is_sending_all_the_same(
+    dispatching, sessions, ana
+) -> None:
+    await save(sessions, ana, [message(ana, 1)])
+    dispatcher = dispatching(ana, AnswersTooLate)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(dispatcher.run())
+        while not dispatcher.limiter.has_answered:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+        seen = []
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            seen.append(dispatcher.is_sending)
+        dispatcher.stop()
+
+    assert all(seen)
 
 
 async def test_a_row_that_cannot_be_read_fails_and_holds_up_nobody(

@@ -314,8 +314,8 @@ class DispatchChannel:
         if not number:
             return ()
         reservation = await self._take_slots(channel, number)
-        self._put_off = not reservation
-        if not self._rests(reservation.retry_after) and self._put_off:
+        self._put_off = not (reservation or reservation.forfeited)
+        if not self._rests(reservation.retry_after) and not reservation:
             await asyncio.sleep(min(reservation.retry_after.total_seconds(), 0.25))
         return reservation.slots
 

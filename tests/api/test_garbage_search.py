@@ -1,0 +1,67 @@
+"""Worker and API look for garbage by the clock while they run, and no longer."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from shared.infrastructure.settings import Settings
+from tellwire import garbage
+from tellwire.api_server import serve_api
+from tellwire.worker import run_worker
+
+Process = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+
+@pytest.fixture
+def searches(monkeypatch) -> Iterator[list[int]]:
+    """Which generations were searched up to, where one search is due all the time."""
+    monkeypatch.setattr(garbage, "SEARCH_SECONDS", 0.01)
+    monkeypatch.setattr(garbage, "WORTH_SEARCHING", 1)
+    thresholds, found = gc.get_threshold(), list[int]()
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            found.append(info["generation"])
+
+    gc.callbacks.append(note)
+    yield found
+    gc.callbacks.remove(note)
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+async def api(settings: Settings, stopping: asyncio.Event) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serving = asyncio.create_task(serve_api(settings.model_copy(update={"api_port": port})))
+    await stopping.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving
+
+
+@pytest.mark.parametrize("process", [run_worker, api])
+async def test_a_process_searches_by_the_clock_until_it_ends(
+    process: Process, settings, searches
+) -> None:
+    stopping = asyncio.Event()
+    gc.set_threshold(700, 10, 10)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        tasks.create_task(process(settings, stopping))
+        while gc.get_threshold()[0] != garbage.MOST_NEW:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+        searches.clear()
+        while len(searches) <= garbage.FULL_EVERY:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+        stopping.set()
+
+    assert set(searches) == {0, 2}
+    searches.clear()
+    await asyncio.sleep(0.1)
+    assert not searches
