@@ -30,6 +30,7 @@ from whatsapp.application.dispatch_settings import DispatchSettings
 from whatsapp.application.fresh_channel import Readings
 from whatsapp.application.gates import Gates
 from whatsapp.application.heed_reports import HeedReports
+from whatsapp.application.in_flight import InFlight
 from whatsapp.application.know_contact import KnowContact
 from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.ports import BeginWork
@@ -53,6 +54,8 @@ from whatsapp.infrastructure.persistence.work import work_in
 INBOX_PAUSE_SECONDS: Final = 0.05
 """Between handfuls, unless one was full: what a tenth of it brings costs nearly as much."""
 FORGET_PAUSE_SECONDS: Final = 5.0
+CHANNELS_FULL: Final = 4
+"""Of all channels a worker has so many times as many requests in flight as of one."""
 
 logger = logging.getLogger(__name__)
 
@@ -99,14 +102,14 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     app, dispatch, process = await _databases(settings, stack)
     redis = await stack.enter_async_context(open_redis(settings))
     lease = Lease(settings.lease)
-    http = await stack.enter_async_context(create_http_session(total_timeout=lease.to_answer))
+    in_flight = InFlight(most=CHANNELS_FULL * settings.worker_concurrency)
     gates = Gates()
     begin = gates.between(work_in(create_session_factory(app)))
     metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
     queue, limiter = CountedQueue(dispatch, metrics), await _limiter(redis)
-    client = CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
+    client = await _client(settings, lease, in_flight, stack)
     choices, readings, reads = _choices(settings, lease), Readings(), ReadTogether(begin=begin)
-    recorders = _recorders(stack, begin, limiter, metrics.observe)
+    recorders = _recorders(stack, begin, limiter, metrics.observe, in_flight)
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
@@ -141,6 +144,15 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     return [send, *webhooks, media.worker, media.clean_up, *events]
 
 
+async def _client(
+    settings: Settings, lease: Lease, in_flight: InFlight, stack: AsyncExitStack
+) -> CloudApiClient:
+    """Whatever is under way has a connection of its own."""
+    session = create_http_session(total_timeout=lease.to_answer, max_connections=in_flight.most)
+    http = await stack.enter_async_context(session)
+    return CloudApiClient(http, base_url=settings.graph_base_url, version=settings.graph_version)
+
+
 def _settle_unknown(
     settings: Settings, begin: BeginWork, queue: SendQueue, process: AsyncEngine
 ) -> SettleUnknown:
@@ -161,10 +173,14 @@ async def _limiter(redis: RedisClient) -> RedisRateLimiter:
 
 
 def _recorders(
-    stack: AsyncExitStack, begin: BeginWork, limiter: RateLimiter, observe: Observe
+    stack: AsyncExitStack,
+    begin: BeginWork,
+    limiter: RateLimiter,
+    observe: Observe,
+    in_flight: InFlight,
 ) -> Recorders:
     late = LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=limiter)
-    recorders = Recorders(begin=begin, late=late, observe=observe)
+    recorders = Recorders(begin=begin, late=late, observe=observe, in_flight=in_flight)
     stack.push_async_callback(recorders.stop)
     return recorders
 

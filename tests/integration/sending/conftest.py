@@ -19,6 +19,7 @@ from whatsapp.application.apply_webhook import ApplyWebhook
 from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.dispatch_channel import DispatchChannel
 from whatsapp.application.heed_reports import HeedReports
+from whatsapp.application.in_flight import InFlight
 from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.process_webhooks import ProcessWebhooks
 from whatsapp.application.read_together import ReadTogether
@@ -89,6 +90,7 @@ class Office:
     limiter: RedisRateLimiter
     tenant: object
     meta: Meta = field(default_factory=Meta)
+    in_flight: InFlight = field(default_factory=InFlight)
 
     async def work(self, do):
         async with SQLAlchemyUnitOfWork(self.sessions) as uow, RLSManager(uow.session) as rls:
@@ -151,6 +153,7 @@ class Office:
                 late=LateFailures.judged(
                     outcome_of_status_errors, begin=work_in(self.sessions), limiter=self.limiter
                 ),
+                in_flight=self.in_flight,
             ),
         )
 

@@ -186,7 +186,8 @@ class Settings(BaseSettings):
         500,
         ge=1,
         le=10_000,
-        description="Requests to Meta that one worker has in flight at once for one channel.",
+        description="Requests to Meta that one worker has in flight at once for one channel; for "
+        "all channels together it has four times as many.",
     )
     shutdown_grace_seconds: PositiveSeconds = Field(
         20.0, description="How long processes may finish what they began before they are killed."

@@ -289,15 +289,18 @@ class DispatchChannel:
                 return self._if_sendable(await self._fresh.read())
             if self._ready:
                 self._use.full(self.monotonic())
+                self.recorder.in_flight.wait(self._outcomes, self._changed.set)
             elif self._all_claimed and not self._aloft:
                 return None
             await self._changed.wait()
+            self.recorder.in_flight.leave(self._outcomes)
         return None
 
     @property
     def _room(self) -> int:
         """How many more may be under way."""
-        return self.settings.max_in_flight - self._outcomes.under_way
+        own = self._outcomes.under_way
+        return min(self.settings.max_in_flight - own, self.recorder.in_flight.room(own))
 
     def _take(self, size: int) -> list[Going]:
         number = max(0, min(size, MAX_GROUP, self._room, len(self._ready)))

@@ -15,6 +15,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from shared.kernel.errors import TellwireError
+from whatsapp.application.in_flight import InFlight
 from whatsapp.application.know_contact import heed_marketing_wishes, wishes_in_answers
 from whatsapp.application.late_failures import LateFailures
 from whatsapp.application.ports import BeginWork, Work
@@ -58,6 +59,7 @@ class Outcomes:
         """So many more are under way, or fewer: while some are, outcomes wait for theirs."""
         self.under_way += number
         self.recorder.under_way += number
+        self.recorder.in_flight.expect(number)
 
     def put(self, result: AttemptResult) -> None:
         """Have an outcome recorded."""
@@ -96,6 +98,8 @@ class RecordResults:
     begin: BeginWork
     late: LateFailures
     observe: Observe = ignore
+    in_flight: InFlight = field(default_factory=InFlight)
+    """The process's."""
 
     under_way: int = field(default=0, init=False)
     """How many requests of all its channels are about to leave or not answered yet."""
@@ -215,6 +219,7 @@ class Recorders:
     begin: BeginWork
     late: LateFailures
     observe: Observe = ignore
+    in_flight: InFlight = field(default_factory=InFlight)
     _by_tenant: WeakValueDictionary[UUID, RecordResults] = field(
         default_factory=WeakValueDictionary, init=False
     )
@@ -223,7 +228,11 @@ class Recorders:
         """The tenant's."""
         if (recorder := self._by_tenant.get(tenant_id)) is None:
             recorder = self._by_tenant[tenant_id] = RecordResults(
-                tenant_id=tenant_id, begin=self.begin, late=self.late, observe=self.observe
+                tenant_id=tenant_id,
+                begin=self.begin,
+                late=self.late,
+                observe=self.observe,
+                in_flight=self.in_flight,
             )
         return recorder
 
