@@ -4,11 +4,11 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from ports import free_port
 from shared.infrastructure.settings import Settings
 from tellwire import garbage
 from tellwire.api_server import serve_api
@@ -36,10 +36,8 @@ def searches(monkeypatch) -> Iterator[list[int]]:
 
 
 async def api(settings: Settings, stopping: asyncio.Event) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    serving = asyncio.create_task(serve_api(settings.model_copy(update={"api_port": port})))
+    here = settings.model_copy(update={"api_port": free_port()})
+    serving = asyncio.create_task(serve_api(here))
     await stopping.wait()
     os.kill(os.getpid(), signal.SIGTERM)
     await serving

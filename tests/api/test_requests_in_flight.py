@@ -1,12 +1,15 @@
 """A worker has a bounded number of requests to Meta under way, of all tenants together."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import httpx
 import pytest
 from aiohttp import web
 
+from ports import free_port
 from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork
 from tellwire.worker import CHANNELS_FULL, run_worker
 from whatsapp.domain.entities import OutboundMessage
@@ -47,6 +50,17 @@ async def meta() -> AsyncIterator[SlowMeta]:
     await runner.cleanup()
 
 
+async def shown(port: int) -> float:
+    """How many are under way by the worker's own account; none before it listens."""
+    async with httpx.AsyncClient() as client:
+        try:
+            answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+        except httpx.ConnectError:
+            return 0
+    (found,) = re.findall(r"^tellwire_requests_in_flight (\S+)$", answer.text, re.MULTILINE)
+    return float(found)
+
+
 async def test_tenants_share_what_a_worker_may_have_under_way(world, settings, meta) -> None:
     for _ in range(TENANTS):
         customer = await world.customer()
@@ -60,15 +74,22 @@ async def test_tenants_share_what_a_worker_may_have_under_way(world, settings, m
             await rls.set_context(tenant_id=customer.tenant_id)
             await SQLAlchemyMessageRepository(uow.session).save_outbound(message)
             await uow.commit()
-    stopping = asyncio.Event()
-    few = settings.model_copy(update={"graph_base_url": meta.url, "worker_concurrency": 1})
+    stopping, port, seen = asyncio.Event(), free_port(), list[float]()
+    few = settings.model_copy(
+        update={
+            "graph_base_url": meta.url,
+            "worker_concurrency": 1,
+            "worker_metrics_port": port,
+        }
+    )
     sent = "SELECT attempts FROM whatsapp_outbound_messages WHERE status = 'sent'"
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(run_worker(few, stopping))
-        while len(await world.query(sent)) < TENANTS:  # noqa: ASYNC110  # nobody tells
+        while len(await world.query(sent)) < TENANTS:  # nobody tells
+            seen.append(await shown(port))
             await asyncio.sleep(0.1)
         stopping.set()
 
-    assert 1 < meta.most <= CHANNELS_FULL
+    assert 1 < meta.most <= max(seen) <= CHANNELS_FULL
     assert {one.attempts for one in await world.query(sent)} == {1}

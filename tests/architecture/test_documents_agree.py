@@ -36,7 +36,7 @@ ROUTE = re.compile(
     r"(?:`|-X )(GET|POST|PUT|PATCH|DELETE) (?:\$TELLWIRE)?(/(?:v1|webhooks)/[^`\s?]*)"
 )
 REFUSAL = re.compile(r"\b([45]\d\d) `([a-z]+(?:_[a-z]+)+)`")
-METRIC = re.compile(r"`(tellwire_[a-z_]+_(?:total|seconds|entries|bytes))`")
+METRIC = re.compile(r"`(tellwire_[a-z_]+_(?:total|seconds|entries|bytes|in_flight))`")
 FOREIGN = re.compile(r"(?<![\w.:/\-$}\])])/(?:home|root|Users|work|mnt|srv)/\w")
 
 

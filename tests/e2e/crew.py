@@ -16,11 +16,11 @@ from uuid import UUID
 import aiohttp
 
 from fleet import PATIENCE, Fleet, Nursery, _start, _until_healthy
+from ports import free_port
 from shared.infrastructure.database import create_engine, create_session_factory
 from shared.infrastructure.encryption import KeyFile
 from shared.infrastructure.settings import DatabaseRole, Settings, load_settings
 from shared.kernel.secret import Secret
-from stack import free_port
 from tellwire.database import migrate_async
 from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from tellwire.embedded.redis import EmbeddedRedis

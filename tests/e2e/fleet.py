@@ -23,6 +23,7 @@ import aiohttp
 import asyncpg
 from sqlalchemy import insert
 
+from ports import free_port
 from shared.infrastructure.database import (
     RLSManager,
     SessionFactory,
@@ -33,7 +34,6 @@ from shared.infrastructure.database import (
 from shared.infrastructure.settings import DatabaseRole, Settings, load_settings
 from shared.kernel.clock import utc_now
 from shared.kernel.ids import new_id
-from stack import free_port
 from tellwire.embedded.postgres import SUPERUSER
 from tellwire.embedded.services import embedded_services
 from tellwire.resources import set_up_encryption

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable
@@ -17,6 +16,7 @@ import aiohttp
 import psutil
 
 from command_line import CommandLine, Said
+from ports import free_port
 from shared.infrastructure.settings import load_settings
 from tellwire.embedded.services import reachable_services
 from tellwire.installation import open_installation
@@ -267,10 +267,3 @@ async def running_stack(
             yield stack
         finally:
             stack.end()
-
-
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

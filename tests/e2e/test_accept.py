@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientError
 
 from fleet import _start
+from ports import free_port
 from shared.infrastructure.settings import DatabaseRole
-from stack import free_port
 from tellwire.embedded.postgres import SUPERUSER
 from tellwire.installation import open_installation
 from whatsapp.domain.entities import WindowPolicy

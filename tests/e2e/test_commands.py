@@ -10,8 +10,9 @@ from collections import Counter
 
 import pytest
 
+from ports import free_port
 from shared.kernel.ids import new_id
-from stack import APP_ID, APP_SECRET, free_port
+from stack import APP_ID, APP_SECRET
 from tellwire.supervisor import answers_http
 
 READ = "messages:read"

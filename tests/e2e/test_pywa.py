@@ -18,7 +18,8 @@ from pywa_async import WhatsApp, types
 from pywa_async.types.templates import BodyText, TemplateLanguage
 
 from command_line import CommandLine
-from stack import APP_SECRET, VERIFY_TOKEN, Stack, free_port
+from ports import free_port
+from stack import APP_SECRET, VERIFY_TOKEN, Stack
 
 NUMBER, TOKEN, TO = "1001", "EAAG-pywa", "14155550100"
 

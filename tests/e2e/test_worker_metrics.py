@@ -6,7 +6,8 @@ import base64
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stack import free_port, running_stack
+from ports import free_port
+from stack import running_stack
 
 PNG = b"\x89PNG\r\n" + bytes(range(256))
 SAID = {"from": "4915112345678"}

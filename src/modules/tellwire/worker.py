@@ -19,7 +19,7 @@ from tellwire.garbage import garbage_search, settle_down
 from tellwire.media import open_media_work
 from tellwire.open_files import allow_many_connections
 from tellwire.resources import open_database, open_redis, set_up_encryption
-from tellwire.worker_metrics import CountedQueue, shown_metrics
+from tellwire.worker_metrics import CountedQueue, WorkerMetrics, shown_metrics
 from whatsapp.application.apply_changes import ApplyChanges
 from whatsapp.application.apply_inbound import ApplyInbound
 from whatsapp.application.apply_statuses import ApplyStatuses
@@ -37,7 +37,7 @@ from whatsapp.application.ports import BeginWork
 from whatsapp.application.process_webhooks import MAX_BODIES, CountElements, ProcessWebhooks
 from whatsapp.application.read_together import ReadTogether
 from whatsapp.application.record_events import RecordEvents
-from whatsapp.application.record_results import Observe, Recorders
+from whatsapp.application.record_results import Recorders
 from whatsapp.application.tend_channel import ExpireUnsent, RetryFailed, SettleUnknown
 from whatsapp.domain.rate_limit import RateLimiter
 from whatsapp.domain.send_queue import Lease, SendQueue
@@ -109,7 +109,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     queue, limiter = CountedQueue(dispatch, metrics), await _limiter(redis)
     client = await _client(settings, lease, in_flight, stack)
     choices, readings, reads = _choices(settings, lease), Readings(), ReadTogether(begin=begin)
-    recorders = _recorders(stack, begin, limiter, metrics.observe, in_flight)
+    recorders = _recorders(stack, begin, limiter, metrics, in_flight)
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
@@ -176,11 +176,12 @@ def _recorders(
     stack: AsyncExitStack,
     begin: BeginWork,
     limiter: RateLimiter,
-    observe: Observe,
+    metrics: WorkerMetrics,
     in_flight: InFlight,
 ) -> Recorders:
+    metrics.show(in_flight)
     late = LateFailures.judged(outcome_of_status_errors, begin=begin, limiter=limiter)
-    recorders = Recorders(begin=begin, late=late, observe=observe, in_flight=in_flight)
+    recorders = Recorders(begin=begin, late=late, observe=metrics.observe, in_flight=in_flight)
     stack.push_async_callback(recorders.stop)
     return recorders
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from shared.infrastructure.settings import PREFIX, Settings
 from shared.kernel.errors import Misconfigured
 from whatsapp.application.dispatch_channel import DispatchChannel
+from whatsapp.application.in_flight import InFlight
 from whatsapp.domain.media import MediaFailure
 from whatsapp.domain.media_repository import MediaJob
 from whatsapp.domain.repositories import AttemptResult
@@ -30,52 +32,45 @@ class WorkerMetrics:
     """Counts what one worker does, and shows what waits for all of them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._claimed = Counter(
-            "tellwire_entries_claimed", "Queue entries that this worker claimed.", registry=registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        self._claimed = counter(
+            "tellwire_entries_claimed", "Queue entries that this worker claimed."
         )
-        self._sends = Counter(
+        self._sends = counter(
             "tellwire_sends",
             "Requests to Meta by what became of them and by the class of Meta's code.",
             ("outcome", "code_class"),
-            registry=registry,
         )
-        self._late = Counter(
+        self._late = counter(
             "tellwire_outcomes_after_lease",
             "Outcomes that came after this worker had lost its lease; evidence, and no more.",
-            registry=registry,
         )
-        self._slots = Counter(
-            "tellwire_slots", "Slots of the rate limit by their use.", ("use",), registry=registry
+        self._slots = counter("tellwire_slots", "Slots of the rate limit by their use.", ("use",))
+        self._in_flight = gauge(
+            "tellwire_requests_in_flight",
+            "Requests to Meta that are about to leave or not answered yet.",
         )
-        self._files = Counter(
+        self._files = counter(
             "tellwire_media_moved",
             "Attempts to fetch or upload a file, by what became of them.",
             ("job", "outcome"),
-            registry=registry,
         )
-        self._waiting = Gauge(
+        self._waiting = gauge(
             "tellwire_queue_entries",
             "Messages of the installation that have not settled, by lane.",
             ("lane",),
-            registry=registry,
         )
-        self._lag = Gauge(
+        self._lag = gauge(
             "tellwire_queue_lag_seconds",
             "For how long the oldest due message has been due, by lane; paused channels count too.",
             ("lane",),
-            registry=registry,
         )
-        self._inbox = Gauge(
-            "tellwire_inbox_entries", "Webhook bodies to be processed.", registry=registry
-        )
-        self._inbox_lag = Gauge(
-            "tellwire_inbox_lag_seconds", "Age of the oldest such body.", registry=registry
-        )
-        self._elements = Counter(
+        self._inbox = gauge("tellwire_inbox_entries", "Webhook bodies to be processed.")
+        self._inbox_lag = gauge("tellwire_inbox_lag_seconds", "Age of the oldest such body.")
+        self._elements = counter(
             "tellwire_webhook_elements",
             "Elements of webhooks by kind and by what became of them; repetitions are not counted.",
             ("kind", "result"),
-            registry=registry,
         )
         self._live: list[_Watched] = []
 
@@ -95,6 +90,10 @@ class WorkerMetrics:
             self._sends.labels(result.outcome, kind).inc()
             self._slots.labels("used").inc()
             self._late.inc(not held)
+
+    def show(self, in_flight: InFlight) -> None:
+        """Show how many requests are under way whenever somebody asks."""
+        self._in_flight.set_function(lambda: in_flight.number)
 
     def moved(self, job: MediaJob, failure: MediaFailure | None) -> None:
         """Count one attempt to move a file."""

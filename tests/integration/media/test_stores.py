@@ -15,6 +15,7 @@ from datetime import timedelta
 import aiohttp
 import pytest
 
+from ports import free_port
 from shared.kernel.ids import new_id
 from shared.kernel.secret import Secret
 from whatsapp.application.media_ports import MediaStoreUnavailable
@@ -25,12 +26,6 @@ from whatsapp.infrastructure.media_store.s3 import S3MediaStore, S3Settings
 
 BUCKET = "files"
 CONTENT = os.urandom(6 * 1024 * 1024)  # more than one part of an upload in parts
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -38,11 +38,11 @@ class Together(Generic[_Asked, _Answer]):
     async def __call__(self, asked: _Asked) -> _Answer:
         """What is answered to this."""
         loop = asyncio.get_running_loop()
-        call = _Call[_Asked, _Answer](asked, loop.create_future())
+        answer: asyncio.Future[_Answer] = loop.create_future()
         if not self._asking:
             loop.call_soon(self._begin)  # Behind all that is ready to ask by now.
-        self._asking.append(call)
-        return await call.answer
+        self._asking.append(_Call(asked, answer))
+        return await answer
 
     def _begin(self) -> None:
         asking, self._asking = self._asking, []
@@ -89,6 +89,5 @@ class TogetherBy(Generic[_Key, _Asked, _Answer]):
     async def __call__(self, key: _Key, asked: _Asked) -> _Answer:
         """What is answered to this."""
         if (together := self._by_key.get(key)) is None:
-            together = Together[_Asked, _Answer](partial(self._run, key), most=self._most)
-            self._by_key[key] = together
+            together = self._by_key[key] = Together(partial(self._run, key), most=self._most)
         return await together(asked)

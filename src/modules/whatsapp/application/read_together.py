@@ -62,10 +62,10 @@ class Reader:
     async def _ask(self, wishes: list[_Wish[_Asked, _Answer]], asked: _Asked) -> _Answer:
         if self._trouble is not None:
             raise self._trouble
-        wish = _Wish[_Asked, _Answer](asked, asyncio.get_running_loop().create_future())
-        wishes.append(wish)
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        wishes.append(_Wish(asked, answer))
         self._news.set()
-        return await wish.answer
+        return await answer
 
     def leave(self) -> None:
         """One user less; with the last one the transaction is over."""
