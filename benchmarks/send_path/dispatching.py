@@ -26,11 +26,7 @@ CHANNELS_REASON: Final = (
     "by itself is shared by 4 messages and not by 400: a dispatcher is begun and ended for them, "
     "and to claim, load, count people, take slots and mark is a share of what goes together."
 )
-MANY_REASON: Final = (
-    "by profile a third of what a message costs more is opening connections, which a worker that "
-    "has just begun does for each request that finds none free. The rest is spread: beginning "
-    "dispatchers, reading channels, writing to what has just been opened."
-)
+MANY_REASON: Final = ""
 HISTORY_REASON: Final = ""
 
 
