@@ -3,6 +3,7 @@
 Tests connect as Tellwire's own roles, as Tellwire does. `superuser_url` is for reading catalogues.
 """
 
+import gc
 import io
 import logging
 import re
@@ -121,6 +122,22 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
         client.flushall()
         client.script_flush()
     return redis_server.url
+
+
+@pytest.fixture
+def searches() -> Iterator[list[int]]:
+    """Up to which generation each search for garbage looks; what is changed of them is undone."""
+    thresholds, found = gc.get_threshold(), list[int]()
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            found.append(info["generation"])
+
+    gc.callbacks.append(note)
+    yield found
+    gc.callbacks.remove(note)
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
 
 
 @pytest.fixture(params=["json", "console"])

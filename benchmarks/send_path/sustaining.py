@@ -20,7 +20,8 @@ REASON: Final = (
     "was work of its own of 5 to 10 ms, half was time in which others had both cores (ADR 15). So "
     "it hangs on the machine's hour: 0.98 where the worker takes 0.9 ms of processor time for a "
     "message and its three reports, its start included, 0.95 where it takes 1.05 ms. Before "
-    "each group of a late worker was marked by its own first slot it was 0.88 where it is 0.99 now."
+    "each group of a late worker was marked by its own first slot it was 0.88 where it was 0.99 "
+    "then."
 )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -17,24 +17,6 @@ from tellwire.worker import run_worker
 Process = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
 
-@pytest.fixture
-def searches(monkeypatch) -> Iterator[list[int]]:
-    """Which generations were searched up to, where one search is due all the time."""
-    monkeypatch.setattr(garbage, "SEARCH_SECONDS", 0.01)
-    monkeypatch.setattr(garbage, "WORTH_SEARCHING", 1)
-    thresholds, found = gc.get_threshold(), list[int]()
-
-    def note(phase: str, info: dict[str, int]) -> None:
-        if phase == "start":
-            found.append(info["generation"])
-
-    gc.callbacks.append(note)
-    yield found
-    gc.callbacks.remove(note)
-    gc.unfreeze()
-    gc.set_threshold(*thresholds)
-
-
 async def api(settings: Settings, stopping: asyncio.Event) -> None:
     here = settings.model_copy(update={"api_port": free_port()})
     serving = asyncio.create_task(serve_api(here))
@@ -45,8 +27,10 @@ async def api(settings: Settings, stopping: asyncio.Event) -> None:
 
 @pytest.mark.parametrize("process", [run_worker, api])
 async def test_a_process_searches_by_the_clock_until_it_ends(
-    process: Process, settings, searches
+    process: Process, settings, searches, monkeypatch
 ) -> None:
+    monkeypatch.setattr(garbage, "SEARCH_SECONDS", 0.01)
+    monkeypatch.setattr(garbage, "WORTH_SEARCHING", 1)
     stopping = asyncio.Event()
     gc.set_threshold(700, 10, 10)
 

@@ -11,12 +11,12 @@ from aiohttp import web
 
 from ports import free_port
 from shared.infrastructure.database import RLSManager, SQLAlchemyUnitOfWork
-from tellwire.worker import CHANNELS_FULL, run_worker
+from tellwire.worker import CONCURRENCY_OF_ALL, run_worker
 from whatsapp.domain.entities import OutboundMessage
 from whatsapp.domain.value_objects import MessageContent, PhoneNumber
 from whatsapp.infrastructure.persistence.repositories import SQLAlchemyMessageRepository
 
-TENANTS = CHANNELS_FULL + 1
+TENANTS = CONCURRENCY_OF_ALL + 1
 ANSWER_SECONDS = 5.5
 """Longer than anything may wait for a connection."""
 
@@ -91,5 +91,5 @@ async def test_tenants_share_what_a_worker_may_have_under_way(world, settings, m
             await asyncio.sleep(0.1)
         stopping.set()
 
-    assert 1 < meta.most <= max(seen) <= CHANNELS_FULL
+    assert 1 < meta.most <= max(seen) <= CONCURRENCY_OF_ALL
     assert {one.attempts for one in await world.query(sent)} == {1}

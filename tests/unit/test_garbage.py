@@ -1,36 +1,16 @@
 """Garbage is looked for by the clock: seldom enough not to be felt, often enough not to pile up."""
 
-import asyncio
 import gc
-from collections.abc import Iterator
 
 import pytest
 
-from tellwire import garbage
 from tellwire.garbage import FULL_EVERY, MOST_NEW, WORTH_SEARCHING, Search, settle_down
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    thresholds = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*thresholds)
-
-
-@pytest.fixture
-def searches() -> Iterator[list[int]]:
-    """Which generations were searched up to."""
-    found: list[int] = []
-
-    def note(phase: str, info: dict[str, int]) -> None:
-        if phase == "start":
-            found.append(info["generation"])
-
+def _settled(searches) -> None:
     settle_down()
-    gc.callbacks.append(note)
-    yield found
-    gc.callbacks.remove(note)
+    searches.clear()
 
 
 def circles(number: int) -> None:
@@ -77,17 +57,3 @@ async def test_now_and_then_everything_is_looked_at(searches) -> None:
         await search()
 
     assert searches == [0] * (FULL_EVERY - 1) + [2]
-
-
-async def test_a_process_searches_while_it_runs(searches, monkeypatch) -> None:
-    monkeypatch.setattr(garbage, "SEARCH_SECONDS", 0.01)
-    stopping = asyncio.Event()
-    circles(2 * WORTH_SEARCHING)
-
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        tasks.create_task(garbage.garbage_search().run(stopping))
-        while not searches:  # noqa: ASYNC110  # nobody tells
-            await asyncio.sleep(0.01)
-        stopping.set()
-
-    assert searches[0] == 0

@@ -54,8 +54,8 @@ from whatsapp.infrastructure.persistence.work import work_in
 INBOX_PAUSE_SECONDS: Final = 0.05
 """Between handfuls, unless one was full: what a tenth of it brings costs nearly as much."""
 FORGET_PAUSE_SECONDS: Final = 5.0
-CHANNELS_FULL: Final = 4
-"""Of all channels a worker has so many times as many requests in flight as of one."""
+CONCURRENCY_OF_ALL: Final = 4
+"""So many times that of one channel."""
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     app, dispatch, process = await _databases(settings, stack)
     redis = await stack.enter_async_context(open_redis(settings))
     lease = Lease(settings.lease)
-    in_flight = InFlight(most=CHANNELS_FULL * settings.worker_concurrency)
+    in_flight = InFlight(most=CONCURRENCY_OF_ALL * settings.worker_concurrency)
     gates = Gates()
     begin = gates.between(work_in(create_session_factory(app)))
     metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))

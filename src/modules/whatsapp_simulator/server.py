@@ -90,12 +90,13 @@ async def serve(
     app = create_app(config)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
+    thresholds = gc.get_threshold()
     try:
         await web.TCPSite(runner, config.host, config.port, backlog=_BACKLOG).start()
         # What exists now lives as long as the process: collecting it again would only cost pauses,
         # and a pause of 8 ms is one that an exact rate limit sees.
         gc.freeze()
-        gc.set_threshold(_MOST_NEW, *gc.get_threshold()[1:])
+        gc.set_threshold(_MOST_NEW, *thresholds[1:])
         host, port = runner.addresses[0][:2]
         if isinstance(ready, asyncio.Event):
             ready.set()
@@ -103,4 +104,5 @@ async def serve(
             ready(f"http://{host}:{port}")
         await stop.wait()
     finally:
+        gc.set_threshold(*thresholds)
         await runner.cleanup()
