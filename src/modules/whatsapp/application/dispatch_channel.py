@@ -221,6 +221,8 @@ class DispatchChannel:
                 is_time = len(self._ready) <= self._claims.sizes.low_water
                 if is_time and self._claims.may_find_more and await self._claim():
                     continue
+                if self._news.is_set():  # During the claim: what stood behind others may be due.
+                    continue
                 if not self._open:
                     return
                 await self._news.wait()
