@@ -116,7 +116,7 @@ async def _send(faults: MediaFaults, media: Media, request: web.Request) -> web.
 async def _write(response: web.StreamResponse, content: bytes, pace: int | None) -> None:
     piece = _PIECE if pace is None else max(1, int(pace * _STEP_S))
     for start in range(0, len(content), piece):
-        await response.write(content[start : start + piece])
-        if pace is not None:
+        if start and pace is not None:  # Who has the last is counted at once.
             await asyncio.sleep(_STEP_S)
+        await response.write(content[start : start + piece])
     await response.write_eof()

@@ -333,6 +333,23 @@ async def test_media_is_uploaded_sent_read_back_and_deleted(start):
     assert (await client.call("GET", f"v23.0/{media_id}"))[0] == 400
 
 
+@pytest.mark.parametrize("bytes_per_second", [100, 10**9, None])
+async def test_who_has_all_of_a_file_has_been_counted(start, bytes_per_second):
+    client = await start()
+    _, uploaded = await _upload(client)
+    _, media = await client.call("GET", f"v23.0/{uploaded['id']}")
+    await client.control("POST", "media", json={"bytes_per_second": bytes_per_second})
+
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with client.http.get(media["url"], headers=headers) as download:
+        await download.content.readexactly(media["file_size"])
+        async with aiohttp.ClientSession() as another:  # This one's connection may still be busy.
+            answer = await another.get(f"{client.url}/_simulator/media")
+            counted = await answer.json()
+
+    assert counted["downloads"] == {uploaded["id"]: 1}
+
+
 @pytest.mark.parametrize(
     ("content", "mime_type", "code"),
     [(b"x", "application/x-msdownload", 100), (b"x" * 600_000, "image/webp", 131053)],
