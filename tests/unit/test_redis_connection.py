@@ -1,8 +1,12 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import (
     AuthenticationError,
     ClusterDownError,
+    DataError,
     NoPermissionError,
     ReadOnlyError,
     RedisClusterException,
@@ -28,6 +32,33 @@ SECRET = "canary-7f3a"
 )
 async def test_each_kind_of_url_gives_its_client(url, kind):
     assert isinstance(connect(url), kind)
+
+
+@pytest.mark.parametrize(
+    ("url", "plain"),
+    [
+        ("unix:///run/redis.sock", UnixDomainSocketConnection),
+        ("redis://localhost:6379/1", Connection),
+        ("rediss://cache.example:6380", SSLConnection),
+    ],
+)
+@given(arguments=st.lists(st.text() | st.binary() | st.integers() | st.floats()))
+async def test_commands_are_packed_in_c_to_the_bytes_that_redis_py_packs(url, plain, arguments):
+    connection = connect(url).connection_pool.make_connection()
+
+    packed = connection.pack_command("EVALSHA", *arguments)
+
+    assert isinstance(connection, plain)
+    assert type(connection).pack_command is not plain.pack_command
+    assert packed == [b"".join(plain.pack_command(connection, "EVALSHA", *arguments))]
+
+
+@pytest.mark.parametrize("wrong", [None, object(), [1]])
+async def test_what_redis_cannot_be_told_is_refused(wrong):
+    connection = connect("redis://localhost").connection_pool.make_connection()
+
+    with pytest.raises(DataError):
+        connection.pack_command("SET", "key", wrong)
 
 
 @pytest.mark.parametrize(

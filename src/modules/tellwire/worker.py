@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from random import Random
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -101,9 +102,8 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
     set_up_encryption(settings)
     app, dispatch, process = await _databases(settings, stack)
     redis = await stack.enter_async_context(open_redis(settings))
-    lease = Lease(settings.lease)
+    lease, gates, rng = Lease(settings.lease), Gates(), Random()  # noqa: S311  # for turns, waits
     in_flight = InFlight(most=CONCURRENCY_OF_ALL * settings.worker_concurrency)
-    gates = Gates()
     begin = gates.between(work_in(create_session_factory(app)))
     metrics = await stack.enter_async_context(shown_metrics(settings, dispatch, process))
     queue, limiter = CountedQueue(dispatch, metrics), await _limiter(redis)
@@ -113,6 +113,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> Sequence[Runne
 
     def dispatcher(tenant_id: UUID, channel_id: UUID) -> DispatchChannel:
         return metrics.dispatcher(
+            rng=rng,
             gates=gates,
             readings=readings,
             tenant_id=tenant_id,

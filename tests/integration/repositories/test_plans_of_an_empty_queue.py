@@ -272,9 +272,10 @@ async def test_what_was_planned_for_an_empty_queue_reads_no_more_of_a_long_one_t
     recorded = await app.reading(app.record(ids, token))
 
     assert len(ids) == GROUP
-    for entries, pages in (claimed, marked, recorded):
+    others = 20 * MOST_CHANNELS  # To see that nothing is due on a channel takes a few pages too.
+    for (entries, pages), more in ((claimed, others), (marked, 0), (recorded, 0)):
         assert 0 < entries <= 20 * GROUP
-        assert 0 < pages <= 60 * GROUP
+        assert 0 < pages <= 60 * GROUP + more
 
 
 async def test_what_was_planned_before_there_was_a_history_reads_no_more_of_it_than_it_needs(

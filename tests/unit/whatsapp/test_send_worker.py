@@ -107,11 +107,11 @@ async def test_what_waits_for_an_answer_only_takes_the_place_of_nobody(installat
         assert all(one.was_retired and one.was_stopped for one in installation.served[:2])
 
 
-@pytest.mark.parametrize(("rate", "served"), [(80, 50), (10, 60)])
+@pytest.mark.parametrize(("rate", "served"), [(80, 64), (10, 80)])
 async def test_so_many_are_served_at_once_as_could_send_more_than_a_worker_can(
     rate, served
 ) -> None:
-    installation = Installation([(new_id(), new_id()) for _ in range(60)], rate=rate)
+    installation = Installation([(new_id(), new_id()) for _ in range(80)], rate=rate)
     async with working(installation):
         await until(lambda: len(installation.serving) >= served)
         asked = installation.asked
@@ -119,20 +119,20 @@ async def test_so_many_are_served_at_once_as_could_send_more_than_a_worker_can(
         assert len(installation.serving) == served
         for one in installation.served:
             one.is_sending = False
-        await until(lambda: len(installation.serving) == 60)
+        await until(lambda: len(installation.serving) == 80)
 
 
 async def test_a_few_are_served_at_once_however_much_they_send() -> None:
-    few = [(new_id(), new_id()) for _ in range(32)]
+    few = [(new_id(), new_id()) for _ in range(64)]
     installation = Installation(list(few), rate=1000)
     async with working(installation):
-        await until(lambda: len(installation.serving) == 32)
+        await until(lambda: len(installation.serving) == 64)
         installation.channels += [(new_id(), new_id()) for _ in range(5)]
         asked = installation.asked
         await until(lambda: installation.asked > asked + 6)
-        assert len(installation.serving) == 32
+        assert len(installation.serving) == 64
         installation.served[0].is_sending = False
-        await until(lambda: len(installation.serving) == 33)
+        await until(lambda: len(installation.serving) == 65)
 
 
 async def test_while_some_wait_no_more_are_looked_at_than_may_begin_soon() -> None:
@@ -164,26 +164,27 @@ async def test_a_place_that_becomes_free_is_filled_without_another_look() -> Non
 
 
 async def test_places_are_given_to_a_handful_together_or_to_fewer_after_a_moment() -> None:
-    installation, now = Installation([(new_id(), new_id()) for _ in range(60)]), 100.0
+    channels, most = [(new_id(), new_id()) for _ in range(6 * HANDFUL)], 2 * HANDFUL
+    installation, now = Installation(channels), 100.0
 
     def end(number: int) -> None:
         for one in [one for one in installation.served if not one.ended.is_set()][:number]:
             one.ended.set()
 
-    async with working(installation, max_channels=16, monotonic=lambda: now):
-        await until(lambda: len(installation.serving) == 16)
+    async with working(installation, max_channels=most, monotonic=lambda: now):
+        await until(lambda: len(installation.serving) == most)
         installation.may_look.clear()
         end(HANDFUL - 1)
         asked = installation.asked  # By those that go on, ten times a second.
         await until(lambda: installation.asked >= asked + 3)
-        assert len(installation.served) == 16
+        assert len(installation.served) == most
 
         now += 1.1 * ALONE_SECONDS
-        await until(lambda: len(installation.served) > 16)
-        assert len(installation.served) == 16 + HANDFUL - 1
+        await until(lambda: len(installation.served) > most)
+        assert len(installation.served) == most + HANDFUL - 1
         end(HANDFUL)
-        await until(lambda: len(installation.served) > 16 + HANDFUL - 1)
-        assert len(installation.served) == 16 + 2 * HANDFUL - 1
+        await until(lambda: len(installation.served) > most + HANDFUL - 1)
+        assert len(installation.served) == most + 2 * HANDFUL - 1
         installation.may_look.set()
 
 

@@ -71,7 +71,7 @@ class DispatchChannel:
     rng: Random = field(default_factory=Random)
     gates: Gates = field(default_factory=Gates)
     readings: Readings = field(default_factory=dict)
-    """These two are the process's: channels are late alike, and what is read of one is shared."""
+    """These three are the process's: channels are late alike, and what is read of one is shared."""
 
     asks_first: bool = False
     """Ask the limit before claiming: where the number has to rest, that would be for nothing."""

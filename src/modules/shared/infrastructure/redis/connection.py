@@ -9,8 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import NoPermissionError, ResponseError
 
 from shared.infrastructure.redis.errors import redis_errors_translated
@@ -20,6 +22,26 @@ from shared.kernel.together import Together
 MOST_TOGETHER: Final = 64
 """So many scripts go to Redis in one round trip at most: what they take is added up there."""
 _SCRIPT: Final = "EVALSHA"
+_PACKER: Final = HiredisRespSerializer()
+
+
+class _PackedByHiredis:
+    """Its commands are packed in C, as redis-py itself does only where it is not asynchronous."""
+
+    def pack_command(self, *args: Any) -> Any:
+        return _PACKER.pack(*args)
+
+
+class _Tcp(_PackedByHiredis, Connection):
+    pass
+
+
+class _Tls(_PackedByHiredis, SSLConnection):
+    pass
+
+
+class _Unix(_PackedByHiredis, UnixDomainSocketConnection):
+    pass
 
 
 class _BoundedRedis(Redis):
@@ -67,6 +89,11 @@ class _BoundedRedisCluster(RedisCluster):
             return await super().execute_command(*args, **kwargs)
 
 
+_PACKED: Final[dict[type, type]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
 RedisClient = Redis | RedisCluster
 
 DEFAULT_TIMEOUT: Final = timedelta(seconds=2)
@@ -127,6 +154,7 @@ def _single(url: str, *, max_connections: int, options: dict[str, Any]) -> _Boun
         )
     except ValueError:
         raise Misconfigured("The Redis URL cannot be read") from None
+    pool.connection_class = _PACKED[pool.connection_class]
     client = _BoundedRedis(connection_pool=pool)
     client.auto_close_connection_pool = True
     return client

@@ -20,12 +20,12 @@ from whatsapp.entrypoints.workers.loop import Loop, steadily
 SWEEP_SECONDS: Final = 0.1
 SWEEP_CHANNELS: Final = 500
 CROWDED_CHANNELS: Final = 100
-"""So many are looked at while some wait for room: twice as many as can be begun at once."""
+"""So many are looked at while some wait for room: more than can be begun at once."""
 WIDE_SECONDS: Final = 0.5
 """So often many more are looked at even then, in turn, since some may have to be tended."""
 FILL_SECONDS: Final = 0.01
 """So often it is seen whether places have become free for those that wait."""
-HANDFUL: Final = 8
+HANDFUL: Final = 32
 """So many are begun together, since they then claim, read and mark together."""
 ALONE_SECONDS: Final = 0.05
 """So long a free place waits for others to become a handful."""
@@ -37,7 +37,7 @@ TEND_SECONDS: Final = 0.2
 ABANDONED_SECONDS: Final = 5.0
 MAX_CHANNELS: Final = 200
 """So many are served at once, most of which do nothing but wait for Meta's answers."""
-FEW_CHANNELS: Final = 32
+FEW_CHANNELS: Final = 64
 """So many are served at once however much they have to send: nobody waits for one of them."""
 MOST_PER_SECOND: Final = 4000
 """More than these are begun while those that are sending could send less than this together.

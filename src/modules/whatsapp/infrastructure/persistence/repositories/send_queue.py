@@ -1,7 +1,6 @@
 """The send queue as the dispatching role sees it: whose turn it is, not what is said to whom."""
 
 import asyncio
-from collections import ChainMap
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -26,8 +25,8 @@ from whatsapp.infrastructure.persistence.repositories import queue_statements as
 
 MOST_MARKED: Final = 256
 """At most so many in one statement, whose cost grows faster than their number."""
-MOST_CHANNELS: Final = 10
-"""At most so many are claimed on in one statement: as many as its plan expects."""
+MOST_CHANNELS: Final = 32
+"""At most so many are claimed on in one statement: as many as a worker begins together."""
 _NO_TIME: Final = timedelta()
 _MOST_AT_ONCE: Final = 1000
 _Spans: TypeAlias = Mapping[ClaimedEntry, timedelta]
@@ -182,7 +181,7 @@ class SQLAlchemySendQueue:
     ) -> Sequence[frozenset[UUID] | BaseException]:
         """Mark all of it; answers each with what is held of all that went with it, or its error."""
         packs = _packed(asked)
-        marking = (self._change(sql.MARK, ChainMap(*map(dict, pack))) for pack in packs)
+        marking = (self._change(sql.MARK, _united(pack)) for pack in packs)
         held = await asyncio.gather(*marking, return_exceptions=True)
         return [answer for pack, answer in zip(packs, held, strict=True) for _ in pack]
 
@@ -190,13 +189,13 @@ class SQLAlchemySendQueue:
         """Change entries of one tenant in one statement, in one order: nobody waits in a circle."""
         if not entries:
             return frozenset()
-        ordered = sorted(entries, key=lambda entry: entry.message_id)
+        ordered = sorted(entries.items(), key=lambda given: given[0].message_id)
         rows = await self._run(
             statement,
-            tenant=ordered[0].tenant_id,
-            ids=[entry.message_id for entry in ordered],
-            tokens=[entry.lease_token for entry in ordered],
-            spans=[entries[entry] for entry in ordered],
+            tenant=ordered[0][0].tenant_id,
+            ids=[entry.message_id for entry, _ in ordered],
+            tokens=[entry.lease_token for entry, _ in ordered],
+            spans=[span for _, span in ordered],
         )
         return frozenset(row.id for row in rows)
 
@@ -244,3 +243,11 @@ def _packed(asked: Sequence[_Spans]) -> Sequence[Sequence[_Spans]]:
         packs[-1].append(entries)
         messages |= new
     return packs
+
+
+def _united(pack: Sequence[_Spans]) -> _Spans:
+    """All of a pack in one: to look each entry up in many small ones would take longer."""
+    united = dict[ClaimedEntry, timedelta]()
+    for entries in pack:
+        united |= entries
+    return united
