@@ -193,3 +193,23 @@ async def test_looking_touches_no_gate_before_its_slot() -> None:
     assert gate._timer is timer
     assert not gate.left
     going.cancel()
+
+
+async def test_all_gates_know_how_many_wait_without_a_slot() -> None:
+    gates = Gates()
+    one, other = Gate(gates=gates), Gate(gates=gates)
+    waiting = [asyncio.create_task(gate.take("a")) for gate in (one, one, other)]
+    await asyncio.sleep(0)
+    assert gates.lacking == 3
+
+    one.add([slot(after=0)])
+    assert gates.lacking == 2
+    one.add([slot(after=PATIENT)])  # It waits, and lacks nothing.
+    assert gates.lacking == 1
+    other.close()
+    assert gates.lacking == 0
+
+    one.close()
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)

@@ -1,5 +1,7 @@
 """How a process learns for how long its slots have to last."""
 
+from datetime import timedelta
+
 import pytest
 
 from whatsapp.application.lateness import GROUP_SECONDS, LATE_GROUP_SECONDS, Lateness
@@ -47,3 +49,30 @@ def test_whoever_is_in_time_again_learns_it_within_seconds() -> None:
     for number in range(200, 500):
         lateness.reached(0.0, at=number / 100)
     assert lateness.group_seconds == GROUP_SECONDS
+
+
+def test_where_many_wait_slots_last_until_all_others_have_left() -> None:
+    lateness = Lateness()
+
+    lateness.crowded(60)
+    assert (lateness.wanted, lateness.given_up) == (LATENESS, 0)
+
+    lateness.crowded(300)
+    lateness.crowded(100)
+    assert lateness.wanted == timedelta(milliseconds=30)
+    assert lateness.given_up == pytest.approx(1 - 1.008 / 1.03)
+
+    lateness.crowded(10**6)
+    assert lateness.wanted == MAX_LATENESS
+
+
+def test_slots_become_short_again_half_a_second_after_the_crowd_at_the_latest() -> None:
+    lateness, asked = Lateness(), []
+    lateness.crowded(300)
+
+    for number in range(60):
+        lateness.reached(0.0, at=number / 100)
+        asked.append(lateness.wanted)
+
+    assert set(asked[:49]) == {timedelta(milliseconds=30)}
+    assert asked[51] == LATENESS

@@ -8,7 +8,13 @@ import pytest
 from send_installation import Expiring, Installation, Tending, until, working
 from shared.kernel.ids import new_id
 from whatsapp.domain.driving import Stance
-from whatsapp.entrypoints.workers.send_worker import ALONE_SECONDS, HANDFUL
+from whatsapp.entrypoints.workers.send_worker import (
+    ALONE_SECONDS,
+    ANYWAY_SECONDS,
+    ENOUGH_WAITING,
+    HANDFUL,
+    SWEEP_CHANNELS,
+)
 
 
 @pytest.fixture
@@ -107,11 +113,11 @@ async def test_what_waits_for_an_answer_only_takes_the_place_of_nobody(installat
         assert all(one.was_retired and one.was_stopped for one in installation.served[:2])
 
 
-@pytest.mark.parametrize(("rate", "served"), [(80, 64), (10, 80)])
+@pytest.mark.parametrize(("rate", "served"), [(80, 50), (10, 60)])
 async def test_so_many_are_served_at_once_as_could_send_more_than_a_worker_can(
     rate, served
 ) -> None:
-    installation = Installation([(new_id(), new_id()) for _ in range(80)], rate=rate)
+    installation = Installation([(new_id(), new_id()) for _ in range(60)], rate=rate)
     async with working(installation):
         await until(lambda: len(installation.serving) >= served)
         asked = installation.asked
@@ -119,34 +125,55 @@ async def test_so_many_are_served_at_once_as_could_send_more_than_a_worker_can(
         assert len(installation.serving) == served
         for one in installation.served:
             one.is_sending = False
-        await until(lambda: len(installation.serving) == 80)
+        await until(lambda: len(installation.serving) == 60)
 
 
 async def test_a_few_are_served_at_once_however_much_they_send() -> None:
-    few = [(new_id(), new_id()) for _ in range(64)]
+    few = [(new_id(), new_id()) for _ in range(48)]
     installation = Installation(list(few), rate=1000)
     async with working(installation):
-        await until(lambda: len(installation.serving) == 64)
+        await until(lambda: len(installation.serving) == 48)
         installation.channels += [(new_id(), new_id()) for _ in range(5)]
         asked = installation.asked
         await until(lambda: installation.asked > asked + 6)
-        assert len(installation.serving) == 64
+        assert len(installation.serving) == 48
         installation.served[0].is_sending = False
-        await until(lambda: len(installation.serving) == 65)
+        await until(lambda: len(installation.serving) == 49)
 
 
-async def test_while_some_wait_no_more_are_looked_at_than_may_begin_soon() -> None:
+async def sweeps(installation: Installation, number: int = 3) -> None:
+    """Wait until so many may have come and gone: whoever goes on driving asks as often."""
+    asked = installation.asked
+    await until(lambda: installation.asked >= asked + number)
+
+
+async def test_while_enough_wait_nobody_looks_for_more_but_now_and_then() -> None:
     installation, now = Installation([(new_id(), new_id()) for _ in range(600)]), 100.0
     async with working(installation, max_channels=16, monotonic=lambda: now):
-        await until(lambda: len(installation.looks) >= 6)
-        assert installation.looks[:6] == [500, 100, 100, 100, 100, 100]
+        await until(lambda: len(installation.serving) == 16)
+        await sweeps(installation)
+        assert len(installation.looks) == 1
 
-        now += 0.6
-        await until(lambda: installation.looks.count(500) == 2)
+        now += 1.1 * ANYWAY_SECONDS
+        await until(lambda: len(installation.looks) == 3)  # Also for those to be tended.
+        await sweeps(installation)
+        assert len(installation.looks) == 3
 
-        installation.channels = [one.key for one in installation.served]
-        looks = len(installation.looks)
-        await until(lambda: installation.looks[looks:].count(500) >= 3)
+
+async def test_when_few_are_left_waiting_others_are_looked_for_at_once() -> None:
+    installation = Installation([(new_id(), new_id()) for _ in range(600)])
+    async with working(installation, max_channels=HANDFUL, monotonic=lambda: 100.0):
+        await until(lambda: len(installation.serving) == HANDFUL)
+        waiting = SWEEP_CHANNELS - HANDFUL
+        while waiting > ENOUGH_WAITING:
+            assert len(installation.looks) == 1
+            begun = len(installation.served)
+            for one in installation.served[-HANDFUL:]:
+                one.ended.set()
+            await until(lambda begun=begun: len(installation.served) == begun + HANDFUL)
+            waiting -= HANDFUL
+
+        await until(lambda: len(installation.looks) >= 2)
 
 
 async def test_a_place_that_becomes_free_is_filled_without_another_look() -> None:

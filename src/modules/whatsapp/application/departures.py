@@ -50,6 +50,7 @@ class Departures:
     _waiting: deque[_Turn] = field(default_factory=deque, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _is_closed: bool = field(default=False, init=False)
+    _told: int = field(default=0, init=False)  # How many are lacking, as all gates know it.
 
     @property
     def lacking(self) -> int:
@@ -100,6 +101,7 @@ class Departures:
                 _refuse(self._waiting.popleft())
         elif self.lacking:
             self.changed()
+        self._tell()
 
     def _give_out(self) -> float | None:
         """Seconds until there is something to do again; None if that depends on others."""
@@ -120,6 +122,11 @@ class Departures:
             else:
                 self._reached(slots.popleft(), now, in_time=True)
                 _let_go(waiting.popleft())
+
+    def _tell(self) -> None:
+        lacking = self.lacking
+        self.gates.lacking += lacking - self._told
+        self._told = lacking
 
     def _reached(self, slot: Slot, now: float, *, in_time: bool) -> None:
         self.use.reached(in_time=in_time, at=now)

@@ -32,6 +32,9 @@ class Gates:
     lateness: Lateness = field(default_factory=Lateness)
     monotonic: Callable[[], float] = time.monotonic
 
+    lacking: int = field(default=0, init=False)
+    """How many requests wait at all of them for which there is no slot."""
+
     _due: dict[Gate, float] = field(default_factory=dict, init=False)
     _next: float = field(default=math.inf, init=False)  # None is due before.
 

@@ -2,7 +2,8 @@
 
 A process that is not run in time reaches slots late whatever it does. It may take slots that last
 longer and lie further apart, and gets a little less than the rate; or short ones, many of which are
-over when it comes. What is better is learned from how late it has been.
+over when it comes. What is better is learned from how late it has been. What can be foreseen need
+not be learned: where many channels' requests wait at once, some leave behind all others.
 """
 
 from bisect import bisect_left
@@ -20,6 +21,8 @@ LATE_GROUP_SECONDS: Final = 0.15
 """Who misses many slots takes more of them at once, since asking takes time too."""
 LEARNED_IN_SECONDS: Final = 0.25
 """So often what was seen is looked at, and counts half from then on."""
+DEPARTURE_SECONDS: Final = 0.0001
+"""So long it takes to let one request leave."""
 LEAST_SEEN: Final = 10
 """Fewer slots than that say nothing."""
 _USUAL: Final = LATENESS.total_seconds()
@@ -31,7 +34,12 @@ class Lateness:
     """Learns from all slots of a process, of whichever channel; times are seconds of any clock."""
 
     seconds: float = field(default=_USUAL, init=False)
-    """For how long slots are to last."""
+    """For how long slots are to last by what was learned."""
+
+    # What it takes to let all others leave, at most: since it was looked at last, and before that.
+    # Slots that last shorter again are given out only when those that lasted longer are over.
+    _crowd: float = field(default=0.0, init=False)
+    _crowd_before: float = field(default=0.0, init=False)
 
     # How many slots were reached within each choice, and in the end how many were later than any.
     _seen: list[float] = field(default_factory=lambda: [0.0] * (len(_CHOICES) + 1), init=False)
@@ -40,7 +48,7 @@ class Lateness:
     @property
     def wanted(self) -> timedelta:
         """For how long slots are to last, between `LATENESS` and `MAX_LATENESS`."""
-        return min(max(timedelta(seconds=self.seconds), LATENESS), MAX_LATENESS)
+        return min(max(timedelta(seconds=self._lasting), LATENESS), MAX_LATENESS)
 
     @property
     def group_seconds(self) -> float:
@@ -50,7 +58,15 @@ class Lateness:
     @property
     def given_up(self) -> float:
         """The share of the usual slots that lasting longer costs."""
-        return 1 - (1 + _USUAL) / (1 + self.seconds)
+        return 1 - (1 + _USUAL) / (1 + self.wanted.total_seconds())
+
+    @property
+    def _lasting(self) -> float:
+        return max(self.seconds, self._crowd, self._crowd_before)
+
+    def crowded(self, others: int) -> None:
+        """So many requests of other channels wait for slots too, and may leave before ours."""
+        self._crowd = max(self._crowd, others * DEPARTURE_SECONDS)
 
     def reached(self, late: float, *, at: float, number: int = 1) -> None:
         """Count slots that were reached so late, whether they could still be used or not."""
@@ -59,6 +75,7 @@ class Lateness:
             self._since = at
         elif at - self._since >= LEARNED_IN_SECONDS:
             self._since = at
+            self._crowd_before, self._crowd = self._crowd, 0.0
             self._learn()
 
     def _learn(self) -> None:

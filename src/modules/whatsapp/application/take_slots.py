@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from whatsapp.application.fresh_channel import FreshChannel
-from whatsapp.application.lateness import Lateness
+from whatsapp.application.gates import Gates
 from whatsapp.application.slot_use import SlotUse
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.rate_limit import RateLimiter, Reservation
@@ -19,13 +19,15 @@ class TakeSlots:
     """`await take(channel, number)` reserves slots, and counts what is lost on the way."""
 
     limiter: RateLimiter
-    lateness: Lateness
+    gates: Gates
     use: SlotUse
     fresh: FreshChannel
 
     async def __call__(self, channel: Channel, number: int) -> Reservation:
         """Up to `number` slots within LOOKAHEAD."""
-        lateness, given_up = self.lateness.wanted, self.lateness.given_up
+        late = self.gates.lateness
+        late.crowded(self.gates.lacking - number)
+        lateness, given_up = late.wanted, late.given_up
         rate, learned_at = self.fresh.rate_of(channel)
         reservation = await self.limiter.reserve(
             channel.phone_number_id,
@@ -38,6 +40,6 @@ class TakeSlots:
         self.use.gave_up(len(reservation.slots) * given_up)
         if missed := reservation.forfeited:  # The answer was later than that.
             now = self.fresh.monotonic()
-            self.lateness.reached(lateness.total_seconds(), at=now, number=missed)
+            late.reached(lateness.total_seconds(), at=now, number=missed)
             self.use.missed(missed, at=now)
         return reservation

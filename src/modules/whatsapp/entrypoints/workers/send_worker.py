@@ -19,13 +19,13 @@ from whatsapp.entrypoints.workers.loop import Loop, steadily
 
 SWEEP_SECONDS: Final = 0.1
 SWEEP_CHANNELS: Final = 500
-CROWDED_CHANNELS: Final = 100
-"""So many are looked at while some wait for room: more than can be begun at once."""
-WIDE_SECONDS: Final = 0.5
-"""So often many more are looked at even then, in turn, since some may have to be tended."""
+ENOUGH_WAITING: Final = 100
+"""While more than so many wait for room, which is enough until the next sweep, nobody looks."""
+ANYWAY_SECONDS: Final = 0.5
+"""So often somebody looks even then, for others that are due and for those to be tended."""
 FILL_SECONDS: Final = 0.01
 """So often it is seen whether places have become free for those that wait."""
-HANDFUL: Final = 32
+HANDFUL: Final = 24
 """So many are begun together, since they then claim, read and mark together."""
 ALONE_SECONDS: Final = 0.05
 """So long a free place waits for others to become a handful."""
@@ -37,7 +37,7 @@ TEND_SECONDS: Final = 0.2
 ABANDONED_SECONDS: Final = 5.0
 MAX_CHANNELS: Final = 200
 """So many are served at once, most of which do nothing but wait for Meta's answers."""
-FEW_CHANNELS: Final = 64
+FEW_CHANNELS: Final = 48
 """So many are served at once however much they have to send: nobody waits for one of them."""
 MOST_PER_SECOND: Final = 4000
 """More than these are begun while those that are sending could send less than this together.
@@ -100,7 +100,8 @@ class SendWorker:
     _waiting: list[_Key] = field(default_factory=list, init=False)  # For room, as seen last.
     _free_since: float | None = field(default=None, init=False)  # Places, while some wait.
     _is_crowded: bool = field(default=False, init=False)  # Some waited in this walk.
-    _wide_at: float = field(default=0.0, init=False)  # From then on many more are looked at.
+    _look_at: float = field(default=0.0, init=False)  # From then on, however many wait.
+    _wide_at: float = field(default=0.0, init=False)  # Then others than those are looked at.
     _tend_cursor: _Key = field(default=(NIL, NIL), init=False)  # Of those looks.
     _beginning: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _is_stopped: bool = field(default=False, init=False)
@@ -139,12 +140,19 @@ class SendWorker:
         return min(ABANDONED_SECONDS, self.settle.lease.length.total_seconds() / 4)
 
     async def _sweep(self, dispatchers: asyncio.TaskGroup) -> int:
-        """Look at the next handful of channels; 0, so that the loop pauses between sweeps."""
+        """Look at the next channels, unless enough wait; 0, so that the loop pauses in between."""
         self._let_go()
         await self._look_widely()
-        limit = CROWDED_CHANNELS if self._waiting else SWEEP_CHANNELS
+        now = self.monotonic()
+        if len(self._waiting) <= ENOUGH_WAITING or now >= self._look_at:
+            self._look_at = now + ANYWAY_SECONDS
+            await self._look(dispatchers)
+        self._make_room(len(self._waiting))
+        return 0
+
+    async def _look(self, dispatchers: asyncio.TaskGroup) -> None:
         after = self._cursor
-        found = await self.queue.find_work(after=after, limit=limit)
+        found = await self.queue.find_work(after=after, limit=SWEEP_CHANNELS)
         keys = {(work.tenant_id, work.channel_id): work for work in found}
         due = [key for key, work in keys.items() if work.sending and not self._is_served(key)]
         self._waiting = []
@@ -154,19 +162,17 @@ class SendWorker:
         if waiting:  # Whoever has to wait is the first of the next sweep.
             after = max((key for key in keys if key < waiting[0]), default=after)
         else:
-            after = (NIL, NIL) if len(keys) < limit else max(keys)
+            after = (NIL, NIL) if len(keys) < SWEEP_CHANNELS else max(keys)
         self._cursor = after
         self._is_crowded = bool(waiting) or (self._is_crowded and after != (NIL, NIL))
-        self._make_room(len(waiting))
-        return 0
 
     async def _look_widely(self) -> None:
         """While some wait, see who has to be tended: also those whose turn to send comes late."""
         now = self.monotonic()
         if not self._is_crowded:
-            self._wide_at, self._tend_cursor = now + WIDE_SECONDS, (NIL, NIL)
+            self._wide_at, self._tend_cursor = now + ANYWAY_SECONDS, (NIL, NIL)
         elif now >= self._wide_at:
-            self._wide_at = now + WIDE_SECONDS
+            self._wide_at = now + ANYWAY_SECONDS
             found = await self.queue.find_work(after=self._tend_cursor, limit=SWEEP_CHANNELS)
             keys = {(work.tenant_id, work.channel_id): work for work in found}
             self._note(keys)

@@ -26,7 +26,7 @@ from whatsapp.infrastructure.persistence.repositories import queue_statements as
 MOST_MARKED: Final = 256
 """At most so many in one statement, whose cost grows faster than their number."""
 MOST_CHANNELS: Final = 32
-"""At most so many are claimed on in one statement: as many as a worker begins together."""
+"""At most so many are claimed on in one statement: more than a worker begins together."""
 _NO_TIME: Final = timedelta()
 _MOST_AT_ONCE: Final = 1000
 _Spans: TypeAlias = Mapping[ClaimedEntry, timedelta]
