@@ -68,23 +68,32 @@ def running_servers() -> Iterator[Servers]:
         directory = Path(made)
         directory.chmod(0o711)  # Root's servers run as an account that has to pass through.
         postgres, redis = directory / "postgres", directory / "redis"
-        with EmbeddedPostgres(postgres) as database, EmbeddedRedis(redis) as cache:
-            _keep_apart(database.pid, cache.pid)
+        with (
+            EmbeddedPostgres(postgres) as database,
+            EmbeddedRedis(redis) as cache,
+            _kept_apart(database.pid, cache.pid),
+        ):
             yield Servers(database, cache)
 
 
-def _keep_apart(*servers: int | None) -> None:
-    """Give the servers one core and us another, where the system can.
+@contextmanager
+def _kept_apart(*servers: int | None) -> Iterator[None]:
+    """Give the servers one core and us another meanwhile, where the system can.
 
     Otherwise a rival whose server process happens to share our core is measured as a faster one.
     """
     if not hasattr(os, "sched_setaffinity"):
+        yield
         return
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) > 1:
-        os.sched_setaffinity(0, {cores[0]})
+    ours = os.sched_getaffinity(0)
+    if len(ours) > 1:
+        os.sched_setaffinity(0, {min(ours)})
         for server in filter(None, servers):
-            _pin(server, {cores[-1]})
+            _pin(server, {max(ours)})
+    try:
+        yield
+    finally:  # Or servers that are started next would have a single core.
+        os.sched_setaffinity(0, ours)
 
 
 @contextmanager
