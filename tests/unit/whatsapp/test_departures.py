@@ -4,6 +4,8 @@ import asyncio
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from whatsapp.application.departures import Departures
 from whatsapp.application.gates import Gates
@@ -20,6 +22,10 @@ PATIENT = 60.0
 def slot(*, after: float) -> Slot:
     at = time.monotonic() + after
     return Slot(at, at + PATIENT)
+
+
+def distant() -> Slot:
+    return slot(after=PATIENT)
 
 
 def missed() -> Slot:
@@ -213,3 +219,39 @@ async def test_all_gates_know_how_many_wait_without_a_slot() -> None:
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
+
+
+STEPS = ["come", "give up", "close", "missed", "now", "later"]
+"""The last three are slots that come to a gate."""
+
+
+async def walk(steps) -> None:
+    """Take steps at two gates, and look each time whether both together are known rightly."""
+    gates = Gates()
+    each = [Gate(gates=gates), Gate(gates=gates)]
+    waiting: list[list[asyncio.Task[None]]] = [[], []]
+    for step, at in steps:
+        if step == "come":
+            waiting[at].append(asyncio.create_task(each[at].take("a")))
+        elif step == "give up":
+            for task in waiting[at][-1:]:
+                task.cancel()
+        elif step == "close":
+            each[at].close()
+        else:
+            given = {"missed": missed, "now": lambda: slot(after=0), "later": distant}
+            each[at].add([given[step]()])
+        await asyncio.sleep(0)
+        each[at].look()
+        assert gates.lacking == sum(gate.lacking for gate in each)
+    for gate, tasks in zip(each, waiting, strict=True):
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        gate.close()
+    assert gates.lacking == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 1)), max_size=40))
+def test_whatever_happens_all_gates_know_how_many_wait_without_a_slot(steps) -> None:
+    asyncio.run(walk(steps))
