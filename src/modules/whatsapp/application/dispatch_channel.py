@@ -353,7 +353,8 @@ class DispatchChannel:
             self._outcomes.expect(-1)
             if one.left_at is None:
                 self._aloft -= 1
-            self._changed.set()
+            if self._ready or self._all_claimed:  # Else nothing can be launched, nor is it over.
+                self._changed.set()
             self.gates.look()
         finished_at = self.now()
         attempt = Attempt(
