@@ -1,10 +1,13 @@
 """Taking slots: for how long they are asked to last, and what is counted."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 
 from shared.kernel.ids import new_id
+from whatsapp.application.departures import Departures
 from whatsapp.application.fresh_channel import FreshChannel
 from whatsapp.application.gates import Gates
 from whatsapp.application.read_together import ReadTogether
@@ -38,32 +41,47 @@ class Place:
         async def unreadable(*_: object) -> None:
             raise AssertionError
 
-        self.limiter, self.gates, self.use, self.now = Limiter(), Gates(), SlotUse(), 100.0
+        self.limiter, self.use, gates = Limiter(), SlotUse(), Gates()
+        self.mine, self.others = [
+            Departures(use=use, changed=lambda: None, gates=gates) for use in (self.use, SlotUse())
+        ]
+        self.waiting: list[asyncio.Task[None]] = []
         fresh = FreshChannel(
             tenant_id=CHANNEL.tenant_id,
             channel_id=CHANNEL.id,
             reads=ReadTogether(begin=None),
             unreadable=unreadable,
-            monotonic=lambda: self.now,
+            monotonic=lambda: 100.0,
         )
-        self.take = TakeSlots(limiter=self.limiter, gates=self.gates, use=self.use, fresh=fresh)
+        self.take = TakeSlots(limiter=self.limiter, gate=self.mine, fresh=fresh)
+
+    async def wait_at(self, gate: Departures, number: int) -> None:
+        """So many requests wait there for slots."""
+        leaving = (gate.leave(lambda: None, until=float("inf")) for _ in range(number))
+        self.waiting += [asyncio.create_task(one) for one in leaving]
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+async def place() -> AsyncIterator[Place]:
+    place = Place()
+    yield place
+    for gate in (place.mine, place.others):
+        gate.close()
+    await asyncio.gather(*place.waiting, return_exceptions=True)
 
 
 async def test_whoever_is_alone_takes_short_slots_however_many_it_needs(place) -> None:
-    place.gates.lacking = 400
+    await place.wait_at(place.mine, 400)
 
-    await place.take(CHANNEL, 400)
+    await place.take(CHANNEL, 50)
 
     assert place.limiter.asked == [LATENESS]
 
 
 async def test_slots_last_while_the_requests_of_all_other_channels_leave(place) -> None:
-    place.gates.lacking = 404
+    await place.wait_at(place.others, 400)
+    await place.wait_at(place.mine, 4)
 
     await place.take(CHANNEL, 4)
 

@@ -58,6 +58,11 @@ class Departures:
         return max(0, len(self._waiting) - len(self._slots))
 
     @property
+    def others_lacking(self) -> int:
+        """How many requests wait at all other gates for which there is no slot."""
+        return self.gates.lacking - self._told
+
+    @property
     def left_over(self) -> int:
         """How many slots are here for which nobody waits."""
         return max(0, len(self._slots) - len(self._waiting))

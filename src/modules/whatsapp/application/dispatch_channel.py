@@ -140,9 +140,7 @@ class DispatchChannel:
         )
         self._mark = MarkGroup(queue=self.queue, lease=lease, closed=closed, monotonic=clock)
         self._next_step = NextStep(self.tenant_id, self.begin, self.settings, self.rng)
-        self._take_slots = TakeSlots(
-            limiter=self.limiter, gates=self.gates, use=self._use, fresh=self._fresh
-        )
+        self._take_slots = TakeSlots(limiter=self.limiter, gate=self._gate, fresh=self._fresh)
 
     @property
     def forfeited(self) -> int:

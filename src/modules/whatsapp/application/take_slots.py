@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from whatsapp.application.departures import Departures
 from whatsapp.application.fresh_channel import FreshChannel
-from whatsapp.application.gates import Gates
-from whatsapp.application.slot_use import SlotUse
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.rate_limit import RateLimiter, Reservation
 
@@ -19,14 +18,14 @@ class TakeSlots:
     """`await take(channel, number)` reserves slots, and counts what is lost on the way."""
 
     limiter: RateLimiter
-    gates: Gates
-    use: SlotUse
+    gate: Departures
+    """For which they are."""
     fresh: FreshChannel
 
     async def __call__(self, channel: Channel, number: int) -> Reservation:
         """Up to `number` slots within LOOKAHEAD."""
-        late = self.gates.lateness
-        late.crowded(self.gates.lacking - number)
+        late, use = self.gate.gates.lateness, self.gate.use
+        late.crowded(self.gate.others_lacking)
         lateness, given_up = late.wanted, late.given_up
         rate, learned_at = self.fresh.rate_of(channel)
         reservation = await self.limiter.reserve(
@@ -37,9 +36,9 @@ class TakeSlots:
             lateness=lateness,
             learned_at=learned_at,
         )
-        self.use.gave_up(len(reservation.slots) * given_up)
+        use.gave_up(len(reservation.slots) * given_up)
         if missed := reservation.forfeited:  # The answer was later than that.
             now = self.fresh.monotonic()
             late.reached(lateness.total_seconds(), at=now, number=missed)
-            self.use.missed(missed, at=now)
+            use.missed(missed, at=now)
         return reservation
