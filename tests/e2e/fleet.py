@@ -3,14 +3,13 @@ queue: for tests of pace and fairness, in which the API would only be noise."""
 
 import asyncio
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -53,7 +52,6 @@ from whatsapp.infrastructure.persistence.repositories import (
 BATCH = 1000
 PATIENCE = 3
 """A machine with much else to do is waited for so many times longer, where no time is judged."""
-SPACED_SECOND = 1.008
 TICK_SECONDS = 0.005
 """How exactly the simulator knows how late it is."""
 _FEW = 10_000
@@ -108,22 +106,6 @@ class Stalls:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-
-
-def longest_stall_seconds(report: Mapping[str, Any]) -> float:
-    """For how long the judge may have stood still, by its own report: what came then piled up."""
-    return (report["longest_stall_ms"] + report["stall_precision_ms"]) / 1e3
-
-
-def most_that_may_arrive(rate: int, *, stall_seconds: float) -> int:
-    """How many may reach Meta in one second: the rate, where the machine held nobody up.
-
-    What left within a second and a stall arrives within a second, where a process was kept from
-    running for so long. Slots lie a second and 8 ms apart for each rate of them, or more, and the
-    last 3 ms of their use are left to the way.
-    """
-    span = SPACED_SECOND + stall_seconds
-    return math.ceil(round(span * rate / SPACED_SECOND, 6))
 
 
 class Nursery:

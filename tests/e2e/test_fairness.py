@@ -6,8 +6,9 @@ from statistics import quantiles
 
 import pytest
 
-from fleet import SPACED_SECOND, Fleet
+from fleet import Fleet
 from shared.kernel.clock import utc_now
+from tellwire.demo.report import SPACED_SECOND
 from whatsapp.domain.entities import Channel
 from whatsapp.domain.value_objects import Priority
 

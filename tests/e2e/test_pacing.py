@@ -20,15 +20,9 @@ from datetime import timedelta
 
 import pytest
 
-from fleet import (
-    SPACED_SECOND,
-    Fleet,
-    Stalls,
-    longest_stall_seconds,
-    most_in_any_second,
-    most_that_may_arrive,
-)
+from fleet import Fleet, Stalls, most_in_any_second
 from shared.kernel.clock import utc_now
+from tellwire.demo.report import SPACED_SECOND, longest_stall_seconds, most_that_may_arrive
 
 pytestmark = [pytest.mark.soak, pytest.mark.pace, pytest.mark.asyncio(loop_scope="session")]
 MOST_STALL_SECONDS = 0.25

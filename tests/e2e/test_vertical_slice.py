@@ -6,7 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from fleet import Stalls, longest_stall_seconds, most_in_any_second, most_that_may_arrive
+from fleet import Stalls, most_in_any_second
+from tellwire.demo.report import longest_stall_seconds, most_that_may_arrive
 
 PER_TENANT = 250
 RATE = 80
