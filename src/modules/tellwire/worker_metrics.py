@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -36,16 +36,18 @@ class WorkerMetrics:
         self._claimed = counter(
             "tellwire_entries_claimed", "Queue entries that this worker claimed."
         )
-        self._sends = counter(
+        sends = counter(
             "tellwire_sends",
             "Requests to Meta by what became of them and by the class of Meta's code.",
             ("outcome", "code_class"),
         )
+        self._sends = cache(sends.labels)  # To find one takes longer than to count in it.
         self._late = counter(
             "tellwire_outcomes_after_lease",
             "Outcomes that came after this worker had lost its lease; evidence, and no more.",
         )
-        self._slots = counter("tellwire_slots", "Slots of the rate limit by their use.", ("use",))
+        slots = counter("tellwire_slots", "Slots of the rate limit by their use.", ("use",))
+        self._used, self._forfeited = slots.labels("used"), slots.labels("forfeited")
         self._in_flight = gauge(
             "tellwire_requests_in_flight",
             "Requests to Meta that are about to leave or not answered yet.",
@@ -72,7 +74,7 @@ class WorkerMetrics:
             "Elements of webhooks by kind and by what became of them; repetitions are not counted.",
             ("kind", "result"),
         )
-        self._live: list[_Watched] = []
+        self._live: dict[int, _Watched] = {}
 
     def element(self, kind: str, result: str, number: int) -> None:
         """Count elements of webhooks."""
@@ -87,9 +89,10 @@ class WorkerMetrics:
         if result.number:
             code = None if result.failure is None else result.failure.code
             kind = "none" if code is None else rule_for(code).kind.value
-            self._sends.labels(result.outcome, kind).inc()
-            self._slots.labels("used").inc()
-            self._late.inc(not held)
+            self._sends(result.outcome, kind).inc()
+            self._used.inc()
+            if not held:
+                self._late.inc()
 
     def show(self, in_flight: InFlight) -> None:
         """Show how many requests are under way whenever somebody asks."""
@@ -108,16 +111,16 @@ class WorkerMetrics:
 
     def began(self, dispatcher: "_Watched") -> None:
         """A dispatcher runs."""
-        self._live.append(dispatcher)
+        self._live[id(dispatcher)] = dispatcher
 
     def ended(self, dispatcher: "_Watched") -> None:
         """A dispatcher has run."""
         self._count_forfeited(dispatcher)
-        self._live = [one for one in self._live if one is not dispatcher]
+        self._live.pop(id(dispatcher), None)
 
     async def sample(self, backlog: SQLAlchemyBacklog) -> int:
         """Look at what waits; gives 0, so that a loop pauses."""
-        for one in self._live:
+        for one in self._live.values():
             self._count_forfeited(one)
         for lane, waiting in (await backlog.count_queue()).items():
             self._waiting.labels(lane).set(waiting.entries)
@@ -128,8 +131,9 @@ class WorkerMetrics:
         return 0
 
     def _count_forfeited(self, dispatcher: "_Watched") -> None:
-        self._slots.labels("forfeited").inc(dispatcher.forfeited - dispatcher.counted)
-        dispatcher.counted = dispatcher.forfeited
+        if new := dispatcher.forfeited - dispatcher.counted:
+            self._forfeited.inc(new)
+            dispatcher.counted += new
 
 
 class CountedQueue(SQLAlchemySendQueue):

@@ -131,7 +131,7 @@ async def test_forfeited_slots_count_while_a_dispatcher_runs_and_once(engines) -
         dispatcher = metrics.dispatcher(
             tenant_id=recorder.tenant_id, channel_id=new_id(), recorder=recorder, **needed
         )
-        slots = metrics._slots.labels("forfeited")._value
+        slots = metrics._forfeited._value
         metrics.began(dispatcher)
         dispatcher._use.forfeited = 3
         await metrics.sample(SQLAlchemyBacklog(dispatch=engines[0], process=engines[1]))

@@ -279,7 +279,9 @@ class DispatchChannel:
                     launching = self._launch(flights, channel, group, at=slots[first].at)
                     flights.create_task(launching)
             # Until the horizon has room for a whole group behind our last slot.
-            await asyncio.sleep(slots[-1].at - self.monotonic() - LOOKAHEAD.total_seconds() + span)
+            pause = slots[-1].at - self.monotonic() - LOOKAHEAD.total_seconds() + span
+            if pause > 0:
+                await asyncio.sleep(pause)
 
     async def _next_launch(self) -> Channel | None:
         """Wait until somebody needs a slot and there is room; None once all is done."""
@@ -308,7 +310,7 @@ class DispatchChannel:
         self._aloft += number
         self._outcomes.expect(number)
         before = len(self._ready) + number
-        if len(self._ready) <= self._claims.sizes.low_water < before:
+        if self._claims.may_find_more and len(self._ready) <= self._claims.sizes.low_water < before:
             self._news.set()
         return group
 
@@ -327,7 +329,8 @@ class DispatchChannel:
     ) -> None:
         """Mark a group a moment before its first slot, and send it to the gate; never raises."""
         try:
-            await asyncio.sleep(at - self._mark.lead_seconds - self.monotonic())
+            if (pause := at - self._mark.lead_seconds - self.monotonic()) > 0:
+                await asyncio.sleep(pause)
             going = await self._mark(group)
         except Exception as error:  # noqa: BLE001  # `run` raises it in the end
             self._stay(len(group))

@@ -235,11 +235,16 @@ class SendWorker:
 
     def _room(self) -> int:
         """How many more channels may be begun now."""
-        sending = [s.dispatcher for s in self._running.values() if s.dispatcher.is_sending]
-        per_second = sum(dispatcher.messages_per_second for dispatcher in sending)
+        sending = per_second = 0
+        for serving in self._running.values():
+            if serving.dispatcher.is_sending:
+                sending += 1
+                per_second += serving.dispatcher.messages_per_second
+                if sending >= FEW_CHANNELS and per_second >= MOST_PER_SECOND:
+                    return 0
         unused = (MOST_PER_SECOND - per_second) // DEFAULT_RATE
         left = self.max_channels - len(self._running)
-        return max(0, min(left, max(FEW_CHANNELS - len(sending), unused)))
+        return max(0, min(left, max(FEW_CHANNELS - sending, unused)))
 
     async def _drive(self, stances: Mapping[UUID, Stance]) -> Collection[UUID]:
         """Those that this worker is to serve; all of them where nobody can say, it is a hint."""
