@@ -279,9 +279,7 @@ class DispatchChannel:
                     launching = self._launch(flights, channel, group, at=slots[first].at)
                     flights.create_task(launching)
             # Until the horizon has room for a whole group behind our last slot.
-            pause = slots[-1].at - self.monotonic() - LOOKAHEAD.total_seconds() + span
-            if pause > 0:
-                await asyncio.sleep(pause)
+            await asyncio.sleep(slots[-1].at - self.monotonic() - LOOKAHEAD.total_seconds() + span)
 
     async def _next_launch(self) -> Channel | None:
         """Wait until somebody needs a slot and there is room; None once all is done."""
@@ -329,8 +327,7 @@ class DispatchChannel:
     ) -> None:
         """Mark a group a moment before its first slot, and send it to the gate; never raises."""
         try:
-            if (pause := at - self._mark.lead_seconds - self.monotonic()) > 0:
-                await asyncio.sleep(pause)
+            await asyncio.sleep(at - self._mark.lead_seconds - self.monotonic())
             going = await self._mark(group)
         except Exception as error:  # noqa: BLE001  # `run` raises it in the end
             self._stay(len(group))
