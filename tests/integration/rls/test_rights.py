@@ -1,14 +1,19 @@
 """What each role may do, asked from the catalogue, and which roles Tellwire refuses to run as."""
 
+import asyncio
+
 import asyncpg
 import pytest
 
 from shared.infrastructure.database import create_engine, refuse_unsafe_role
+from shared.infrastructure.database.driver_errors import DatabaseUnavailable, translate
 from shared.kernel.errors import Misconfigured
 
 pytestmark = pytest.mark.postgres
 
 RUNTIME = ["tellwire_app", "tellwire_dispatch", "tellwire_intake", "tellwire_process"]
+# asyncpg says it in any of these ways.
+CUT_OFF = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 BY_NAME = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 # What the roles that work for all tenants may touch: nothing here is a payload, a phone number or
 # a token. A wider right needs a line here, and so a reason.
@@ -104,6 +109,41 @@ async def test_no_role_of_a_process_is_special_or_owns_anything(superuser):
     )
 
     assert special == []
+
+
+@pytest.mark.parametrize("role", RUNTIME)
+async def test_a_transaction_that_stands_still_is_ended(database, superuser, role):
+    connection = await asyncpg.connect(database.url(role).replace("+asyncpg", ""))
+    try:
+        assert await connection.fetchval("SHOW transaction_timeout") == "1min"
+        await connection.execute("SET transaction_timeout = '1s'")
+        await connection.execute("BEGIN")
+        await connection.execute("SELECT pg_advisory_xact_lock(1)")
+        await connection.prepare("SELECT $1::int")
+        # It is not idle in its transaction for PostgreSQL, which expects the rest of the statement.
+        state = "SELECT state FROM pg_stat_activity WHERE pid = $1"
+        assert await superuser.fetchval(state, connection.get_server_pid()) == "active"
+        async with asyncio.timeout(10):
+            await superuser.execute("SELECT pg_advisory_lock(1)")  # Whoever waits for it goes on.
+        with pytest.raises(CUT_OFF) as ended:
+            await connection.execute("SELECT 1")
+    finally:
+        await connection.close()
+    assert isinstance(translate(ended.value, {}), DatabaseUnavailable)
+
+
+@pytest.mark.parametrize("state", ["25P03", "25P04"])
+def test_whose_transaction_was_ended_may_try_again(state):
+    error = asyncpg.PostgresError.new({"C": state, "M": "terminating connection"})
+    assert isinstance(translate(error, {}), DatabaseUnavailable)
+
+
+async def test_migrations_may_take_their_time(database):
+    connection = await asyncpg.connect(database.url("tellwire_owner").replace("+asyncpg", ""))
+    try:
+        assert await connection.fetchval("SHOW transaction_timeout") == "0"
+    finally:
+        await connection.close()
 
 
 async def test_rights_are_given_to_our_roles_by_name_and_cannot_be_passed_on(superuser):

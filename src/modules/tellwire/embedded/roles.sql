@@ -73,6 +73,22 @@ BEGIN
     FOREACH wanted IN ARRAY tellwire[2:] LOOP
         EXECUTE format('REVOKE ALL ON DATABASE %I FROM %I', current_database(), wanted);
         EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), wanted);
+
+        -- A process that is stopped in a transaction keeps its locks, and everybody of the tenant
+        -- waits. Between preparing a statement and running it no other time-out ends that.
+        IF current_setting('server_version_num')::int >= 170000 AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_db_role_setting
+            JOIN pg_catalog.pg_database ON pg_database.oid = setdatabase
+            JOIN pg_catalog.pg_roles ON pg_roles.oid = setrole
+            CROSS JOIN unnest(setconfig) AS configured
+            WHERE datname = current_database() AND rolname = wanted
+              AND starts_with(configured, 'transaction_timeout=')
+        ) THEN
+            EXECUTE format(
+                'ALTER ROLE %I IN DATABASE %I SET transaction_timeout = ''60s''',
+                wanted, current_database()
+            );
+        END IF;
     END LOOP;
 END
 $roles$;

@@ -103,8 +103,9 @@ _BY_STATE: Final[Mapping[str, type[TellwireError]]] = {
     "55P03": TransactionConflict,
 }
 # Classes of SQLSTATE that mean the server or the connection went away: 08 connection, 53 resources,
-# 57P operator intervention (shutdown, crash, terminated), 57014 cancelled by a time-out.
-_GONE: Final = ("08", "53", "57")
+# 57P operator intervention (shutdown, crash, terminated), 57014 cancelled by a time-out; and 25P03
+# and 25P04: PostgreSQL ended a connection whose transaction stood still or took too long.
+_GONE: Final = ("08", "53", "57", "25P03", "25P04")
 # 22 data, 54 a limit of the program (a text too long for its index).
 _DATA: Final = ("22", "54")
 
