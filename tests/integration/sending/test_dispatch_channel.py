@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from types import SimpleNamespace
@@ -292,8 +293,7 @@ async def test_marking_that_takes_longer_than_a_mark_may_be_used_stops_nothing(
 
     for _ in range(10):  # Where the machine stood still beside it, the next one sends the rest.
         dispatcher = dispatching(ana, settings=DispatchSettings(lease=Lease(timedelta(seconds=1))))
-        dispatcher.queue = SlowlyMarked(dispatcher.queue._engine)
-        await dispatcher.run()
+        await replace(dispatcher, queue=SlowlyMarked(dispatcher.queue._engine)).run()
         statuses = {m.status for m in await read(sessions, ana, messages)}
         if statuses == {MessageStatus.SENT}:
             break
