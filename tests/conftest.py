@@ -25,7 +25,10 @@ from tellwire.database import migrate
 from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from tellwire.embedded.redis import EmbeddedRedis
 from tellwire.embedded.roles import bootstrap_database
-from watchdog import pytest_runtest_teardown  # noqa: F401  # a hook of pytest
+from watchdog import (  # noqa: F401  # hooks of pytest
+    pytest_runtest_protocol,
+    pytest_runtest_teardown,
+)
 
 # How fast examples are made and run is the machine's.
 _PROFILE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}

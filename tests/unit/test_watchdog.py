@@ -1,47 +1,65 @@
-"""Fixtures that do not end, end the test process with their place instead of holding up the run."""
+"""A test that stands still ends its process, with its name and place, and holds up no run."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = str(Path(__file__).parents[1])
 CONFTEST = """
+import uvloop
 import watchdog
-from watchdog import pytest_runtest_teardown
-watchdog.MOST_TEARDOWN_SECONDS = 0.5
+from watchdog import pytest_runtest_protocol, pytest_runtest_teardown
+watchdog.GRACE_SECONDS = 0.5
+watchdog.MOST_TEARDOWN_SECONDS = 1
+
+def pytest_asyncio_loop_factories():
+    return {"uvloop": uvloop.new_event_loop}
 """
-STUCK = """
+INI = """
+[pytest]
+asyncio_mode = auto
+asyncio_default_fixture_loop_scope = function
+timeout = 1
+"""
+# What pytest-timeout does to it is nothing.
+HANGS = """
+import asyncio
+
+async def test_it():
+    await asyncio.Event().wait()
+"""
+FIXTURE_HANGS = """
 import threading
 import pytest
 
 @pytest.fixture
 def stuck():
     yield
-    threading.Lock().acquire() and threading.Event().wait()
+    threading.Event().wait()
 
-def test_that_fails(stuck):
+def test_it(stuck):
     assert False
 """
-FINE = """
+TAKES_ITS_TIME = """
 import time
 import pytest
 
-@pytest.fixture
-def slow():
-    time.sleep(0.7)
-    yield
-
-def test_it(slow):
-    time.sleep(0.7)
+@pytest.mark.timeout(20)
+def test_it():
+    time.sleep(1.8)
 """
 
 
 def pytest_of(directory: Path, tests: str) -> "subprocess.CompletedProcess[str]":
     (directory / "conftest.py").write_text(CONFTEST)
+    (directory / "pytest.ini").write_text(INI)
     (directory / "test_it.py").write_text(tests)
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "xdist.plugin", "-n", "1", "."],
+    plugins = [f"-p{name}" for name in ("xdist.plugin", "pytest_timeout", "pytest_asyncio.plugin")]
+    return subprocess.run(  # noqa: S603  # our own interpreter and code
+        [sys.executable, "-m", "pytest", "-q", "-n1", *plugins, "."],
         cwd=directory,
         env=os.environ | {"PYTHONPATH": TESTS, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
@@ -51,13 +69,20 @@ def pytest_of(directory: Path, tests: str) -> "subprocess.CompletedProcess[str]"
     )
 
 
-def test_fixtures_that_do_not_end_are_named_and_end_the_run(tmp_path: Path) -> None:
-    ran = pytest_of(tmp_path, STUCK)
+@pytest.mark.parametrize(
+    ("tests", "place"),
+    [
+        pytest.param(HANGS, "runners.py", id="a test"),
+        pytest.param(FIXTURE_HANGS, 'test_it.py", line 8 in stuck', id="a fixture"),
+    ],
+)
+def test_what_stands_still_is_named_and_ends_the_run(tmp_path: Path, tests, place) -> None:
+    ran = pytest_of(tmp_path, tests)
 
     assert ran.returncode == 1
-    assert "crashed while running 'test_it.py::test_that_fails'" in ran.stdout
-    assert 'test_it.py", line 8 in stuck' in ran.stderr
+    assert "crashed while running 'test_it.py::test_it" in ran.stdout
+    assert place in ran.stderr
 
 
-def test_who_is_slow_before_it_is_not_concerned(tmp_path: Path) -> None:
-    assert pytest_of(tmp_path, FINE).returncode == 0
+def test_a_test_may_take_the_time_that_it_asks_for(tmp_path: Path) -> None:
+    assert pytest_of(tmp_path, TAKES_ITS_TIME).returncode == 0
