@@ -1,10 +1,11 @@
 import asyncio
+from datetime import datetime
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from shared.infrastructure.database import Base
@@ -13,13 +14,10 @@ from tellwire.database import alembic_config, load_models, migrate_async, refuse
 
 ADVISORY_LOCK = 0x7E11_317E
 INDEX = "ix_whatsapp_outbound_messages_thread"
-ASKED_FOR_A_TURN = """
-    SELECT EXISTS (
-        SELECT FROM pg_stat_activity
-        WHERE datname = current_database() AND query LIKE '%advisory_lock%'
-          AND pid <> pg_backend_pid() AND query NOT LIKE '%pg_stat_activity%'
-          AND state_change > :since
-    )
+ENDS_OF_ITS_TRANSACTIONS = """
+    SELECT state_change FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = 'tellwire_owner'
+      AND state = 'idle' AND query LIKE 'ROLLBACK%'
 """
 WAITS_FOR_A_TRANSACTION = """
     SELECT EXISTS (
@@ -29,10 +27,23 @@ WAITS_FOR_A_TRANSACTION = """
 """
 
 
-async def seen(connection, statement, **values) -> None:
+async def seen(connection, statement) -> None:
     """Wait until `statement` is true."""
     async with asyncio.timeout(60):
-        while not await connection.scalar(text(statement), values):  # noqa: ASYNC110  # the server's state
+        while not await connection.scalar(text(statement)):  # noqa: ASYNC110  # the server's state
+            await asyncio.sleep(0.05)
+
+
+async def has_asked_for_a_turn(connection) -> None:
+    """Wait until the one that migrates was refused a turn; the question itself is gone at once.
+
+    It ends its transaction and pauses then; the first to end is one in which SQLAlchemy asks a new
+    server what it is.
+    """
+    ends = set[datetime]()
+    async with asyncio.timeout(60):
+        while len(ends) < 2:
+            ends.update(await connection.scalars(text(ENDS_OF_ITS_TRANSACTIONS)))
             await asyncio.sleep(0.05)
 
 
@@ -63,12 +74,15 @@ def test_migrations_can_be_undone(database) -> None:
 
 
 async def test_who_migrates_beside_a_migration_that_takes_long_waits_for_it(database) -> None:
-    engine = create_async_engine(database.superuser_url, isolation_level="AUTOCOMMIT")
+    # Without a pool the turn is given up with the connection, whatever happens: else whoever waits
+    # for it would do so for ever.
+    engine = create_async_engine(
+        database.superuser_url, isolation_level="AUTOCOMMIT", poolclass=NullPool
+    )
     async with engine.connect() as other, engine.connect() as watcher:
         await other.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": ADVISORY_LOCK})
-        since = await watcher.scalar(text("SELECT clock_timestamp()"))
         migrating = asyncio.create_task(migrate_async(database.url("tellwire_owner")))
-        await seen(watcher, ASKED_FOR_A_TURN, since=since)
+        await has_asked_for_a_turn(watcher)
 
         # Who has the turn would wait for a transaction that waits for the turn.
         await other.execute(text("SET statement_timeout = '30s'"))
@@ -77,7 +91,6 @@ async def test_who_migrates_beside_a_migration_that_takes_long_waits_for_it(data
 
         await other.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": ADVISORY_LOCK})
         await migrating
-    await engine.dispose()
 
 
 @pytest.mark.parametrize("step", [command.downgrade, command.upgrade])
