@@ -3,8 +3,10 @@
 Real PostgreSQL, real limiter; Meta is a sender that answers with Meta's codes.
 """
 
-from dataclasses import replace
+import asyncio
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -15,6 +17,7 @@ from whatsapp.application.count_inbound import CountInbound
 from whatsapp.application.tend_channel import RetryFailed
 from whatsapp.domain.conversation import Person
 from whatsapp.domain.entities import WindowPolicy
+from whatsapp.domain.rate_limit import PAIR_BURST
 from whatsapp.domain.value_objects import MessageStatus, PhoneNumber, UserId
 from whatsapp.domain.webhook_inbox import Route
 from whatsapp.infrastructure.persistence.repositories import (
@@ -99,6 +102,17 @@ async def test_what_is_given_back_unsent_does_not_count_for_its_person(office) -
     assert {one.status for one in await office.read(messages)} == {MessageStatus.SENT}
 
 
+@dataclass
+class OnItsSlot:
+    """A sender that sends when its slot has come, as the real one does."""
+
+    inner: Any
+
+    async def send(self, *given: Any, leave: Any) -> Any:
+        await leave(lambda: None)
+        return await self.inner.send(*given)
+
+
 @pytest.mark.parametrize("asks_first", [False, True])
 async def test_a_number_that_has_to_rest_loses_nothing_by_being_served(
     office, superuser, asks_first
@@ -107,13 +121,10 @@ async def test_a_number_that_has_to_rest_loses_nothing_by_being_served(
     messages = await office.store(channel, *[BEA] * 40)
     await office.limiter.hold(channel.phone_number_id, timedelta(minutes=1))
 
-    class OnItsSlot:
-        async def send(self, *given, leave):
-            await leave(lambda: None)
-            return await office.meta.send(*given)
-
     for _ in range(2):  # More than the 45 that one person may get at once, if they counted.
-        dispatcher = replace(office.dispatcher(channel), asks_first=asks_first, sender=OnItsSlot())
+        dispatcher = replace(
+            office.dispatcher(channel), asks_first=asks_first, sender=OnItsSlot(office.meta)
+        )
         assert bool(await dispatcher.run()) is not asks_first
         assert timedelta(seconds=50) < dispatcher.resting <= timedelta(minutes=1)
 
@@ -123,6 +134,29 @@ async def test_a_number_that_has_to_rest_loses_nothing_by_being_served(
     turns = await office.limiter.take_pairs(channel.phone_number_id, [BEA] * 40)
     assert [n for n, turn in enumerate(turns) if turn.wait] == []
     assert {one.status for one in await office.read(messages)} == {MessageStatus.QUEUED}
+
+
+async def test_what_is_being_claimed_when_a_number_has_to_rest_counts_for_nobody(office) -> None:
+    """A count can be undone as long as nothing was counted for the same person after it."""
+    channel = await office.channel(keeps_order=False)
+    await office.store(channel, *[BEA] * 40)
+    await office.limiter.hold(channel.phone_number_id, timedelta(minutes=1))
+
+    class Slow(RedisRateLimiter):
+        claims = 0
+
+        async def take_pairs(self, *given):
+            turns = await super().take_pairs(*given)
+            self.claims += 1
+            await asyncio.sleep(0.3 if self.claims == 2 else 0)
+            return turns
+
+    slow = Slow(office.limiter._redis)
+    await replace(office.dispatcher(channel), limiter=slow, sender=OnItsSlot(office.meta)).run()
+
+    assert slow.claims == 2
+    turns = await office.limiter.take_pairs(channel.phone_number_id, [BEA] * (PAIR_BURST - 1))
+    assert [n for n, turn in enumerate(turns) if turn.wait] == []
 
 
 async def know_zoe(office, channel) -> None:

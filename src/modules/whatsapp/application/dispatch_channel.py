@@ -190,8 +190,9 @@ class DispatchChannel:
         requests under way are recorded. Cancelling it leaves those unknown: call `stop` instead.
         """
         async with asyncio.TaskGroup() as flights:
-            flights.create_task(self._stage(self._claim_ahead()))
+            claiming = flights.create_task(self._stage(self._claim_ahead()))
             await self._stage(self._launch_all(flights))
+            await claiming  # What it counts last goes back with what is refused now, and first.
             self._gate.close()
         self._use.gave_up(self._gate.left_over)
         await self._give_back(self._ready)
