@@ -50,6 +50,8 @@ _LOOKS = f"""
         UNION ALL SELECT x::text FROM pg_default_acl x
         UNION ALL SELECT x::text FROM pg_extension x
         UNION ALL SELECT concat_ws(' ', setdatabase, setrole, setconfig) FROM pg_db_role_setting
+            WHERE setdatabase IN
+                (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
         UNION ALL SELECT concat_ws(' ', datdba, datallowconn, datconnlimit, datacl)
             FROM pg_database WHERE datname = current_database()
         UNION ALL SELECT x::text FROM {KEPT} x

@@ -85,3 +85,5 @@ def test_one_that_was_changed_is_never_lent_again(own, change) -> None:
 def test_two_at_a_time_are_never_the_same(own) -> None:
     with own.lend() as one, own.lend() as other:
         assert one.name != other.name
+    with own.lend() as first, own.lend() as second:
+        assert {first.name, second.name} == {one.name, other.name}, "both are lent again"
