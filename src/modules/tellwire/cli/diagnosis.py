@@ -6,6 +6,7 @@ from functools import partial
 
 import typer
 
+from shared.infrastructure.database import refuse_endless_transactions
 from shared.infrastructure.settings import DatabaseRole, Settings, load_settings
 from shared.kernel.errors import TellwireError
 from tellwire.database import refuse_other_schema
@@ -74,8 +75,8 @@ async def _keys(settings: Settings) -> None:
 
 
 async def _role(settings: Settings, role: DatabaseRole) -> None:
-    async with open_database(settings, role):
-        return
+    async with open_database(settings, role) as engine:
+        await refuse_endless_transactions(engine)
 
 
 async def _schema(settings: Settings) -> None:

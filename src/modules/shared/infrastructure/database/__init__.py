@@ -21,6 +21,7 @@ from shared.infrastructure.database.engine import (
     SessionFactory,
     create_engine,
     create_session_factory,
+    refuse_endless_transactions,
     refuse_unsafe_role,
 )
 from shared.infrastructure.database.repository import SQLAlchemyRepository
@@ -62,5 +63,6 @@ __all__ = [
     "current_context",
     "current_tenant",
     "of_tenant",
+    "refuse_endless_transactions",
     "refuse_unsafe_role",
 ]

@@ -206,3 +206,20 @@ async def _refuse_unsafe_role(engine: AsyncEngine) -> None:
             f"The database role {role} {' and '.join(reasons)}; use a role that cannot, "
             "such as tellwire_app (docs/operations.md, 'Database roles')"
         )
+
+
+_TRANSACTION_TIMEOUT = text("SELECT current_setting('transaction_timeout', true)")
+
+
+async def refuse_endless_transactions(engine: AsyncEngine) -> None:
+    """Raise Misconfigured if PostgreSQL is not told to end this role's transactions some time.
+
+    Before PostgreSQL 17 it cannot, and that is accepted. DatabaseUnavailable if nobody answers.
+    """
+    async with translated(), engine.connect() as connection:
+        limit = await connection.scalar(_TRANSACTION_TIMEOUT)
+    if limit == "0":
+        raise Misconfigured(
+            "This role has no transaction_timeout here, so that a process that is stopped holds up "
+            "its tenant until it goes on: run roles.sql once more (docs/operations.md)"
+        )
