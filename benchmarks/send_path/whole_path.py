@@ -14,7 +14,7 @@ from benchmarks.send_path.bare import bare_loop
 from shared.kernel.ids import new_id
 
 MESSAGES: Final = 3000
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 CHANNELS, RATE = 4, 1000
 BARE_BOUND, JOBS_BOUND = 0.6, 3.0
 OURS, BARE, PGQUEUER, PROCRASTINATE = "Tellwire", "bare loop", "pgqueuer", "procrastinate"
@@ -23,10 +23,14 @@ BARE_REASON = (
     "each message is stored, claimed, marked and recorded in transactions of its own, and each "
     "report is written down before it is answered and kept for good; the loop does none of that."
 )
-JOBS_REASON = (
+PGQUEUER_REASON = (
     "pgqueuer finishes jobs in bulk and runs them in the process that takes the reports: it is the "
     "bare loop with a queue before it and as fast. Three times that is more than this machine can "
     "send at all."
+)
+PROCRASTINATE_REASON = (
+    "three times its rate is about what this machine does with all that is stored and tracked, the "
+    "simulator beside it; rounds come to 2.8 to 3.4 times."
 )
 
 
@@ -73,7 +77,8 @@ async def run(context: Context) -> list[Figure]:
         async def ours(number: int) -> None:
             since = new_id()
             await traffic.post_all(place, channels, number)
-            await traffic.until(place, channels, since, "read")
+            # As often as the rivals look.
+            await traffic.until(place, channels, since, "read", pause=0.02)
 
         rivals: dict[str, Rival] = {
             OURS: ours,
@@ -85,8 +90,8 @@ async def run(context: Context) -> list[Figure]:
         rates = await _in_turn(context, rivals, usage)
     return [
         _beside(rates, usage, BARE, BARE_BOUND, BARE_REASON),
-        _beside(rates, usage, PGQUEUER, JOBS_BOUND, JOBS_REASON),
-        _beside(rates, usage, PROCRASTINATE, JOBS_BOUND, JOBS_REASON),
+        _beside(rates, usage, PGQUEUER, JOBS_BOUND, PGQUEUER_REASON),
+        _beside(rates, usage, PROCRASTINATE, JOBS_BOUND, PROCRASTINATE_REASON),
     ]
 
 
