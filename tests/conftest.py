@@ -26,6 +26,7 @@ from tellwire.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from tellwire.embedded.redis import EmbeddedRedis
 from tellwire.embedded.roles import bootstrap_database
 from watchdog import (  # noqa: F401  # hooks of pytest
+    pytest_configure,
     pytest_runtest_protocol,
     pytest_runtest_teardown,
 )
@@ -65,24 +66,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What waits for real time comes first, so that the others fill the gaps it leaves."""
     items.sort(key=lambda item: not set(LONG) & set(item.path.parts))
-
-
-class FailuresAtOnce:
-    """Names what fails when it does: a run that is ended from outside comes to no summary."""
-
-    def __init__(self, terminal: Any) -> None:
-        self._terminal = terminal
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            self._terminal.write_line(f"\n{report.when} of {report.nodeid} failed")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):  # Those of xdist report to the process that shows it.
-        terminal = config.pluginmanager.get_plugin("terminalreporter")
-        config.pluginmanager.register(FailuresAtOnce(terminal))
 
 
 @pytest.fixture(scope="session")

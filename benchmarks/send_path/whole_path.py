@@ -30,7 +30,7 @@ PGQUEUER_REASON = (
 )
 PROCRASTINATE_REASON = (
     "three times its rate is about what this machine does with all that is stored and tracked, the "
-    "simulator beside it; rounds come to 2.8 to 3.4 times."
+    "simulator beside it; rounds fall on both sides of it."
 )
 
 

@@ -11,7 +11,7 @@ TESTS = str(Path(__file__).parents[1])
 CONFTEST = """
 import uvloop
 import watchdog
-from watchdog import pytest_runtest_protocol, pytest_runtest_teardown
+from watchdog import pytest_configure, pytest_runtest_protocol, pytest_runtest_teardown
 watchdog.GRACE_SECONDS = 0.5
 watchdog.MOST_TEARDOWN_SECONDS = 1
 
@@ -24,7 +24,7 @@ asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
 timeout = 1
 """
-# What pytest-timeout does to it is nothing.
+# pytest-timeout does nothing to it.
 HANGS = """
 import asyncio
 
@@ -86,3 +86,9 @@ def test_what_stands_still_is_named_and_ends_the_run(tmp_path: Path, tests, plac
 
 def test_a_test_may_take_the_time_that_it_asks_for(tmp_path: Path) -> None:
     assert pytest_of(tmp_path, TAKES_ITS_TIME).returncode == 0
+
+
+def test_what_fails_is_named_before_the_run_ends(tmp_path: Path) -> None:
+    ran = pytest_of(tmp_path, FIXTURE_HANGS)
+
+    assert "call of test_it.py::test_it failed" in ran.stdout.partition("crashed")[0]
